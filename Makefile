@@ -1,0 +1,59 @@
+# wxlogind. `make` builds build/wxlogind and build/wxfake; `make help` lists the rest.
+VERSION := 0.1.0
+B       ?= build
+CC      ?= cc
+CSTD    := -std=gnu11
+WARN    := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wpointer-arith
+CFLAGS  ?= -O2 -g
+HARDEN  := -fno-omit-frame-pointer -fstack-protector-strong -D_FORTIFY_SOURCE=2
+ALL_CFLAGS = $(CSTD) $(WARN) $(HARDEN) $(CFLAGS) $(SAN) -D_GNU_SOURCE -DVERSION='"$(VERSION)"' -I. -Iserver -MMD -MP
+LIBS    := -levhtp -levent -levent_openssl -lcurl -lhiredis -lcjson -lssl -lcrypto -lm
+PREFIX  ?= /usr/local
+
+COMMON := $(wildcard common/*.c)
+ROOMS  := $(wildcard server/http/*.c server/io/*.c server/wechat/*.c server/store/*.c server/api/*.c) server/config.c server/app.c
+FAKE   := $(wildcard test/wxfake/*.c)
+UNIT   := $(patsubst test/unit/%.c,$(B)/unit/%,$(wildcard test/unit/test_*.c))
+FUZZ   := $(patsubst test/fuzz/%.c,$(B)/fuzz/%,$(wildcard test/fuzz/fuzz_*.c))
+obj     = $(patsubst %.c,$(B)/%.o,$(1))
+LIBRARY := $(B)/libwxlogind.a
+
+.PHONY: all unit it test asan fuzz lint clean install help
+all: $(B)/wxlogind $(B)/wxfake
+
+$(LIBRARY): $(call obj,$(COMMON) $(ROOMS))
+	rm -f $@ && ar rcs $@ $^
+$(B)/wxlogind: $(call obj,server/main.c) $(LIBRARY)
+	$(CC) $(SAN) $(LDFLAGS) -o $@ $^ $(LIBS)
+$(B)/wxfake: $(call obj,$(FAKE)) $(LIBRARY)
+	$(CC) $(SAN) $(LDFLAGS) -o $@ $^ $(LIBS)
+$(B)/unit/%: $(B)/test/unit/%.o $(LIBRARY)
+	@mkdir -p $(@D)
+	$(CC) $(SAN) $(LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
+$(B)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+unit: $(UNIT) ## build and run the unit tests
+	@scripts/unit $(UNIT)
+it: all ## run the integration tests
+	scripts/it
+test: ## everything
+	scripts/test
+asan: ## both programs and the unit tests under ASan and UBSan, into build-asan/
+	$(MAKE) B=build-asan SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined" CFLAGS="-O1 -g" HARDEN=-fno-omit-frame-pointer all units
+units: $(UNIT)
+fuzz: ## build the fuzzers (clang) into build-fuzz/
+	$(MAKE) B=build-fuzz CC=clang SAN="-fsanitize=fuzzer-no-link,address,undefined" CFLAGS="-O1 -g" HARDEN= fuzzers
+fuzzers: $(FUZZ)
+$(B)/fuzz/%: $(B)/test/fuzz/%.o $(LIBRARY)
+	@mkdir -p $(@D)
+	$(CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LIBS)
+lint: ## clang-tidy, cppcheck, who includes whom
+	scripts/lint
+clean:
+	rm -rf build build-asan build-fuzz build-clang
+help:
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+.SECONDARY:
+-include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -1,0 +1,96 @@
+#include "common/arena.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/mem.h"
+
+enum { BLOCK = 2048, ALIGN = 16 };
+
+struct block {
+	struct block *next;
+	size_t used, cap;
+	_Alignas(ALIGN) char data[];
+};
+
+struct arena {
+	struct block *top;
+};
+
+static struct block *block_new(size_t cap, struct block *next)
+{
+	struct block *b = mem_alloc(sizeof(*b) + cap);
+
+	b->cap = cap;
+	b->next = next;
+	return b;
+}
+
+struct arena *arena_new(void)
+{
+	struct block *first = block_new(BLOCK, NULL);
+	struct arena *a = (struct arena *)first->data; /* the arena lives in its own first block */
+
+	first->used = ALIGN;
+	a->top = first;
+	return a;
+}
+
+void arena_free(struct arena *a)
+{
+	struct block *b = a ? a->top : NULL, *next;
+
+	for (; b; b = next) {
+		next = b->next;
+		mem_wipe(b->data, b->used);
+		free(b);
+	}
+}
+
+void *arena_alloc(struct arena *a, size_t n)
+{
+	size_t need = (n + ALIGN - 1) & ~(size_t)(ALIGN - 1);
+	struct block *b = a->top;
+	void *p;
+
+	if (need < n)
+		abort();
+	if (b->cap - b->used < need)
+		b = a->top = block_new(need > BLOCK / 2 ? need + BLOCK / 2 : BLOCK, b);
+	p = b->data + b->used;
+	b->used += need;
+	return p;
+}
+
+char *arena_strndup(struct arena *a, const char *s, size_t n)
+{
+	char *c = arena_alloc(a, n + 1);
+
+	memcpy(c, s, n);
+	return c;
+}
+
+char *arena_strdup(struct arena *a, const char *s)
+{
+	return arena_strndup(a, s, strlen(s));
+}
+
+char *arena_printf(struct arena *a, const char *fmt, ...)
+{
+	va_list ap;
+	char *c;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(NULL, 0, fmt, ap);
+	va_end(ap);
+	if (n < 0)
+		abort();
+	c = arena_alloc(a, (size_t)n + 1);
+	va_start(ap, fmt);
+	vsnprintf(c, (size_t)n + 1, fmt, ap);
+	va_end(ap);
+	return c;
+}

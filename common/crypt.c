@@ -1,0 +1,139 @@
+#include "common/crypt.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <openssl/rand.h>
+
+enum { NONCE = 12, TAG = 16 };
+
+/* Fails only when the library is broken or out of memory: then nothing we could answer would be true. */
+static void must(int ok)
+{
+	if (ok != 1)
+		abort();
+}
+
+void crypt_random(void *out, size_t n)
+{
+	must(RAND_bytes(out, (int)n));
+}
+
+static void digest(const EVP_MD *md, void *out, const void *p, size_t n)
+{
+	must(EVP_Digest(p, n, out, NULL, md, NULL));
+}
+
+void crypt_sha256(uint8_t out[SHA256_LEN], const void *p, size_t n)
+{
+	digest(EVP_sha256(), out, p, n);
+}
+
+void crypt_sha1(uint8_t out[SHA1_LEN], const void *p, size_t n)
+{
+	digest(EVP_sha1(), out, p, n);
+}
+
+void crypt_hmac_sha256(uint8_t out[SHA256_LEN], const void *key, size_t key_len, const void *p, size_t n)
+{
+	must(HMAC(EVP_sha256(), key, (int)key_len, p, n, out, NULL) != NULL);
+}
+
+bool crypt_equal(const void *a, const void *b, size_t n)
+{
+	return CRYPTO_memcmp(a, b, n) == 0;
+}
+
+bool crypt_str_equal(const char *a, const char *b)
+{
+	uint8_t ha[SHA256_LEN], hb[SHA256_LEN];
+
+	crypt_sha256(ha, a, strlen(a));
+	crypt_sha256(hb, b, strlen(b));
+	return crypt_equal(ha, hb, sizeof(ha));
+}
+
+size_t crypt_seal(void *out, const uint8_t key[SEAL_KEY_LEN], const void *aad, size_t aad_len, const void *p, size_t n)
+{
+	EVP_CIPHER_CTX *c = EVP_CIPHER_CTX_new();
+	uint8_t *o = out;
+	int len;
+
+	must(c != NULL);
+	crypt_random(o, NONCE);
+	must(EVP_EncryptInit_ex(c, EVP_aes_256_gcm(), NULL, key, o));
+	must(EVP_EncryptUpdate(c, NULL, &len, aad, (int)aad_len));
+	must(EVP_EncryptUpdate(c, o + NONCE, &len, p, (int)n));
+	must(EVP_EncryptFinal_ex(c, o + NONCE + len, &len));
+	must(EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_GCM_GET_TAG, TAG, o + NONCE + n));
+	EVP_CIPHER_CTX_free(c);
+	return n + SEAL_EXTRA;
+}
+
+ssize_t crypt_open(void *out, const uint8_t key[SEAL_KEY_LEN], const void *aad, size_t aad_len, const void *p, size_t n)
+{
+	EVP_CIPHER_CTX *c;
+	const uint8_t *i = p;
+	uint8_t tag[TAG];
+	size_t body;
+	int len, ok;
+
+	if (n < SEAL_EXTRA)
+		return -1;
+	body = n - SEAL_EXTRA;
+	memcpy(tag, i + NONCE + body, TAG);
+	c = EVP_CIPHER_CTX_new();
+	must(c != NULL);
+	must(EVP_DecryptInit_ex(c, EVP_aes_256_gcm(), NULL, key, i));
+	must(EVP_DecryptUpdate(c, NULL, &len, aad, (int)aad_len));
+	must(EVP_DecryptUpdate(c, out, &len, i + NONCE, (int)body));
+	must(EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_GCM_SET_TAG, TAG, tag));
+	ok = EVP_DecryptFinal_ex(c, (uint8_t *)out + len, &len);
+	EVP_CIPHER_CTX_free(c);
+	if (ok == 1)
+		return (ssize_t)body;
+	OPENSSL_cleanse(out, body);
+	return -1;
+}
+
+ssize_t crypt_aes128_cbc_decrypt(void *out, const uint8_t key[16], const uint8_t iv[16], const void *p, size_t n)
+{
+	EVP_CIPHER_CTX *c;
+	uint8_t *o = out;
+	unsigned bad = 0, pad;
+	int len;
+
+	if (n == 0 || n % 16)
+		return -1;
+	c = EVP_CIPHER_CTX_new();
+	must(c != NULL);
+	must(EVP_DecryptInit_ex(c, EVP_aes_128_cbc(), NULL, key, iv));
+	EVP_CIPHER_CTX_set_padding(c, 0);
+	must(EVP_DecryptUpdate(c, o, &len, p, (int)n));
+	EVP_CIPHER_CTX_free(c);
+	/* PKCS#7 by hand, in time that does not depend on where it is wrong */
+	pad = o[n - 1];
+	bad = (pad == 0) | (pad > 16);
+	for (unsigned k = 1; k <= 16; k++)
+		bad |= (k <= pad) & (o[n - k] != pad);
+	if (!bad)
+		return (ssize_t)(n - pad);
+	OPENSSL_cleanse(out, n);
+	return -1;
+}
+
+size_t crypt_aes128_cbc_encrypt(void *out, const uint8_t key[16], const uint8_t iv[16], const void *p, size_t n)
+{
+	EVP_CIPHER_CTX *c = EVP_CIPHER_CTX_new();
+	int len, last;
+
+	must(c != NULL);
+	must(EVP_EncryptInit_ex(c, EVP_aes_128_cbc(), NULL, key, iv));
+	must(EVP_EncryptUpdate(c, out, &len, p, (int)n));
+	must(EVP_EncryptFinal_ex(c, (uint8_t *)out + len, &last));
+	EVP_CIPHER_CTX_free(c);
+	return (size_t)(len + last);
+}

@@ -1,0 +1,220 @@
+#include "common/encode.h"
+
+#include <stdint.h>
+#include <string.h>
+
+static const char std_alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+static const char url_alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+static size_t b64_encode(char *out, const uint8_t *in, size_t n, const char *alphabet, bool pad)
+{
+	size_t o = 0;
+
+	for (size_t i = 0; i < n; i += 3) {
+		size_t left = n - i < 3 ? n - i : 3;
+		uint32_t v = (uint32_t)in[i] << 16 | (left > 1 ? (uint32_t)in[i + 1] << 8 : 0) | (left > 2 ? in[i + 2] : 0);
+
+		for (size_t k = 0; k <= left; k++)
+			out[o++] = alphabet[v >> (18 - 6 * k) & 63];
+		for (size_t k = left; pad && k < 3; k++)
+			out[o++] = '=';
+	}
+	out[o] = '\0';
+	return o;
+}
+
+static int b64_value(char c, const char *alphabet)
+{
+	if (c >= 'A' && c <= 'Z')
+		return c - 'A';
+	if (c >= 'a' && c <= 'z')
+		return c - 'a' + 26;
+	if (c >= '0' && c <= '9')
+		return c - '0' + 52;
+	return c == alphabet[62] ? 62 : c == alphabet[63] ? 63 : -1;
+}
+
+static ssize_t b64_decode(uint8_t *out, size_t cap, const char *in, size_t n, const char *alphabet)
+{
+	uint32_t v = 0;
+	int bits = 0;
+	size_t o = 0;
+
+	if (n % 4 == 1)
+		return -1;
+	for (size_t i = 0; i < n; i++) {
+		int d = b64_value(in[i], alphabet);
+
+		if (d < 0)
+			return -1;
+		v = v << 6 | (uint32_t)d;
+		bits += 6;
+		if (bits >= 8) {
+			bits -= 8;
+			if (o == cap)
+				return -1;
+			out[o++] = (uint8_t)(v >> bits);
+			v &= (1u << bits) - 1;
+		}
+	}
+	return v == 0 ? (ssize_t)o : -1; /* stray bits: another text of the same bytes is the canonical one */
+}
+
+size_t base64_encode(char *out, const void *in, size_t n)
+{
+	return b64_encode(out, in, n, std_alphabet, true);
+}
+
+size_t base64url_encode(char *out, const void *in, size_t n)
+{
+	return b64_encode(out, in, n, url_alphabet, false);
+}
+
+ssize_t base64_decode(void *out, size_t cap, const char *in, size_t n)
+{
+	if (n % 4)
+		return -1;
+	for (int pad = 0; pad < 2 && n > 0 && in[n - 1] == '='; pad++)
+		n--;
+	return b64_decode(out, cap, in, n, std_alphabet);
+}
+
+ssize_t base64url_decode(void *out, size_t cap, const char *in, size_t n)
+{
+	return b64_decode(out, cap, in, n, url_alphabet);
+}
+
+size_t hex_encode(char *out, const void *in, size_t n)
+{
+	static const char digits[] = "0123456789abcdef";
+	const uint8_t *p = in;
+
+	for (size_t i = 0; i < n; i++) {
+		out[2 * i] = digits[p[i] >> 4];
+		out[2 * i + 1] = digits[p[i] & 15];
+	}
+	out[2 * n] = '\0';
+	return 2 * n;
+}
+
+static int hex_value(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+ssize_t hex_decode(void *out, size_t cap, const char *in, size_t n)
+{
+	uint8_t *p = out;
+
+	if (n % 2 || n / 2 > cap)
+		return -1;
+	for (size_t i = 0; i < n; i += 2) {
+		int hi = hex_value(in[i]), lo = hex_value(in[i + 1]);
+
+		if (hi < 0 || lo < 0)
+			return -1;
+		p[i / 2] = (uint8_t)(hi << 4 | lo);
+	}
+	return (ssize_t)(n / 2);
+}
+
+size_t percent_encode(char *out, const char *in, size_t n)
+{
+	static const char digits[] = "0123456789ABCDEF";
+	size_t o = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		unsigned char c = (unsigned char)in[i];
+
+		if ((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || (c && strchr("-._~", c))) {
+			out[o++] = (char)c;
+		} else {
+			out[o++] = '%';
+			out[o++] = digits[c >> 4];
+			out[o++] = digits[c & 15];
+		}
+	}
+	out[o] = '\0';
+	return o;
+}
+
+ssize_t percent_decode(char *out, const char *in, size_t n, bool form)
+{
+	size_t o = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		char c = in[i];
+
+		if (c == '%') {
+			int hi = n - i > 2 ? hex_value(in[i + 1]) : -1, lo = n - i > 2 ? hex_value(in[i + 2]) : -1;
+
+			if (hi < 0 || lo < 0 || (hi | lo) == 0)
+				return -1;
+			c = (char)(hi << 4 | lo);
+			i += 2;
+		} else if (c == '+' && form) {
+			c = ' ';
+		} else if (c == '\0') {
+			return -1;
+		}
+		out[o++] = c;
+	}
+	out[o] = '\0';
+	return (ssize_t)o;
+}
+
+/* Bytes of the character at s, or 0 when it is none (RFC 3629). */
+static size_t utf8_char(const uint8_t *s, size_t n)
+{
+	uint8_t low = 0x80, high = 0xbf;
+	size_t len;
+
+	if (s[0] == 0)
+		return 0;
+	if (s[0] < 0x80)
+		return 1;
+	if (s[0] < 0xc2 || s[0] > 0xf4)
+		return 0;
+	len = s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
+	if (len > n)
+		return 0;
+	if (s[0] == 0xe0)
+		low = 0xa0; /* overlong */
+	else if (s[0] == 0xed)
+		high = 0x9f; /* surrogates */
+	else if (s[0] == 0xf0)
+		low = 0x90; /* overlong */
+	else if (s[0] == 0xf4)
+		high = 0x8f; /* past U+10FFFF */
+	if (s[1] < low || s[1] > high)
+		return 0;
+	for (size_t i = 2; i < len; i++)
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+	return len;
+}
+
+bool utf8_valid(const char *s, size_t n)
+{
+	for (size_t i = 0; i < n;) {
+		size_t len = utf8_char((const uint8_t *)s + i, n - i);
+
+		if (!len)
+			return false;
+		i += len;
+	}
+	return true;
+}
+
+size_t utf8_length(const char *s, size_t n)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < n; i++)
+		count += ((unsigned char)s[i] & 0xc0) != 0x80;
+	return count;
+}

@@ -1,0 +1,45 @@
+/* What can come of a call: the one list behind the enum, the HTTP status, the "error" a caller
+ * sees, the metric label and the documentation's table (test_outcome holds docs/http-api.md against it). */
+#ifndef COMMON_OUTCOME_H
+#define COMMON_OUTCOME_H
+
+/* name, HTTP status, error code, sentence for a developer. PENDING must never reach a caller. */
+#define OUTCOMES(X) \
+	X(OK,                   200, "ok",                   "Done.") \
+	X(PENDING,              500, "internal",             "The server lost track of this request.") \
+	X(INVALID_REQUEST,      400, "invalid_request",      "The request is not valid.") \
+	X(UNKNOWN_APP,          400, "unknown_app",          "This appid is not configured here.") \
+	X(DECRYPT_FAILED,       400, "decrypt_failed",       "encryptedData does not decrypt under this session's key.") \
+	X(SIGNATURE_MISMATCH,   400, "signature_mismatch",   "signature is not SHA-1(rawData + session_key).") \
+	X(INVALID_CODE,         401, "invalid_code",         "WeChat refuses this code: call wx.login again for a fresh one.") \
+	X(INVALID_SESSION,      401, "invalid_session",      "This session does not live: log in again.") \
+	X(UNAUTHORIZED,         401, "unauthorized",         "This call needs the internal token.") \
+	X(USER_BLOCKED,         403, "user_blocked",         "WeChat holds this user for high risk.") \
+	X(NOT_FOUND,            404, "not_found",            "There is nothing at this address.") \
+	X(METHOD_NOT_ALLOWED,   405, "method_not_allowed",   "This address does not take this method.") \
+	X(TIMEOUT,              408, "timeout",              "The request did not arrive in time.") \
+	X(TOO_LARGE,            413, "too_large",            "The body is larger than max_body.") \
+	X(URI_TOO_LONG,         414, "uri_too_long",         "The request line is too long.") \
+	X(RATE_LIMITED,         429, "rate_limited",         "Too many calls: wait before the next.") \
+	X(HEADERS_TOO_LARGE,    431, "headers_too_large",    "The request's headers are too large or too many.") \
+	X(NOT_IMPLEMENTED,      501, "not_implemented",      "This method or transfer coding is not known here.") \
+	X(WECHAT_ERROR,         502, "wechat_error",         "WeChat gave an answer that makes no sense here.") \
+	X(WECHAT_CONFIG,        502, "wechat_config",        "WeChat refuses this app's configuration: see the server's log.") \
+	X(WECHAT_UNAVAILABLE,   503, "wechat_unavailable",   "WeChat gave no answer in time: try again.") \
+	X(STORE_UNAVAILABLE,    503, "store_unavailable",    "The session store cannot answer: try again.") \
+	X(OVERLOADED,           503, "overloaded",           "The server is full: try again.") \
+	X(INTERNAL,             500, "internal",             "The server failed.") \
+	X(BAD_VERSION,          505, "http_version",         "Only HTTP/1.0 and HTTP/1.1 are spoken here.")
+
+enum outcome {
+#define X(name, status, code, text) OC_##name,
+	OUTCOMES(X)
+#undef X
+	OC_COUNT
+};
+
+int         outcome_status(enum outcome oc); /* the HTTP status */
+const char *outcome_code(enum outcome oc);   /* "invalid_code": the "error" member and the metric label */
+const char *outcome_text(enum outcome oc);   /* one sentence for a developer */
+
+#endif

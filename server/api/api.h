@@ -1,0 +1,35 @@
+/* What may be asked of us: hands each request to its handler by the route table (routes.c). */
+#ifndef API_API_H
+#define API_API_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "http/req.h"
+#include "io/loop.h"
+#include "io/redis.h"
+#include "store/code.h"
+#include "store/session.h"
+#include "wechat/wechat.h"
+
+struct api { /* filled by app, read by handlers; what it points to is app's */
+	struct loop     *loop;
+	struct redis    *redis;
+	struct sessions *sessions;
+	struct codes    *codes;
+	struct wechat   *wechat;
+	const struct wechat_app *apps; /* may change on reload: a handler that waits copies what it keeps */
+	size_t           app_count;
+	int64_t          login_timeout_ms; /* one login's whole talk with WeChat, waiting for another's included */
+	const char      *internal_token;   /* "" = none asked */
+	const char *const *cors_origins;
+	size_t           cors_origin_count;
+	bool             draining;
+};
+
+/* http handlers; ctx is a struct api. */
+void api_public(void *ctx, struct req *r);
+void api_internal(void *ctx, struct req *r);
+
+#endif

@@ -1,0 +1,17 @@
+/* What stands before a handler: the internal token, CORS, and the third_session a request carries. */
+#ifndef API_GUARD_H
+#define API_GUARD_H
+
+#include "api/routes.h"
+
+/* Each answers the request itself when it returns false. */
+bool guard_internal(const struct api *api, struct req *r, const struct route *rt);
+bool guard_cors(const struct api *api, struct req *r); /* false: it was a preflight */
+
+/* The request's well-formed third_session (borrowed), or NULL with *reason "missing" or "malformed". */
+const char *guard_token(struct req *r, const char **reason);
+
+/* 401 invalid_session with its reason and WWW-Authenticate (RFC 6750). */
+void guard_reply_invalid_session(struct req *r, const char *reason);
+
+#endif

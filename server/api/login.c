@@ -1,0 +1,389 @@
+/* POST /v1/login: a code becomes a session. The steps below are read top to bottom; a step that waits says PENDING, and its
+ * callback goes on with login_run. The claim on the code may end the login early: the code was answered already. */
+#include <inttypes.h>
+#include <string.h>
+#include <strings.h>
+
+#include "api/routes.h"
+#include "common/clock.h"
+#include "common/encode.h"
+#include "common/json.h"
+#include "common/mem.h"
+#include "common/metrics.h"
+
+enum { CODE_MAX = 256, APPID_MAX = 64, NONCE_MAX = 64, LOOK_FIRST_MS = 10, LOOK_MAX_MS = 80, CLAIM_SLACK_MS = 1000 };
+
+struct login {
+	struct api *api;
+	struct req *req;
+	size_t      step;
+	const char *code, *nonce;
+	struct wechat_app app;      /* copied: a reload may replace the configured one */
+	int64_t     deadline_ms;    /* for all talk with WeChat, ours or the one we wait for */
+	struct code_claim claim;
+	bool        claimed;        /* the claim is ours and undecided */
+	struct timer *look_again;   /* while somebody else asks WeChat */
+	int         look_ms;
+	struct wechat_session ws;   /* in the request's arena */
+	const char *token;
+	int64_t     expires_in_s;
+	bool        replayed;
+	const char *message;        /* for invalid_request */
+	int         errcode;
+};
+
+static enum outcome login_claim(struct login *l);
+static enum outcome login_exchange(struct login *l);
+static enum outcome login_save_session(struct login *l);
+static enum outcome login_settle(struct login *l);
+
+static const struct { const char *name; enum outcome (*run)(struct login *); } login_steps[] = {
+	{"claim",        login_claim},        /* may jump to the end: this code was answered */
+	{"exchange",     login_exchange},     /* code -> openid, session_key */
+	{"save_session", login_save_session}, /* in Redis: from here the answer is 200 */
+	{"settle",       login_settle},       /* so that a repeat of the code gets this session */
+};
+
+/* ---- what was asked ---- */
+
+/* A form that begins with a brace is JSON from a client that left its default Content-Type (curl -d does). */
+static bool is_form(const struct req *r)
+{
+	static const char form[] = "application/x-www-form-urlencoded";
+	const char *type = req_header(r, "Content-Type");
+	size_t n = sizeof(form) - 1, len;
+
+	return *req_body(r, &len) != '{' && type && !strncasecmp(type, form, n) && (type[n] == '\0' || type[n] == ';' || type[n] == ' ');
+}
+
+static bool code_ok(const char *code)
+{
+	size_t n = strlen(code);
+
+	if (n < 1 || n > CODE_MAX)
+		return false;
+	for (; *code; code++)
+		if (*code < ' ' || *code > '~')
+			return false;
+	return true;
+}
+
+static const char *read_json(struct login *l, const char *body, size_t len, const char **appid)
+{
+	struct arena *a = req_arena(l->req);
+	cJSON *tree = json_parse(body, len);
+	const char *code = NULL, *nonce = NULL, *app = NULL, *wrong = NULL;
+
+	if (!cJSON_IsObject(tree))
+		wrong = "The body is not a JSON object in valid UTF-8.";
+	else if (json_str(tree, "code", 1, CODE_MAX, &code) != JSON_GOT)
+		wrong = "code is missing, or no text of 1 to 256 characters.";
+	else if (json_str(tree, "appid", 1, APPID_MAX, &app) == JSON_BAD)
+		wrong = "appid is no text of 1 to 64 characters.";
+	else if (json_str(tree, "nonce", 0, NONCE_MAX * 4, &nonce) == JSON_BAD)
+		wrong = "nonce is no text of up to 64 characters.";
+	if (!wrong) {
+		l->code = arena_strdup(a, code);
+		l->nonce = nonce ? arena_strdup(a, nonce) : NULL;
+		*appid = app ? arena_strdup(a, app) : NULL;
+	}
+	json_free(tree);
+	return wrong;
+}
+
+static const char *read_form(struct login *l, const char *body, size_t len, const char **appid)
+{
+	if (strlen(body) != len)
+		return "The form holds a NUL byte.";
+	l->code = req_param(l->req, body, "code");
+	l->nonce = req_param(l->req, body, "nonce");
+	*appid = req_param(l->req, body, "appid");
+	if (!l->code)
+		return "code is missing in the form.";
+	if (*appid && (!**appid || strlen(*appid) > APPID_MAX))
+		return "appid is no text of 1 to 64 characters.";
+	if (l->nonce && !utf8_valid(l->nonce, strlen(l->nonce)))
+		return "nonce is not valid UTF-8.";
+	return NULL;
+}
+
+static const struct wechat_app *find_app(const struct api *api, const char *appid, size_t len)
+{
+	for (size_t i = 0; i < api->app_count; i++)
+		if (strlen(api->apps[i].appid) == len && !memcmp(api->apps[i].appid, appid, len))
+			return &api->apps[i];
+	return NULL;
+}
+
+/* WeChat sets Referer to https://servicewechat.com/{appid}/{version}/page-frame.html. A hint, never proof: it only picks an app. */
+static const char *referer_appid(const struct req *r, size_t *len)
+{
+	static const char start[] = "https://servicewechat.com/";
+	const char *ref = req_header(r, "Referer");
+
+	if (!ref || strncmp(ref, start, sizeof(start) - 1))
+		return NULL;
+	ref += sizeof(start) - 1;
+	*len = strcspn(ref, "/");
+	return *len > 0 && ref[*len] == '/' ? ref : NULL;
+}
+
+static enum outcome choose_app(struct login *l, const char *appid)
+{
+	const struct api *api = l->api;
+	const struct wechat_app *app = NULL;
+	const char *ref;
+	size_t len;
+
+	if (appid)
+		app = find_app(api, appid, strlen(appid));
+	else if ((ref = referer_appid(l->req, &len)) && (app = find_app(api, ref, len)))
+		;
+	else if (api->app_count == 1)
+		app = &api->apps[0];
+	else if (!ref) {
+		l->message = "appid is missing: several apps are configured, and no Referer from WeChat names one.";
+		return OC_INVALID_REQUEST;
+	}
+	if (!app)
+		return OC_UNKNOWN_APP;
+	l->app.appid = arena_strdup(req_arena(l->req), app->appid);
+	for (size_t i = 0; i < NELEM(app->secrets); i++)
+		l->app.secrets[i] = app->secrets[i] ? arena_strdup(req_arena(l->req), app->secrets[i]) : NULL;
+	return OC_OK;
+}
+
+static enum outcome read_request(struct login *l)
+{
+	const char *appid = NULL;
+	size_t len;
+	const char *body = req_body(l->req, &len);
+
+	l->message = is_form(l->req) ? read_form(l, body, len, &appid) : read_json(l, body, len, &appid);
+	if (!l->message && !code_ok(l->code))
+		l->message = "code must be 1 to 256 printable ASCII characters, as wx.login gave it.";
+	if (!l->message && l->nonce && utf8_length(l->nonce, strlen(l->nonce)) > NONCE_MAX)
+		l->message = "nonce is longer than 64 characters.";
+	return l->message ? OC_INVALID_REQUEST : choose_app(l, appid);
+}
+
+/* ---- the end ---- */
+
+static int retry_after(const struct login *l, enum outcome oc)
+{
+	switch (oc) {
+	case OC_RATE_LIMITED:
+		return l->errcode == 45009 ? 3600 : 60; /* WeChat's day, or its minute, is used up */
+	case OC_WECHAT_UNAVAILABLE:
+	case OC_STORE_UNAVAILABLE:
+	case OC_OVERLOADED:
+		return 1;
+	default:
+		return 0;
+	}
+}
+
+/* The claim must not outlive a login that came to nothing; a refusal for good is shared. */
+static void give_claim_back(struct login *l, enum outcome oc)
+{
+	if (!l->claimed)
+		return;
+	l->claimed = false;
+	if (l->errcode == 40029 || l->errcode == 40163 || l->errcode == 40226)
+		code_settle_refusal(l->api->codes, &l->claim, oc, l->errcode);
+	else
+		code_drop(l->api->codes, &l->claim);
+}
+
+static void login_answer(struct login *l, enum outcome oc)
+{
+	cJSON *o;
+
+	give_claim_back(l, oc);
+	timer_free(l->look_again);
+	l->look_again = NULL;
+	metric_inc1(LOGINS, oc == OC_OK && l->replayed ? "replayed" : outcome_code(oc));
+	req_note(l->req, "outcome", oc == OC_OK && l->replayed ? "replayed" : outcome_code(oc));
+	if (oc != OC_OK) {
+		req_reply_error(l->req, &(struct req_error){
+			.oc = oc, .message = l->message, .errcode = l->errcode, .retry_after = retry_after(l, oc)});
+		return;
+	}
+	o = cJSON_CreateObject();
+	cJSON_AddStringToObject(o, "third_session", l->token);
+	cJSON_AddNumberToObject(o, "expires_in", (double)l->expires_in_s);
+	req_reply_json(l->req, 200, json_print(req_arena(l->req), o));
+	json_free(o);
+}
+
+/* A login goes on when its caller has gone: the code is spent, and the caller will ask for what came of it. */
+static void login_run(struct login *l, enum outcome oc)
+{
+	while (oc == OC_OK && l->step < NELEM(login_steps))
+		oc = login_steps[l->step++].run(l);
+	if (oc != OC_PENDING)
+		login_answer(l, oc);
+}
+
+static enum outcome finish_early(struct login *l, enum outcome oc)
+{
+	l->step = NELEM(login_steps);
+	return oc;
+}
+
+/* ---- claim ---- */
+
+static void on_repeat_lives(void *ctx, enum outcome oc, const struct session *ses, const char *reason)
+{
+	struct login *l = ctx;
+
+	(void)reason;
+	if (oc == OC_OK)
+		l->expires_in_s = ses->expires_in_s;
+	login_run(l, finish_early(l, oc == OC_INVALID_SESSION ? OC_INVALID_CODE : oc));
+	req_release(l->req);
+}
+
+static void look(void *ctx);
+
+static enum outcome look_later(struct login *l)
+{
+	if (clock_ms() >= l->deadline_ms)
+		return OC_WECHAT_UNAVAILABLE;
+	if (!l->look_again)
+		l->look_again = timer_new(l->api->loop, look, l);
+	req_hold(l->req);
+	timer_start(l->look_again, l->look_ms);
+	l->look_ms = l->look_ms * 2 < LOOK_MAX_MS ? l->look_ms * 2 : LOOK_MAX_MS;
+	return OC_PENDING;
+}
+
+static enum outcome claim_found(struct login *l, const struct claim_answer *ans)
+{
+	switch (ans->state) {
+	case CLAIM_MINE:
+		l->claimed = true;
+		return OC_OK;
+	case CLAIM_BUSY:
+		return look_later(l);
+	case CLAIM_SESSION:
+		l->replayed = true;
+		l->token = arena_strdup(req_arena(l->req), ans->token);
+		req_hold(l->req);
+		session_get(l->api->sessions, l->token, false, on_repeat_lives, l);
+		return OC_PENDING;
+	case CLAIM_REFUSED:
+		l->errcode = ans->errcode;
+		return finish_early(l, ans->refused);
+	case CLAIM_SPENT:
+		break;
+	}
+	return finish_early(l, OC_INVALID_CODE);
+}
+
+static void on_claim(void *ctx, enum outcome oc, const struct claim_answer *ans)
+{
+	struct login *l = ctx;
+
+	login_run(l, oc == OC_OK ? claim_found(l, ans) : oc);
+	req_release(l->req);
+}
+
+static void look(void *ctx)
+{
+	struct login *l = ctx;
+
+	code_claim_try(l->api->codes, &l->claim, l->api->login_timeout_ms + CLAIM_SLACK_MS, on_claim, l); /* keeps look_later's hold */
+}
+
+static enum outcome login_claim(struct login *l)
+{
+	code_claim_init(l->api->codes, &l->claim, l->app.appid, l->code, l->nonce);
+	req_hold(l->req);
+	look(l);
+	return OC_PENDING;
+}
+
+/* ---- exchange, save, settle ---- */
+
+static void on_exchanged(void *ctx, enum outcome oc, const struct wechat_session *ws)
+{
+	struct login *l = ctx;
+	struct arena *a = req_arena(l->req);
+
+	l->errcode = ws->errcode;
+	if (oc == OC_OK)
+		l->ws = (struct wechat_session){
+			.openid = arena_strdup(a, ws->openid),
+			.session_key = arena_strdup(a, ws->session_key),
+			.unionid = arena_strdup(a, ws->unionid),
+		};
+	login_run(l, oc);
+	req_release(l->req);
+}
+
+static enum outcome login_exchange(struct login *l)
+{
+	req_hold(l->req);
+	wechat_code2session(l->api->wechat, &l->app, l->code, l->deadline_ms - clock_ms(), on_exchanged, l);
+	return OC_PENDING;
+}
+
+static void on_saved(void *ctx, enum outcome oc, const char *token, int64_t expires_in_s)
+{
+	struct login *l = ctx;
+
+	if (oc == OC_OK) {
+		l->token = arena_strdup(req_arena(l->req), token);
+		l->expires_in_s = expires_in_s;
+	}
+	login_run(l, oc);
+	req_release(l->req);
+}
+
+static enum outcome login_save_session(struct login *l)
+{
+	const char *agent = req_header(l->req, "User-Agent");
+	struct session_login in = {
+		.appid = l->app.appid, .openid = l->ws.openid, .unionid = l->ws.unionid, .session_key = l->ws.session_key,
+		.ip = req_peer(l->req), .user_agent = agent ? agent : "",
+	};
+
+	req_hold(l->req);
+	session_create(l->api->sessions, &in, on_saved, l);
+	return OC_PENDING;
+}
+
+static void on_settled(void *ctx, enum outcome oc)
+{
+	struct login *l = ctx;
+
+	(void)oc; /* the session is in Redis, that is what 200 says; only a repeat of the code goes without */
+	login_run(l, OC_OK);
+	req_release(l->req);
+}
+
+static enum outcome login_settle(struct login *l)
+{
+	l->claimed = false;
+	req_hold(l->req);
+	code_settle_session(l->api->codes, &l->claim, l->token, on_settled, l);
+	return OC_PENDING;
+}
+
+void login_handle(struct api *api, struct req *r)
+{
+	struct login *l = arena_alloc(req_arena(r), sizeof(*l));
+	enum outcome oc;
+
+	l->api = api;
+	l->req = r;
+	l->look_ms = LOOK_FIRST_MS;
+	l->deadline_ms = clock_ms() + api->login_timeout_ms;
+	oc = read_request(l);
+	if (oc == OC_OK && !redis_is_ready(api->redis))
+		oc = OC_STORE_UNAVAILABLE; /* before the code is spent */
+	req_hold(r); /* the answer releases the caller's reference, and the login is in the arena */
+	login_run(l, oc);
+	req_release(r);
+}

@@ -1,0 +1,30 @@
+/* What operators ask: is it alive, may it be sent traffic, what has it been doing. */
+#include "api/routes.h"
+#include "common/buf.h"
+#include "common/metrics.h"
+
+void healthz_handle(struct api *api, struct req *r)
+{
+	(void)api;
+	req_reply_json(r, 200, "{\"status\":\"ok\"}");
+}
+
+void readyz_handle(struct api *api, struct req *r)
+{
+	if (!redis_is_ready(api->redis))
+		req_reply_error(r, &(struct req_error){.oc = OC_STORE_UNAVAILABLE, .message = "Redis does not answer.", .retry_after = 1});
+	else if (api->draining)
+		req_reply_error(r, &(struct req_error){.oc = OC_OVERLOADED, .message = "The server is draining.", .retry_after = 1});
+	else
+		req_reply_json(r, 200, "{\"status\":\"ready\"}");
+}
+
+void metrics_handle(struct api *api, struct req *r)
+{
+	struct buf b = {0};
+
+	(void)api;
+	metrics_print(&b);
+	req_reply(r, 200, "text/plain; version=0.0.4; charset=utf-8", b.data, b.len);
+	buf_free(&b);
+}

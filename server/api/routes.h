@@ -1,0 +1,35 @@
+/* The only list of URLs: side, method, path, handler, flags. */
+#ifndef API_ROUTES_H
+#define API_ROUTES_H
+
+#include "api/api.h"
+
+enum side { SIDE_PUBLIC, SIDE_INTERNAL };
+
+enum route_flags {
+	ROUTE_BELOW = 1, /* also everything below path + "/" */
+	ROUTE_OPEN = 2,  /* internal, but asks for no internal token: probes have none */
+	ROUTE_SESSION = 4, /* Authorization carries a third_session, so the internal token comes in X-Internal-Token only */
+};
+
+struct route {
+	enum side side;
+	unsigned  methods; /* METHOD_BITs */
+	const char *path;  /* also the label in logs and metrics */
+	void (*handle)(struct api *api, struct req *r);
+	unsigned  flags;
+};
+
+/* The route of a path. NULL with *allowed = 0: no such path; NULL otherwise: the methods that it takes. HEAD goes wherever GET does. */
+const struct route *route_find(enum side side, enum method m, const char *path, unsigned *allowed);
+
+/* The handlers, by file. */
+void login_handle(struct api *api, struct req *r);          /* login.c */
+void session_get_handle(struct api *api, struct req *r);    /* session.c */
+void session_delete_handle(struct api *api, struct req *r);
+void auth_handle(struct api *api, struct req *r);           /* internal.c */
+void healthz_handle(struct api *api, struct req *r);        /* ops.c */
+void readyz_handle(struct api *api, struct req *r);
+void metrics_handle(struct api *api, struct req *r);
+
+#endif

@@ -1,0 +1,260 @@
+#include "app.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/resource.h>
+
+#include "api/api.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "common/metrics.h"
+#include "http/http.h"
+#include "io/fetch.h"
+
+enum { REPLY_MAX = 64 * 1024, FETCH_QUEUE = 4096, REDIS_PENDING = 16384, DESCRIPTORS_KEPT = 64 };
+
+struct app {
+	const struct app_options *o;
+	struct config   *config;
+	struct loop     *loop;
+	struct fetch    *fetch;
+	struct redis    *redis;
+	struct sessions *sessions;
+	struct codes    *codes;
+	struct wechat   *wechat;
+	struct http     *sides[2]; /* public, internal */
+	struct api       api;
+	struct wechat_app *apps;   /* views of config's */
+	struct timer    *drain_limit;
+	int              undrained;
+};
+
+/* ---- settings that a reload may change ---- */
+
+/* Descriptors that the connections of one side may use: half of what is left after Redis, WeChat and the rest have theirs. */
+static int bearable(const struct config *c)
+{
+	struct rlimit lim;
+	int64_t left, want = c->max_connections;
+
+	if (getrlimit(RLIMIT_NOFILE, &lim) || lim.rlim_cur == RLIM_INFINITY)
+		return (int)want;
+	left = ((int64_t)lim.rlim_cur - DESCRIPTORS_KEPT - c->wechat_max_connections) / 2;
+	if (left < 8)
+		left = 8;
+	if (want <= left)
+		return (int)want;
+	log_warn("max_connections is lowered to what the descriptor limit bears", LOG_INT("wanted", want), LOG_INT("is", left),
+		LOG_INT("descriptors", (int64_t)lim.rlim_cur));
+	return (int)left;
+}
+
+static void apply(struct app *a)
+{
+	struct config *c = a->config;
+	int max = bearable(c);
+
+	log_set_level(c->log_level);
+	free(a->apps);
+	a->apps = mem_alloc(sizeof(*a->apps) * (c->app_count + 1));
+	for (size_t i = 0; i < c->app_count; i++)
+		a->apps[i] = (struct wechat_app){.appid = c->apps[i].appid, .secrets = {c->apps[i].secrets[0], c->apps[i].secrets[1]}};
+	a->api.apps = a->apps;
+	a->api.app_count = c->app_count;
+	a->api.internal_token = c->internal_token;
+	a->api.cors_origins = (const char *const *)c->cors_origins.items;
+	a->api.cors_origin_count = c->cors_origins.n;
+	for (size_t i = 0; i < NELEM(a->sides); i++)
+		http_set_limits(a->sides[i], max, (int)c->client_timeout_ms, (size_t)c->max_body);
+}
+
+static void on_config_said(void *ctx, bool is_error, const char *text)
+{
+	(void)ctx;
+	if (is_error)
+		log_error("configuration", LOG_STR("problem", text));
+	else
+		log_warn("configuration", LOG_STR("note", text));
+}
+
+static void on_hangup(void *ctx, int signo)
+{
+	struct app *a = ctx;
+	struct config *old = a->config, *new = config_load(a->o->config_file, on_config_said, NULL);
+	const char *changed[64];
+	size_t n;
+
+	(void)signo;
+	if (!new) {
+		log_error("reload failed: the old configuration stays in force");
+		return;
+	}
+	n = config_changed(old, new, changed, NELEM(changed));
+	for (size_t i = 0; i < n; i++)
+		log_warn("a changed key needs a restart", LOG_STR("key", changed[i]));
+	a->config = new;
+	apply(a);
+	config_free(old); /* what waits copied what it keeps; rooms copied their options */
+	log_info("reloaded");
+}
+
+/* ---- the end ---- */
+
+static void on_drain_late(void *ctx)
+{
+	struct app *a = ctx;
+
+	log_warn("drain_timeout is over: ending what is still in flight",
+		LOG_INT("connections", http_connections(a->sides[0]) + http_connections(a->sides[1])));
+	loop_stop(a->loop);
+}
+
+static void on_drained(void *ctx)
+{
+	struct app *a = ctx;
+
+	if (--a->undrained == 0)
+		loop_stop(a->loop);
+}
+
+static void on_terminate(void *ctx, int signo)
+{
+	struct app *a = ctx;
+
+	if (a->api.draining) {
+		log_warn("a second signal: ending at once", LOG_INT("signal", signo));
+		loop_stop(a->loop);
+		return;
+	}
+	log_info("draining", LOG_INT("signal", signo));
+	a->api.draining = true;
+	a->drain_limit = timer_new(a->loop, on_drain_late, a);
+	timer_start(a->drain_limit, a->config->drain_timeout_ms);
+	a->undrained = NELEM(a->sides);
+	for (size_t i = 0; i < NELEM(a->sides); i++)
+		http_drain(a->sides[i], on_drained, a);
+}
+
+/* ---- the rooms ---- */
+
+static void build_gates(struct app *a)
+{
+	struct config *c = a->config;
+	const char **urls = mem_alloc(sizeof(*urls) * (c->wechat_fallback_urls.n + 1));
+
+	a->loop = loop_new();
+	a->fetch = fetch_new(a->loop, &(struct fetch_options){
+		.max_connections = (int)c->wechat_max_connections,
+		.max_queue = FETCH_QUEUE,
+		.connect_timeout_ms = (int)c->wechat_connect_timeout_ms,
+		.max_reply = REPLY_MAX,
+		.ca_file = c->wechat_ca_file,
+	});
+	a->redis = redis_new(a->loop, &(struct redis_options){
+		.host = c->redis_host,
+		.port = (int)c->redis_port,
+		.unix_path = c->redis_path,
+		.user = c->redis_user,
+		.password = c->redis_password,
+		.db = (int)c->redis_db,
+		.timeout_ms = (int)c->redis_timeout_ms,
+		.max_pending = REDIS_PENDING,
+	});
+	a->sessions = sessions_new(a->redis, &(struct sessions_options){
+		.key_prefix = c->redis_key_prefix,
+		.ttl_ms = c->ttl_ms,
+		.max_age_ms = c->max_age_ms,
+		.max_per_user = (int)c->max_per_user,
+		.keys = (const uint8_t(*)[32])c->encryption_keys,
+		.key_count = c->encryption_key_count,
+	});
+	a->codes = codes_new(a->redis, &(struct codes_options){.key_prefix = c->redis_key_prefix, .replay_window_ms = c->replay_window_ms});
+	urls[0] = c->wechat_base_url;
+	for (size_t i = 0; i < c->wechat_fallback_urls.n; i++)
+		urls[i + 1] = c->wechat_fallback_urls.items[i];
+	a->wechat = wechat_new(a->loop, a->fetch, &(struct wechat_options){
+		.base_urls = urls,
+		.base_url_count = c->wechat_fallback_urls.n + 1,
+		.timeout_ms = c->wechat_timeout_ms,
+	});
+	free(urls);
+}
+
+static bool listen_all(struct http *h, const struct config_list *l, bool first)
+{
+	char err[256];
+
+	for (size_t i = 0; i < l->n; i++) {
+		if (!first && !strncmp(l->items[i], "unix:", 5))
+			continue;
+		if (!http_listen(h, l->items[i], err, sizeof(err))) {
+			log_error("cannot listen", LOG_STR("address", l->items[i]), LOG_STR("cause", err));
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool build_sides(struct app *a)
+{
+	struct config *c = a->config;
+	struct http_options o = {
+		.max_connections = 1,
+		.client_timeout_ms = (int)c->client_timeout_ms,
+		.max_body = (size_t)c->max_body,
+		.backstop_ms = (int)(c->wechat_timeout_ms + 6 * c->redis_timeout_ms + 2000),
+		.reuse_port = a->o->reuse_port,
+	};
+
+	a->api.loop = a->loop;
+	a->api.redis = a->redis;
+	a->api.sessions = a->sessions;
+	a->api.codes = a->codes;
+	a->api.wechat = a->wechat;
+	a->api.login_timeout_ms = c->wechat_timeout_ms;
+	o.name = "public";
+	a->sides[0] = http_new(a->loop, &o, api_public, &a->api);
+	o.name = "internal";
+	a->sides[1] = http_new(a->loop, &o, api_internal, &a->api);
+	apply(a);
+	return listen_all(a->sides[0], &c->listen, a->o->first) && listen_all(a->sides[1], &c->internal_listen, a->o->first);
+}
+
+/* Callers first, so that nobody asks; then what answers them, each room ending its own waits by callback. */
+static void tear_down(struct app *a)
+{
+	for (size_t i = 0; i < NELEM(a->sides); i++)
+		http_free(a->sides[i]);
+	fetch_free(a->fetch);
+	wechat_free(a->wechat);
+	redis_free(a->redis);
+	codes_free(a->codes);
+	sessions_free(a->sessions);
+	timer_free(a->drain_limit);
+	loop_free(a->loop);
+	free(a->apps);
+	config_free(a->config);
+}
+
+int app_run(const struct app_options *o)
+{
+	struct app a = {.o = o, .config = o->config};
+	int status = EXIT_LISTEN;
+
+	log_init(a.config->log_level, a.config->log_format);
+	metric_set(metric_series(METRIC_BUILD_INFO, VERSION, NULL, NULL), 1);
+	build_gates(&a);
+	if (build_sides(&a)) {
+		loop_on_signal(a.loop, SIGTERM, on_terminate, &a);
+		loop_on_signal(a.loop, SIGINT, on_terminate, &a);
+		loop_on_signal(a.loop, SIGHUP, on_hangup, &a);
+		log_info("wxlogind is up", LOG_STR("version", VERSION), LOG_INT("apps", (int64_t)a.config->app_count));
+		loop_run(a.loop);
+		log_info("wxlogind is down");
+		status = EXIT_DONE;
+	}
+	tear_down(&a);
+	return status;
+}

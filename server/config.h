@@ -1,0 +1,92 @@
+/* The configuration: one const table of keys (config.c) -> struct config. Only main and app see this struct; lower
+ * rooms take small options structs of their own. Read from an INI file, then overridden by the environment. */
+#ifndef CONFIG_H
+#define CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/log.h"
+
+#define CONFIG_APP_SECRETS_MAX 2 /* while an AppSecret is being changed */
+
+struct config_list { /* a list given with commas or lines */
+	char **items;
+	size_t n;
+};
+
+struct config_app {
+	char *appid;
+	char *secrets[CONFIG_APP_SECRETS_MAX]; /* tried in order on 40125; [1] may be NULL */
+};
+
+struct config_rate { /* count per period, 0 = no limit */
+	int64_t count;
+	int64_t period_ms;
+};
+
+struct config {
+	/* [server] */
+	struct config_list listen;          /* "host:port", "[v6]:port", "unix:/path" */
+	struct config_list internal_listen;
+	char   *internal_token;             /* "" = none */
+	int64_t workers;                    /* 0 = one per core */
+	int64_t max_connections;
+	int64_t client_timeout_ms;
+	int64_t max_body;
+	struct config_list trusted_proxies; /* addresses or networks, checked */
+	struct config_list cors_origins;
+	int64_t drain_timeout_ms;
+	/* [log] */
+	enum log_level  log_level;
+	enum log_format log_format;
+	/* [redis]; the URL's parts are here too */
+	char   *redis_url;
+	char   *redis_password;             /* from the key, else from the URL, else "" */
+	char   *redis_host, *redis_path, *redis_user;
+	int64_t redis_port, redis_db;
+	char   *redis_key_prefix;
+	int64_t redis_timeout_ms;
+	/* [session] */
+	int64_t ttl_ms, max_age_ms;
+	int64_t max_per_user;
+	int64_t replay_window_ms;
+	uint8_t (*encryption_keys)[32];     /* the first writes, all read */
+	size_t  encryption_key_count;
+	int64_t cache_entries;
+	/* [wechat] */
+	char   *wechat_base_url;            /* without a slash at the end */
+	struct config_list wechat_fallback_urls;
+	int64_t wechat_connect_timeout_ms, wechat_timeout_ms;
+	int64_t wechat_max_connections;
+	char   *wechat_ca_file;
+	/* [users] */
+	char   *users_url;
+	char   *users_password;
+	/* [limit] */
+	struct config_rate login_per_ip, login_per_app;
+	/* [app wx...] */
+	struct config_app *apps;
+	size_t app_count;
+};
+
+/* Told of each thing wrong: "FILE:LINE: ..." or "environment: ...", a whole sentence that names the mend. */
+typedef void (*config_say)(void *ctx, bool is_error, const char *text);
+
+/* file NULL: the default path if it exists, else defaults. The environment is read from environ. Everything wrong is said, then
+ * NULL returned; warnings alone do not fail. */
+struct config *config_load(const char *file, config_say say, void *ctx);
+void config_free(struct config *c); /* wipes secrets; NULL is fine */
+
+#define CONFIG_DEFAULT_FILE "/etc/wxlogind/wxlogind.ini"
+
+/* The keys that differ and that a reload does not apply, as "section.key" (constants); at most max. */
+size_t config_changed(const struct config *a, const struct config *b, const char **names, size_t max);
+
+/* For the tests and docs: walks the table of keys. */
+struct config_key_doc { const char *section, *key, *default_value, *help; bool secret, reload; };
+size_t config_key_count(void);
+struct config_key_doc config_key_doc(size_t i);
+
+#endif

@@ -1,0 +1,435 @@
+/* A request from whole to answered. */
+#include "http/req.h"
+
+#include <arpa/inet.h>
+#include <inttypes.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+
+#include <utlist.h>
+
+#include "common/clock.h"
+#include "common/crypt.h"
+#include "common/encode.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "http/private.h"
+
+enum { STREAM_UNSENT_MAX = 1024 * 1024 };
+
+/* ---- life ---- */
+
+static bool id_ok(const char *id)
+{
+	size_t n = strlen(id);
+
+	return n >= 1 && n <= 64 && strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == n;
+}
+
+static void make_id(char id[65], const char *theirs)
+{
+	uint8_t random[8];
+
+	if (theirs && id_ok(theirs)) {
+		snprintf(id, 65, "%s", theirs);
+		return;
+	}
+	crypt_random(random, sizeof(random));
+	hex_encode(id, random, sizeof(random));
+}
+
+static const char *peer_of(struct arena *a, const evhtp_connection_t *c)
+{
+	char text[INET6_ADDRSTRLEN] = "unix";
+
+	if (c->saddr && c->saddr->sa_family == AF_INET)
+		inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)c->saddr)->sin_addr, text, sizeof(text));
+	else if (c->saddr && c->saddr->sa_family == AF_INET6)
+		inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)(const void *)c->saddr)->sin6_addr, text, sizeof(text));
+	return arena_strdup(a, text);
+}
+
+struct req *req_new(struct http *h, struct gate *g, const char *head_bytes, const struct vet_head *v, const char *body, size_t body_len)
+{
+	struct arena *a = arena_new();
+	struct req *r = arena_alloc(a, sizeof(*r));
+	size_t fields = v->field_count * sizeof(v->fields[0]);
+
+	r->arena = a;
+	r->http = h;
+	r->gate = g;
+	r->refs = 1;
+	r->open = true;
+	r->started_us = clock_us();
+	r->head = arena_strndup(a, head_bytes, v->len);
+	r->v = arena_alloc(a, offsetof(struct vet_head, fields) + fields);
+	memcpy(r->v, v, offsetof(struct vet_head, fields) + fields);
+	r->method = arena_strndup(a, r->head, v->method_len);
+	r->path = arena_strndup(a, r->head + v->path, v->path_len);
+	r->query = arena_strndup(a, r->head + v->query, v->query_len);
+	r->body = arena_strndup(a, body, body_len);
+	r->body_len = body_len;
+	r->peer = peer_of(a, g->conn);
+	r->keep_alive = v->keep_alive;
+	make_id(r->id, req_header(r, "X-Request-Id"));
+	DL_APPEND(h->reqs, r);
+	return r;
+}
+
+void req_hold(struct req *r)
+{
+	r->refs++;
+}
+
+void req_release(struct req *r)
+{
+	if (--r->refs > 0)
+		return;
+	buf_free(&r->out);
+	arena_free(r->arena);
+}
+
+/* From here nobody can answer it; whoever still waits on its behalf finds it closed. */
+static void close_req(struct req *r)
+{
+	r->open = false;
+	r->gate = NULL;
+	DL_DELETE(r->http->reqs, r);
+}
+
+/* One line and two metrics for each request. */
+static void account(struct req *r, int status)
+{
+	int64_t us = clock_us() - r->started_us;
+	const char *route = r->route ? r->route : "none";
+	char code[12];
+	struct log_field f[16] = {
+		LOG_STR("listener", r->http->name), LOG_STR("method", r->method), {.key = "path", .str = r->path, .keep = 128},
+		LOG_INT("status", status), LOG_INT("us", us), LOG_STR("peer", r->peer), LOG_STR("id", r->id),
+	};
+	int n = 7;
+
+	snprintf(code, sizeof(code), "%d", status);
+	metric_inc3(HTTP_REQUESTS, r->http->name, route, code);
+	metric_observe_us(metric_series(METRIC_HTTP_SECONDS, route, NULL, NULL), us);
+	if (!log_is_on(LOG_INFO))
+		return;
+	if (r->outcome)
+		f[n++] = LOG_STR("error", r->outcome);
+	for (int i = 0; i < r->note_count; i++)
+		f[n++] = LOG_STR(r->notes[i].key, r->notes[i].value);
+	log_write(LOG_INFO, "request", f);
+}
+
+void req_client_gone(struct req *r)
+{
+	if (!r->streaming)
+		account(r, 499); /* nginx's number for it; nobody was there to be told */
+	close_req(r);
+	req_release(r);
+}
+
+void req_overdue(struct req *r)
+{
+	if (r->streaming) { /* answered, and still talking: not overdue */
+		DL_DELETE(r->http->reqs, r);
+		r->started_us = clock_us();
+		DL_APPEND(r->http->reqs, r);
+		return;
+	}
+	log_error("nobody answered a request: this is a fault of the server", LOG_STR("id", r->id), LOG_STR("route", r->route));
+	req_reply_outcome(r, OC_OVERLOADED);
+}
+
+/* ---- what was asked ---- */
+
+bool req_is_open(const struct req *r)
+{
+	return r->open && !r->streaming;
+}
+
+struct arena *req_arena(struct req *r)
+{
+	return r->arena;
+}
+
+const char *req_id(const struct req *r)
+{
+	return r->id;
+}
+
+enum method req_method(const struct req *r)
+{
+	return r->v->method;
+}
+
+const char *req_method_name(const struct req *r)
+{
+	return r->method;
+}
+
+const char *req_path(const struct req *r)
+{
+	return r->path;
+}
+
+const char *req_query(const struct req *r)
+{
+	return r->query;
+}
+
+static bool field_is(const struct req *r, size_t i, const char *name)
+{
+	const struct vet_field *f = &r->v->fields[i];
+
+	return strlen(name) == f->name_len && !strncasecmp(r->head + f->name, name, f->name_len);
+}
+
+const char *req_header(const struct req *r, const char *name)
+{
+	for (size_t i = 0; i < r->v->field_count; i++)
+		if (field_is(r, i, name)) {
+			const struct vet_field *f = &r->v->fields[i];
+			char *at = (char *)(uintptr_t)(r->head + f->value); /* the arena's own copy: what follows a value is a blank or CR */
+
+			at[f->value_len] = '\0';
+			return at;
+		}
+	return NULL;
+}
+
+int req_header_count(const struct req *r, const char *name)
+{
+	int n = 0;
+
+	for (size_t i = 0; i < r->v->field_count; i++)
+		n += field_is(r, i, name);
+	return n;
+}
+
+const char *req_body(const struct req *r, size_t *len)
+{
+	*len = r->body_len;
+	return r->body;
+}
+
+const char *req_peer(const struct req *r)
+{
+	return r->peer;
+}
+
+const char *req_param(struct req *r, const char *raw, const char *name)
+{
+	while (*raw) {
+		size_t n = strcspn(raw, "&"), key = strcspn(raw, "=&");
+		char *text = arena_alloc(r->arena, n + 1);
+		ssize_t len = percent_decode(text, raw, key, true);
+
+		if (len >= 0 && !strcmp(text, name)) {
+			if (key == n)
+				return arena_strdup(r->arena, "");
+			len = percent_decode(text, raw + key + 1, n - key - 1, true);
+			return len >= 0 ? text : NULL;
+		}
+		raw += n + (raw[n] == '&');
+	}
+	return NULL;
+}
+
+/* ---- the answer ---- */
+
+void req_set_route(struct req *r, const char *route)
+{
+	r->route = route;
+}
+
+const char *req_route(const struct req *r)
+{
+	return r->route;
+}
+
+void req_note(struct req *r, const char *key, const char *value)
+{
+	if ((size_t)r->note_count == NELEM(r->notes))
+		return;
+	r->notes[r->note_count].key = key;
+	r->notes[r->note_count++].value = arena_strdup(r->arena, value);
+}
+
+void req_add_header(struct req *r, const char *name, const char *value)
+{
+	if (strpbrk(value, "\r\n")) {
+		log_error("a header of ours holds a line break", LOG_STR("name", name));
+		return;
+	}
+	buf_printf(&r->out, "%s: %s\r\n", name, value);
+}
+
+static const char *phrase(int status)
+{
+	static const struct { int status; const char *phrase; } known[] = {
+		{200, "OK"}, {201, "Created"}, {204, "No Content"}, {302, "Found"}, {400, "Bad Request"}, {401, "Unauthorized"},
+		{403, "Forbidden"}, {404, "Not Found"}, {405, "Method Not Allowed"}, {408, "Request Timeout"},
+		{413, "Content Too Large"}, {414, "URI Too Long"}, {429, "Too Many Requests"},
+		{431, "Request Header Fields Too Large"}, {500, "Internal Server Error"}, {501, "Not Implemented"}, {502, "Bad Gateway"},
+		{503, "Service Unavailable"}, {505, "HTTP Version Not Supported"},
+	};
+
+	for (size_t i = 0; i < NELEM(known); i++)
+		if (known[i].status == status)
+			return known[i].phrase;
+	return "Unknown";
+}
+
+/* RFC 9110 section 6.6.1; made once a second */
+static const char *http_date(void)
+{
+	static char text[40];
+	static time_t made;
+	time_t now = time(NULL);
+	struct tm tm;
+
+	if (now != made) {
+		gmtime_r(&now, &tm);
+		strftime(text, sizeof(text), "%a, %d %b %Y %H:%M:%S GMT", &tm);
+		made = now;
+	}
+	return text;
+}
+
+static void print_head(struct buf *b, int status, const char *id, const char *type, size_t len)
+{
+	buf_printf(b, "HTTP/1.1 %d %s\r\nDate: %s\r\nX-Request-Id: %s\r\n", status, phrase(status), http_date(), id);
+	if (type)
+		buf_printf(b, "Content-Type: %s\r\n", type);
+	if (status != 204 && status != 304)
+		buf_printf(b, "Content-Length: %zu\r\n", len);
+}
+
+void req_reply(struct req *r, int status, const char *content_type, const void *body, size_t len)
+{
+	struct gate *g = r->gate;
+	struct buf b = {0};
+	bool close;
+
+	if (!req_is_open(r))
+		return;
+	close = !r->keep_alive || r->http->draining;
+	print_head(&b, status, r->id, content_type, len);
+	if (r->out.len)
+		buf_add(&b, r->out.data, r->out.len);
+	if (close)
+		buf_str(&b, "Connection: close\r\n");
+	else if (r->v->minor == 0)
+		buf_str(&b, "Connection: keep-alive\r\n");
+	buf_str(&b, "\r\n");
+	if (r->v->method != METHOD_HEAD && len)
+		buf_add(&b, body, len);
+	account(r, status);
+	close_req(r);
+	gate_answer(g, b.data, b.len, close);
+	buf_free(&b);
+	req_release(r);
+}
+
+void req_reply_json(struct req *r, int status, const char *json)
+{
+	req_reply(r, status, "application/json", json, strlen(json));
+}
+
+static void print_error(struct buf *b, const struct req_error *e, const char *id)
+{
+	const char *message = e->message ? e->message : outcome_text(e->oc);
+
+	buf_printf(b, "{\"error\":\"%s\",\"message\":", outcome_code(e->oc));
+	buf_json_str(b, message, strlen(message));
+	if (e->reason)
+		buf_printf(b, ",\"reason\":\"%s\"", e->reason);
+	if (e->errcode)
+		buf_printf(b, ",\"errcode\":%d", e->errcode);
+	buf_printf(b, ",\"request_id\":\"%s\"}", id);
+}
+
+void req_reply_error(struct req *r, const struct req_error *e)
+{
+	struct buf b = {0};
+	char seconds[12];
+
+	if (!req_is_open(r))
+		return;
+	if (e->retry_after) {
+		snprintf(seconds, sizeof(seconds), "%d", e->retry_after);
+		req_add_header(r, "Retry-After", seconds);
+	}
+	r->outcome = outcome_code(e->oc);
+	print_error(&b, e, r->id);
+	req_reply(r, outcome_status(e->oc), "application/json", b.data, b.len);
+	buf_free(&b);
+}
+
+void req_reply_outcome(struct req *r, enum outcome oc)
+{
+	req_reply_error(r, &(struct req_error){.oc = oc});
+}
+
+void req_print_error(struct buf *b, enum outcome oc)
+{
+	struct buf body = {0};
+	char id[65];
+
+	make_id(id, NULL);
+	print_error(&body, &(struct req_error){.oc = oc}, id);
+	print_head(b, outcome_status(oc), id, "application/json", body.len);
+	if (oc == OC_OVERLOADED)
+		buf_str(b, "Retry-After: 1\r\n");
+	buf_str(b, "Connection: close\r\n\r\n");
+	buf_add(b, body.data, body.len);
+	buf_free(&body);
+}
+
+/* ---- streams ---- */
+
+void req_stream_start(struct req *r, const void *head, size_t len)
+{
+	if (!req_is_open(r))
+		return;
+	account(r, 200);
+	r->streaming = true;
+	gate_write(r->gate, head, len);
+}
+
+bool req_stream_write(struct req *r, const void *p, size_t len)
+{
+	if (!r->open || !r->streaming || gate_unsent(r->gate) > STREAM_UNSENT_MAX)
+		return false;
+	gate_write(r->gate, p, len);
+	return true;
+}
+
+void req_stream_end(struct req *r)
+{
+	struct gate *g = r->gate;
+
+	if (!r->open || !r->streaming)
+		return;
+	close_req(r);
+	gate_finish(g);
+	req_release(r);
+}
+
+void req_stream_reset(struct req *r)
+{
+	struct gate *g = r->gate;
+
+	if (!r->open)
+		return;
+	if (!r->streaming)
+		account(r, 499);
+	close_req(r);
+	gate_reset(g);
+	req_release(r);
+}

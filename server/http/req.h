@@ -1,0 +1,70 @@
+/* The request context: what everybody but http.c holds in place of evhtp's request, which may vanish while we wait.
+ *
+ * A req begins with one reference that belongs to the unanswered caller; whoever waits for something on its behalf holds
+ * another. It is answered exactly once; from then on, or once the client is gone, req_is_open is false and further answers do nothing.
+ * The last release frees it with its arena. A backstop deadline answers 503 for a req that nobody answered (it is our bug, and logged). */
+#ifndef HTTP_REQ_H
+#define HTTP_REQ_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/arena.h"
+#include "common/outcome.h"
+
+struct req;
+
+enum method { METHOD_GET, METHOD_HEAD, METHOD_POST, METHOD_PUT, METHOD_DELETE, METHOD_PATCH, METHOD_OPTIONS, METHOD_OTHER };
+#define METHOD_BIT(m) (1u << (m))
+#define METHOD_ANY    (~0u)
+
+void req_hold(struct req *r);
+void req_release(struct req *r);
+bool req_is_open(const struct req *r); /* unanswered, and the client is there */
+struct arena *req_arena(struct req *r);
+
+/* What was asked. Strings live as long as the req. */
+const char *req_id(const struct req *r);         /* X-Request-Id: the caller's if sane, else ours */
+enum method req_method(const struct req *r);
+const char *req_method_name(const struct req *r);
+const char *req_path(const struct req *r);       /* raw, without the query */
+const char *req_query(const struct req *r);      /* raw, "" when none */
+const char *req_header(const struct req *r, const char *name); /* first of that name, trimmed; NULL when none */
+int         req_header_count(const struct req *r, const char *name);
+const char *req_body(const struct req *r, size_t *len);        /* NUL-terminated, never NULL */
+const char *req_peer(const struct req *r);       /* the socket's other end: "192.0.2.1", "2001:db8::1" or "unix" */
+
+/* A parameter of the query (or of a form body), percent-decoded into the arena; NULL when absent or malformed, first of that name. */
+const char *req_param(struct req *r, const char *raw, const char *name);
+
+/* Labels for log and metrics; route is a string constant. reason rides in the log line. */
+void req_set_route(struct req *r, const char *route);
+const char *req_route(const struct req *r);
+void req_note(struct req *r, const char *key, const char *value); /* one more field of the request's log line; copied; no secrets */
+
+/* Headers of the answer to come. Values with CR, LF or NUL are dropped: our bug. Copied. */
+void req_add_header(struct req *r, const char *name, const char *value);
+
+/* The answers. Each closes the req, writes the log line and the metrics, and gives back the caller's reference.
+ * Content-Length, Date, X-Request-Id, and for HEAD the missing body are seen to. */
+void req_reply(struct req *r, int status, const char *content_type, const void *body, size_t len); /* content_type NULL: no body */
+void req_reply_json(struct req *r, int status, const char *json);
+void req_reply_outcome(struct req *r, enum outcome oc); /* {"error","message","request_id"} */
+struct req_error {
+	enum outcome oc;
+	const char  *message;     /* NULL = the outcome's own sentence */
+	const char  *reason;      /* adds "reason" */
+	int          errcode;     /* adds "errcode" when not 0 */
+	int          retry_after; /* seconds; adds Retry-After when not 0 */
+};
+void req_reply_error(struct req *r, const struct req_error *e);
+
+/* For wxfake: answers that come in pieces or break off. The head is the bytes given, nothing is added; the connection closes
+ * at the end. Callers hold the req while they stream. */
+void req_stream_start(struct req *r, const void *head, size_t len);
+bool req_stream_write(struct req *r, const void *p, size_t len); /* false: the client is gone, or more than 1 MB waits for it */
+void req_stream_end(struct req *r);  /* flush, then close */
+void req_stream_reset(struct req *r); /* the client sees a connection reset */
+
+#endif

@@ -1,0 +1,743 @@
+/* The Redis connection against a peer on the same loop that behaves, and one that does not. */
+#include "io/redis.h"
+
+#include <arpa/inet.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/listener.h>
+#include <hiredis/hiredis.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/mem.h"
+
+enum { TIMEOUT_MS = 100, PATIENCE_MS = 4000 };
+
+/* --- the peer: answers ECHO, and GET with whatever the test says --- */
+
+struct conn {
+	struct bufferevent *bev;
+	redisReader        *reader;
+	struct conn        *next;
+};
+
+static struct {
+	struct evconnlistener *listener;
+	int          port;
+	struct conn *conns;
+	int          accepted;
+	char         commands[4096];   /* names seen, "AUTH a b;PING;" */
+	bool         frozen;           /* reads, says nothing */
+	const char  *ping;             /* NULL = PONG */
+	const char  *password;         /* NULL = none asked for */
+	const char  *get;              /* the raw answer to GET */
+	bool         close_after_get;
+	bool         endless;          /* after GET's answer, bytes for ever */
+} fake;
+
+static struct loop *loop;
+static struct event *tick;
+
+static void conn_end(struct conn *c)
+{
+	struct conn **p = &fake.conns;
+
+	while (*p != c)
+		p = &(*p)->next;
+	*p = c->next;
+	bufferevent_free(c->bev);
+	redisReaderFree(c->reader);
+	free(c);
+}
+
+static void fake_says(struct conn *c, const char *s)
+{
+	bufferevent_write(c->bev, s, strlen(s));
+}
+
+static void on_endless(struct bufferevent *bev, void *arg)
+{
+	static char bytes[32 * 1024];
+
+	(void)arg;
+	if (fake.endless)
+		bufferevent_write(bev, bytes, sizeof(bytes));
+}
+
+static bool auth_is_good(const redisReply *cmd)
+{
+	return fake.password && strcmp(cmd->element[cmd->elements - 1]->str, fake.password) == 0;
+}
+
+/* False when the connection is gone. */
+static bool fake_answers(struct conn *c, const redisReply *cmd)
+{
+	const char *name = cmd->element[0]->str;
+	size_t used = strlen(fake.commands);
+
+	for (size_t i = 0; i < cmd->elements && used < 4000; i++)
+		used += (size_t)snprintf(fake.commands + used, sizeof(fake.commands) - used, "%.20s%s", cmd->element[i]->str,
+			i + 1 < cmd->elements ? " " : ";");
+	if (fake.frozen)
+		return true;
+	if (!strcmp(name, "AUTH")) {
+		fake_says(c, auth_is_good(cmd) ? "+OK\r\n" : "-WRONGPASS invalid username-password pair\r\n");
+	} else if (!strcmp(name, "PING")) {
+		fake_says(c, fake.ping ? fake.ping : "+PONG\r\n");
+	} else if (!strcmp(name, "SELECT")) {
+		fake_says(c, "+OK\r\n");
+	} else if (!strcmp(name, "ECHO")) {
+		char head[32];
+
+		snprintf(head, sizeof(head), "$%zu\r\n", cmd->element[1]->len);
+		fake_says(c, head);
+		bufferevent_write(c->bev, cmd->element[1]->str, cmd->element[1]->len);
+		fake_says(c, "\r\n");
+	} else if (!strcmp(name, "GET")) {
+		fake_says(c, fake.get);
+		if (fake.close_after_get) {
+			evbuffer_write(bufferevent_get_output(c->bev), bufferevent_getfd(c->bev));
+			conn_end(c);
+			return false;
+		}
+	} else {
+		fake_says(c, "-ERR unknown command\r\n"); /* CLIENT SETNAME too: it must not matter */
+	}
+	return true;
+}
+
+static void on_fake_read(struct bufferevent *bev, void *arg)
+{
+	struct conn *c = arg;
+	char bytes[65536];
+	size_t n;
+
+	while ((n = bufferevent_read(bev, bytes, sizeof(bytes))) > 0)
+		redisReaderFeed(c->reader, bytes, n);
+	for (;;) {
+		void *cmd = NULL;
+		bool lives = true;
+
+		assert_int_equal(redisReaderGetReply(c->reader, &cmd), REDIS_OK);
+		if (!cmd)
+			return;
+		lives = fake_answers(c, cmd);
+		freeReplyObject(cmd);
+		if (!lives)
+			return;
+	}
+}
+
+static void on_fake_event(struct bufferevent *bev, short what, void *arg)
+{
+	(void)bev;
+	if (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR))
+		conn_end(arg);
+}
+
+static void on_accept(struct evconnlistener *li, evutil_socket_t fd, struct sockaddr *sa, int len, void *arg)
+{
+	struct conn *c = mem_alloc(sizeof(*c));
+
+	(void)li;
+	(void)sa;
+	(void)len;
+	(void)arg;
+	fake.accepted++;
+	c->bev = bufferevent_socket_new(loop_base(loop), fd, BEV_OPT_CLOSE_ON_FREE);
+	c->reader = redisReaderCreate();
+	c->next = fake.conns;
+	fake.conns = c;
+	bufferevent_setcb(c->bev, on_fake_read, on_endless, on_fake_event, c);
+	bufferevent_enable(c->bev, EV_READ | EV_WRITE);
+}
+
+static void fake_listen(int port)
+{
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t len = sizeof(in);
+
+	fake.listener = evconnlistener_new_bind(loop_base(loop), on_accept, NULL, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_REUSEABLE, 16,
+		(struct sockaddr *)&in, sizeof(in));
+	assert_non_null(fake.listener);
+	getsockname(evconnlistener_get_fd(fake.listener), (struct sockaddr *)&in, &len);
+	fake.port = ntohs(in.sin_port);
+}
+
+static void fake_stop(void)
+{
+	if (fake.listener)
+		evconnlistener_free(fake.listener);
+	fake.listener = NULL;
+	while (fake.conns)
+		conn_end(fake.conns);
+}
+
+/* --- turning the loop until something holds --- */
+
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	(void)arg;
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	log_init(LOG_ERROR, LOG_LOGFMT);
+	memset(&fake, 0, sizeof(fake));
+	loop = loop_new();
+	tick = event_new(loop_base(loop), -1, EV_PERSIST, on_tick, NULL);
+	event_add(tick, &(struct timeval){.tv_usec = 2000});
+	fake_listen(0);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	fake_stop();
+	event_free(tick);
+	loop_free(loop);
+	return 0;
+}
+
+#define UNTIL(cond) \
+	do { \
+		int64_t give_up = clock_ms() + PATIENCE_MS; \
+		while (!(cond)) { \
+			if (clock_ms() > give_up) \
+				fail_msg("never came: %s", #cond); \
+			event_base_loop(loop_base(loop), EVLOOP_ONCE); \
+		} \
+	} while (0)
+
+static struct redis_options options(void)
+{
+	return (struct redis_options){
+		.host = "127.0.0.1", .port = fake.port, .user = "", .password = "", .timeout_ms = TIMEOUT_MS, .max_pending = 1000};
+}
+
+static struct redis *connected(void)
+{
+	struct redis_options o = options();
+	struct redis *r = redis_new(loop, &o);
+
+	assert_false(redis_is_ready(r));
+	UNTIL(redis_is_ready(r));
+	return r;
+}
+
+/* --- a caller --- */
+
+struct answer {
+	int          calls;
+	enum outcome oc;
+	int          type;
+	char         text[64];
+	int          order;      /* the how-manieth callback this was */
+	struct redis *again;     /* sends another command in the callback */
+	struct redis *free_it;   /* frees in the callback */
+};
+
+static int callbacks;
+static struct answer second;
+
+static void on_answer(void *ctx, enum outcome oc, const struct redisReply *v)
+{
+	struct answer *a = ctx;
+	const char *s = redis_reply_str(v, NULL);
+
+	a->calls++;
+	a->oc = oc;
+	a->order = callbacks++;
+	a->type = v ? v->type : 0;
+	snprintf(a->text, sizeof(a->text), "%s", s ? s : "");
+	if (oc == OC_OK)
+		assert_non_null(v);
+	else
+		assert_null(v);
+	if (a->again)
+		redis_command(a->again, 1, (const char *[]){"PING"}, NULL, on_answer, &second);
+	if (a->free_it)
+		redis_free(a->free_it);
+}
+
+static void ask(struct redis *r, const char *name, const char *arg, struct answer *a)
+{
+	const char *argv[] = {name, arg};
+	int before = a->calls;
+
+	redis_command(r, arg ? 2 : 1, argv, NULL, on_answer, a);
+	assert_int_equal(a->calls, before); /* never before it returns */
+}
+
+/* --- tests --- */
+
+static void test_answers_in_order(void **state)
+{
+	static struct answer a[500];
+	struct redis *r = connected();
+	char text[16];
+
+	(void)state;
+	memset(a, 0, sizeof(a));
+	callbacks = 0;
+	for (int i = 0; i < 500; i++) {
+		snprintf(text, sizeof(text), "no %d", i);
+		ask(r, "ECHO", text, &a[i]);
+	}
+	UNTIL(a[499].calls);
+	for (int i = 0; i < 500; i++) {
+		snprintf(text, sizeof(text), "no %d", i);
+		assert_int_equal(a[i].calls, 1);
+		assert_int_equal(a[i].oc, OC_OK);
+		assert_int_equal(a[i].order, i);
+		assert_string_equal(a[i].text, text);
+	}
+	assert_int_equal(fake.accepted, 1);
+	redis_free(r);
+}
+
+static void test_bytes_and_long_values(void **state)
+{
+	struct redis *r = connected();
+	struct answer a = {0};
+	size_t n = 60000;
+	char *value = mem_alloc(n);
+	const char *argv[] = {"ECHO", value};
+
+	(void)state;
+	redis_command(r, 2, argv, (const size_t[]){4, n}, on_answer, &a); /* NULs and all */
+	UNTIL(a.calls);
+	assert_int_equal(a.oc, OC_OK);
+	free(value);
+	redis_free(r);
+}
+
+static void test_handshake(void **state)
+{
+	struct redis_options o = options();
+	struct redis *r;
+
+	(void)state;
+	fake.password = "hunter2";
+	o.password = "hunter2";
+	o.db = 3;
+	r = redis_new(loop, &o);
+	UNTIL(redis_is_ready(r));
+	assert_string_equal(fake.commands, "AUTH hunter2;SELECT 3;CLIENT SETNAME wxlogind;PING;");
+	redis_free(r);
+	fake.commands[0] = '\0';
+	o.user = "wx";
+	o.db = 0;
+	r = redis_new(loop, &o);
+	UNTIL(redis_is_ready(r));
+	assert_string_equal(fake.commands, "AUTH wx hunter2;CLIENT SETNAME wxlogind;PING;");
+	redis_free(r);
+}
+
+/* A wrong password: said once, without the password, and tried again. */
+static void test_wrong_password(void **state)
+{
+	FILE *file = tmpfile();
+	int saved = dup(2);
+	struct redis_options o = options();
+	struct redis *r;
+	struct answer a = {0};
+	char log[4096];
+	size_t n;
+
+	(void)state;
+	fake.password = "right";
+	o.password = "hunter2";
+	dup2(fileno(file), 2);
+	r = redis_new(loop, &o);
+	UNTIL(fake.accepted >= 2);
+	ask(r, "ECHO", "x", &a);
+	UNTIL(a.calls);
+	dup2(saved, 2);
+	close(saved);
+	assert_int_equal(a.oc, OC_STORE_UNAVAILABLE);
+	assert_null(strstr(fake.commands, "ECHO"));
+	assert_false(redis_is_ready(r));
+	rewind(file);
+	n = fread(log, 1, sizeof(log) - 1, file);
+	log[n] = '\0';
+	fclose(file);
+	assert_non_null(strstr(log, "WRONGPASS"));
+	assert_null(strstr(strstr(log, "WRONGPASS") + 1, "WRONGPASS"));
+	assert_null(strstr(log, "hunter2"));
+	fake.password = "hunter2";
+	UNTIL(redis_is_ready(r));
+	redis_free(r);
+}
+
+static void test_not_yet(void **state)
+{
+	static const char *const answers[] = {
+		"-LOADING Redis is loading the dataset in memory\r\n",
+		"-MASTERDOWN Link with MASTER is down\r\n",
+		"-NOAUTH Authentication required.\r\n",
+		"*2\r\n$4\r\npong\r\n$0\r\n\r\n",
+		":1\r\n",
+		"SSH-2.0-OpenSSH\r\n",
+	};
+
+	(void)state;
+	log_set_level(LOG_ERROR + 1);
+	for (size_t i = 0; i < NELEM(answers); i++) {
+		struct redis_options o = options();
+		struct redis *r;
+
+		fake.ping = answers[i];
+		fake.accepted = 0;
+		r = redis_new(loop, &o);
+		UNTIL(fake.accepted == 2); /* it was sent away, and came again */
+		assert_false(redis_is_ready(r));
+		fake.ping = NULL;
+		UNTIL(redis_is_ready(r));
+		if (i == 0) { /* and when it says so later */
+			fake.ping = answers[i];
+			UNTIL(!redis_is_ready(r));
+		}
+		redis_free(r);
+	}
+}
+
+static void test_answers_table(void **state)
+{
+	static const struct {
+		const char  *answer;
+		enum outcome oc;
+		bool         lost;     /* the connection does not survive */
+		bool         close, endless;
+	} rows[] = {
+		{"+OK\r\n",                     OC_OK, false, false, false},
+		{"$-1\r\n",                     OC_OK, false, false, false},
+		{"*2\r\n:1\r\n$1\r\nx\r\n",     OC_OK, false, false, false},
+		{"*-1\r\n",                     OC_OK, false, false, false},
+		{"-ERR something secret\r\n",   OC_STORE_UNAVAILABLE, false, false, false},
+		{"-NOSCRIPT No matching\r\n",   OC_STORE_UNAVAILABLE, false, false, false},
+		{"-READONLY You can't\r\n",     OC_STORE_UNAVAILABLE, true, false, false},
+		{"+OK\r\n+and another\r\n",     OC_OK, true, false, false},
+		{"hello\r\n",                   OC_STORE_UNAVAILABLE, true, false, false},
+		{"$10\r\nhalf",                 OC_STORE_UNAVAILABLE, true, true, false},
+		{"",                            OC_STORE_UNAVAILABLE, true, true, false},
+		{"",                            OC_STORE_UNAVAILABLE, true, false, false}, /* silence */
+		{"*2147483647\r\n",             OC_STORE_UNAVAILABLE, true, false, false},
+		{"*99999999999999999999\r\n",   OC_STORE_UNAVAILABLE, true, false, false},
+		{"*5000\r\n",                   OC_STORE_UNAVAILABLE, true, false, false},
+		{"*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n", OC_STORE_UNAVAILABLE, true, false, false},
+		{"$-5\r\n",                     OC_STORE_UNAVAILABLE, true, false, false},
+		{"$536870912\r\n",              OC_STORE_UNAVAILABLE, true, false, true},
+		{"+never ends",                 OC_STORE_UNAVAILABLE, true, false, true},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < NELEM(rows); i++) {
+		struct redis *r = connected();
+		struct answer a = {0}, b = {0};
+		int64_t began = clock_ms();
+
+		fake.accepted = 0;
+		fake.get = rows[i].answer;
+		fake.close_after_get = rows[i].close;
+		fake.endless = rows[i].endless;
+		ask(r, "GET", "k", &a);
+		UNTIL(a.calls);
+		if (a.oc != rows[i].oc)
+			fail_msg("row %zu: outcome %d", i, a.oc);
+		assert_in_range(clock_ms() - began, 0, TIMEOUT_MS + 400);
+		fake.endless = false;
+		if (rows[i].lost) {
+			UNTIL(fake.accepted == 1);
+			UNTIL(redis_is_ready(r));
+		}
+		ask(r, "ECHO", "still there", &b);
+		UNTIL(b.calls);
+		assert_int_equal(a.calls, 1);
+		assert_string_equal(b.text, "still there");
+		assert_int_equal(fake.accepted, rows[i].lost);
+		redis_free(r);
+		UNTIL(!fake.conns);
+	}
+}
+
+static void test_unasked_answer(void **state)
+{
+	struct redis *r = connected();
+
+	(void)state;
+	fake_says(fake.conns, "+news\r\n");
+	UNTIL(!redis_is_ready(r));
+	UNTIL(redis_is_ready(r));
+	assert_int_equal(fake.accepted, 2);
+	redis_free(r);
+}
+
+/* The idle watchdog finds a frozen Redis, and a thawed one is found again. */
+static void test_freeze_while_idle(void **state)
+{
+	struct redis *r = connected();
+	int64_t began = clock_ms();
+
+	(void)state;
+	fake.frozen = true;
+	UNTIL(!redis_is_ready(r));
+	assert_in_range(clock_ms() - began, 0, 250 + TIMEOUT_MS + 200);
+	UNTIL(fake.accepted >= 3); /* keeps trying */
+	assert_false(redis_is_ready(r));
+	fake.frozen = false;
+	UNTIL(redis_is_ready(r));
+	redis_free(r);
+}
+
+static void test_freeze_under_way(void **state)
+{
+	struct redis *r = connected();
+	struct answer a[3] = {{0}};
+	int64_t began = clock_ms();
+
+	(void)state;
+	callbacks = 0;
+	fake.frozen = true;
+	for (int i = 0; i < 3; i++)
+		ask(r, "ECHO", "x", &a[i]);
+	a[0].again = r; /* during the teardown: refused, not lost */
+	memset(&second, 0, sizeof(second));
+	UNTIL(a[2].calls);
+	assert_in_range(clock_ms() - began, TIMEOUT_MS - 10, TIMEOUT_MS + 200);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(a[i].calls, 1);
+		assert_int_equal(a[i].order, i);
+		assert_int_equal(a[i].oc, OC_STORE_UNAVAILABLE);
+	}
+	assert_false(redis_is_ready(r));
+	UNTIL(second.calls);
+	assert_int_equal(second.oc, OC_STORE_UNAVAILABLE);
+	redis_free(r);
+	assert_int_equal(second.calls, 1);
+}
+
+static void test_listener_appears(void **state)
+{
+	struct redis_options o = options();
+	int port = fake.port;
+	struct answer a = {0};
+	struct redis *r;
+
+	(void)state;
+	fake_stop();
+	r = redis_new(loop, &o);
+	ask(r, "ECHO", "x", &a);
+	UNTIL(a.calls);
+	assert_int_equal(a.oc, OC_STORE_UNAVAILABLE);
+	assert_false(redis_is_ready(r));
+	fake_listen(port);
+	UNTIL(redis_is_ready(r));
+	fake_stop();
+	UNTIL(!redis_is_ready(r));
+	fake_listen(port);
+	UNTIL(redis_is_ready(r));
+	redis_free(r);
+}
+
+static void test_full(void **state)
+{
+	struct redis_options o = options();
+	struct answer a[11] = {{0}};
+	struct redis *r;
+
+	(void)state;
+	callbacks = 0;
+	o.max_pending = 10;
+	r = redis_new(loop, &o);
+	UNTIL(redis_is_ready(r));
+	for (int i = 0; i < 11; i++)
+		ask(r, "ECHO", "x", &a[i]);
+	UNTIL(callbacks == 11);
+	for (int i = 0; i < 11; i++)
+		assert_int_equal(a[i].oc, i < 10 ? OC_OK : OC_STORE_UNAVAILABLE);
+	redis_free(r);
+}
+
+static void test_output_is_bounded(void **state)
+{
+	struct redis *r = connected();
+	size_t n = 1024 * 1024;
+	char *value = mem_alloc(n);
+	struct answer a[20] = {{0}};
+
+	(void)state;
+	callbacks = 0;
+	for (int i = 0; i < 20; i++)
+		redis_command(r, 2, (const char *[]){"ECHO", value}, (const size_t[]){4, n}, on_answer, &a[i]);
+	UNTIL(a[19].calls);
+	assert_int_equal(a[19].oc, OC_STORE_UNAVAILABLE);
+	redis_free(r);
+	assert_int_equal(callbacks, 20);
+	free(value);
+}
+
+static void test_free_tells_all(void **state)
+{
+	struct redis *r = connected();
+	struct answer a[3] = {{0}};
+
+	(void)state;
+	callbacks = 0;
+	memset(&second, 0, sizeof(second));
+	a[0].again = r;
+	for (int i = 0; i < 3; i++)
+		ask(r, "ECHO", "x", &a[i]);
+	redis_free(r);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(a[i].calls, 1);
+		assert_int_equal(a[i].oc, OC_STORE_UNAVAILABLE);
+	}
+	assert_int_equal(second.calls, 1);
+	redis_free(NULL);
+}
+
+static void test_free_in_callback(void **state)
+{
+	(void)state;
+	for (int refused = 0; refused < 3; refused++) {
+		struct redis *r = connected();
+		struct answer a[3] = {{0}};
+
+		if (refused == 1) /* the callback is a refusal */
+			fake.frozen = true;
+		if (refused) {
+			fake_stop();
+			UNTIL(!redis_is_ready(r));
+		}
+		a[0].free_it = r;
+		for (int i = 0; i < 3; i++)
+			ask(r, "ECHO", "x", &a[i]);
+		UNTIL(a[2].calls);
+		for (int i = 0; i < 3; i++)
+			assert_int_equal(a[i].calls, 1);
+		assert_int_equal(a[2].oc, OC_STORE_UNAVAILABLE);
+		fake.frozen = false;
+		fake_stop();
+		fake_listen(0);
+	}
+}
+
+static void test_free_in_callback_of_a_lost_connection(void **state)
+{
+	struct redis *r = connected();
+	struct answer a[3] = {{0}};
+
+	(void)state;
+	fake.frozen = true;
+	a[0].free_it = r;
+	for (int i = 0; i < 3; i++)
+		ask(r, "ECHO", "x", &a[i]);
+	UNTIL(a[2].calls);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(a[i].calls, 1);
+}
+
+static void test_names(void **state)
+{
+	struct redis_options o = options();
+	struct redis *r;
+
+	(void)state;
+	o.host = "localhost"; /* may be ::1 first, where nobody listens */
+	r = redis_new(loop, &o);
+	UNTIL(redis_is_ready(r));
+	redis_free(r);
+	r = redis_new(loop, &o); /* gone before the answer */
+	redis_free(r);
+}
+
+static void test_unix_socket(void **state)
+{
+	char dir[] = "/tmp/wxlogind-test-XXXXXX", path[64], too_long[200];
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+	struct redis_options o = options();
+	struct redis *r;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/s", dir);
+	strcpy(un.sun_path, path);
+	fake_stop();
+	fake.listener = evconnlistener_new_bind(loop_base(loop), on_accept, NULL, LEV_OPT_CLOSE_ON_FREE, 16, (struct sockaddr *)&un,
+		sizeof(un));
+	assert_non_null(fake.listener);
+	o.host = NULL;
+	o.unix_path = path;
+	r = redis_new(loop, &o);
+	UNTIL(redis_is_ready(r));
+	redis_free(r);
+	unlink(path);
+	rmdir(dir);
+
+	memset(too_long, 'x', sizeof(too_long) - 1);
+	too_long[sizeof(too_long) - 1] = '\0';
+	o.unix_path = too_long;
+	r = redis_new(loop, &o);
+	assert_false(redis_is_ready(r));
+	redis_free(r);
+}
+
+static void test_reading_replies(void **state)
+{
+	redisReply one = {.type = REDIS_REPLY_INTEGER, .integer = 42}, text = {.type = REDIS_REPLY_STRING, .str = (char[]){"ab"}, .len = 2},
+		   nil = {.type = REDIS_REPLY_NIL};
+	redisReply *both[] = {&one, &text};
+	redisReply list = {.type = REDIS_REPLY_ARRAY, .elements = 2, .element = both};
+	int64_t n = 7;
+	size_t len = 9;
+
+	(void)state;
+	assert_true(redis_reply_is_nil(&nil));
+	assert_false(redis_reply_is_nil(NULL));
+	assert_false(redis_reply_is_nil(&one));
+	assert_string_equal(redis_reply_str(&text, &len), "ab");
+	assert_int_equal(len, 2);
+	assert_null(redis_reply_str(&one, &len));
+	assert_int_equal(len, 0);
+	assert_null(redis_reply_str(NULL, NULL));
+	assert_false(redis_reply_int(&text, &n));
+	assert_false(redis_reply_int(NULL, &n));
+	assert_int_equal(n, 7);
+	assert_true(redis_reply_int(&one, &n));
+	assert_int_equal(n, 42);
+	assert_int_equal(redis_reply_count(&list), 2);
+	assert_int_equal(redis_reply_count(&text), 0);
+	assert_int_equal(redis_reply_count(NULL), 0);
+	assert_ptr_equal(redis_reply_at(&list, 1), &text);
+	assert_null(redis_reply_at(&list, 2));
+	assert_null(redis_reply_at(&one, 0));
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(test_answers_in_order), T(test_bytes_and_long_values), T(test_handshake), T(test_wrong_password), T(test_not_yet),
+		T(test_answers_table), T(test_unasked_answer), T(test_freeze_while_idle), T(test_freeze_under_way),
+		T(test_listener_appears), T(test_full), T(test_output_is_bounded), T(test_free_tells_all), T(test_free_in_callback),
+		T(test_free_in_callback_of_a_lost_connection), T(test_names), T(test_unix_socket), T(test_reading_replies),
+	};
+
+	return cmocka_run_group_tests_name("redis", tests, NULL, NULL);
+}

@@ -1,0 +1,470 @@
+/* Sessions and codes against a real Redis: the scripts are half of the code. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "common/clock.h"
+#include "common/encode.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "real_redis.h"
+#include "store/code.h"
+#include "store/session.h"
+
+static struct real_redis server;
+static struct loop *loop;
+static struct redis *redis;
+
+/* ---- what callbacks brought ---- */
+
+static struct {
+	enum outcome oc;
+	char    token[64], reason[32], openid[64], unionid[64], ip[64], agent[300], text[4096];
+	int64_t expires_in_s, created_at, number;
+	bool    nil;
+	enum claim_state state;
+	enum outcome refused;
+	int     errcode;
+} got;
+
+static void on_create(void *ctx, enum outcome oc, const char *token, int64_t expires_in_s)
+{
+	(void)ctx;
+	got.oc = oc;
+	snprintf(got.token, sizeof(got.token), "%s", token ? token : "");
+	got.expires_in_s = expires_in_s;
+	loop_stop(loop);
+}
+
+static void on_get(void *ctx, enum outcome oc, const struct session *ses, const char *reason)
+{
+	(void)ctx;
+	got.oc = oc;
+	snprintf(got.reason, sizeof(got.reason), "%s", reason ? reason : "");
+	if (ses) {
+		snprintf(got.openid, sizeof(got.openid), "%s", ses->openid);
+		snprintf(got.unionid, sizeof(got.unionid), "%s", ses->unionid);
+		snprintf(got.ip, sizeof(got.ip), "%s", ses->ip);
+		snprintf(got.agent, sizeof(got.agent), "%s", ses->user_agent);
+		got.expires_in_s = ses->expires_in_s;
+		got.created_at = ses->created_at;
+	}
+	loop_stop(loop);
+}
+
+static void on_done(void *ctx, enum outcome oc)
+{
+	(void)ctx;
+	got.oc = oc;
+	loop_stop(loop);
+}
+
+static void on_claim(void *ctx, enum outcome oc, const struct claim_answer *ans)
+{
+	(void)ctx;
+	got.oc = oc;
+	if (ans) {
+		got.state = ans->state;
+		got.refused = ans->refused;
+		got.errcode = ans->errcode;
+		snprintf(got.token, sizeof(got.token), "%s", ans->token ? ans->token : "");
+	}
+	loop_stop(loop);
+}
+
+static void on_raw(void *ctx, enum outcome oc, const struct redisReply *reply)
+{
+	const char *s = redis_reply_str(reply, NULL);
+
+	(void)ctx;
+	got.oc = oc;
+	got.nil = redis_reply_is_nil(reply);
+	got.number = -99;
+	redis_reply_int(reply, &got.number);
+	snprintf(got.text, sizeof(got.text), "%s", s ? s : "");
+	for (size_t i = 0; i < redis_reply_count(reply); i++) {
+		const char *e = redis_reply_str(redis_reply_at(reply, i), NULL);
+		size_t n = strlen(got.text);
+		snprintf(got.text + n, sizeof(got.text) - n, "%s\n", e ? e : "");
+	}
+	loop_stop(loop);
+}
+
+static void command(const char *a, const char *b, const char *c, const char *d)
+{
+	const char *argv[] = {a, b, c, d};
+
+	redis_command(redis, d ? 4 : c ? 3 : b ? 2 : 1, argv, NULL, on_raw, NULL);
+	loop_run(loop);
+}
+
+static int lines(const char *text)
+{
+	int n = 0;
+
+	for (; *text; text++)
+		n += *text == '\n';
+	return n;
+}
+
+static void create(struct sessions *s, const char *openid, const char *session_key)
+{
+	struct session_login in = {.appid = "wx1", .openid = openid, .unionid = "u1", .session_key = session_key,
+		.ip = "192.0.2.7", .user_agent = "an|agent\nof two lines"};
+
+	session_create(s, &in, on_create, NULL);
+	loop_run(loop);
+	assert_int_equal(got.oc, OC_OK);
+}
+
+static void get(struct sessions *s, const char *token, bool renew)
+{
+	session_get(s, token, renew, on_get, NULL);
+	loop_run(loop);
+}
+
+static void end(struct sessions *s, const char *token, const char *reason)
+{
+	session_end(s, token, reason, on_done, NULL);
+	loop_run(loop);
+	assert_int_equal(got.oc, OC_OK);
+}
+
+static struct sessions_options options(void)
+{
+	return (struct sessions_options){.key_prefix = "t:", .ttl_ms = 60000, .max_age_ms = 3600000};
+}
+
+static void nothing(void *ctx)
+{
+	loop_stop(ctx);
+}
+
+static void wait_ms(int64_t ms)
+{
+	struct timer *t = timer_new(loop, nothing, loop);
+
+	timer_start(t, ms);
+	loop_run(loop);
+	timer_free(t);
+}
+
+/* ---- sessions ---- */
+
+static void test_life(void **state)
+{
+	struct sessions_options o = options();
+	struct sessions *s = sessions_new(redis, &o);
+	char token[64];
+
+	(void)state;
+	create(s, "o1", "c2Vzc2lvbl9rZXkxMjM0NQ==");
+	strcpy(token, got.token);
+	assert_true(session_token_ok(token));
+	assert_int_equal(got.expires_in_s, 60);
+	get(s, token, true);
+	assert_int_equal(got.oc, OC_OK);
+	assert_string_equal(got.openid, "o1");
+	assert_string_equal(got.unionid, "u1");
+	assert_string_equal(got.ip, "192.0.2.7");
+	assert_string_equal(got.agent, "an agent of two lines"); /* what separates fields or lines is blanked */
+	assert_true(got.expires_in_s >= 58 && got.expires_in_s <= 60);
+	assert_true(llabs(got.created_at - clock_wall_s()) <= 2);
+	command("KEYS", "*", NULL, NULL);
+	assert_int_equal(lines(got.text), 2);
+	assert_null(strstr(got.text, token));
+	end(s, token, "logged_out");
+	get(s, token, true);
+	assert_int_equal(got.oc, OC_INVALID_SESSION);
+	assert_string_equal(got.reason, "logged_out");
+	command("KEYS", "t:u:*", NULL, NULL); /* session_key goes with the last session */
+	assert_int_equal(lines(got.text), 0);
+	end(s, token, "revoked"); /* what is over stays as it ended */
+	get(s, token, true);
+	assert_string_equal(got.reason, "logged_out");
+	get(s, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", true);
+	assert_string_equal(got.reason, "unknown");
+	sessions_free(s);
+}
+
+static void test_every_key_has_an_end(void **state)
+{
+	struct sessions_options o = options();
+	struct sessions *s = sessions_new(redis, &o);
+
+	(void)state;
+	create(s, "o2", "a2V5");
+	command("EVAL", "local n = 0 for _, k in ipairs(redis.call('KEYS', '*')) do if redis.call('PTTL', k) < 1 then n = n + 1 end end return n", "0", NULL);
+	assert_int_equal(got.number, 0);
+	sessions_free(s);
+}
+
+static void test_two_ages(void **state)
+{
+	struct sessions_options o = options();
+	struct sessions *s;
+	char token[64];
+
+	(void)state;
+	o.ttl_ms = 1000;
+	o.max_age_ms = 2200;
+	s = sessions_new(redis, &o);
+	create(s, "o3", "a2V5");
+	strcpy(token, got.token);
+	for (int i = 0; i < 3; i++) { /* use keeps it alive past its ttl */
+		wait_ms(500);
+		get(s, token, true);
+		assert_int_equal(got.oc, OC_OK);
+	}
+	wait_ms(800); /* past max_age, whatever the use */
+	get(s, token, true);
+	assert_int_equal(got.oc, OC_INVALID_SESSION);
+	assert_string_equal(got.reason, "expired");
+	create(s, "o3", "a2V5");
+	strcpy(token, got.token);
+	wait_ms(500);
+	get(s, token, false);
+	assert_int_equal(got.oc, OC_OK);
+	wait_ms(700); /* asked about without renewing: it ended on time */
+	get(s, token, true);
+	assert_string_equal(got.reason, "unknown");
+	sessions_free(s);
+}
+
+static void test_max_per_user(void **state)
+{
+	struct sessions_options o = options();
+	struct sessions *s;
+	char first[64], second[64];
+
+	(void)state;
+	o.max_per_user = 2;
+	s = sessions_new(redis, &o);
+	create(s, "o4", "a2V5");
+	strcpy(first, got.token);
+	wait_ms(2);
+	create(s, "o4", "a2V5");
+	strcpy(second, got.token);
+	wait_ms(2);
+	create(s, "o4", "a2V5");
+	get(s, first, true);
+	assert_string_equal(got.reason, "replaced");
+	get(s, second, true);
+	assert_int_equal(got.oc, OC_OK);
+	sessions_free(s);
+}
+
+static void user_keys(const char *what)
+{
+	command("EVAL", "return redis.call('ZRANGEBYSCORE', redis.call('KEYS', 't:u:*')[1], '+inf', '+inf')", "0", NULL);
+	(void)what;
+}
+
+static void test_session_keys_newest_and_the_one_before(void **state)
+{
+	struct sessions_options o = options();
+	struct sessions *s = sessions_new(redis, &o);
+	const char *keys[] = {"a2V5MQ==", "a2V5Mg==", "a2V5Mg==", "a2V5Mw=="};
+
+	(void)state;
+	for (size_t i = 0; i < NELEM(keys); i++)
+		create(s, "o5", keys[i]);
+	user_keys("newest, and the different one before it");
+	assert_int_equal(lines(got.text), 2);
+	assert_true(got.text[0] == '1' && !strncmp(got.text + 17, "a2V5Mw==\n2", 10));
+	assert_non_null(strstr(got.text, "a2V5Mg=="));
+	create(s, "o5", "a2V5Mg=="); /* the older one again is the newest now */
+	user_keys("");
+	assert_int_equal(lines(got.text), 2);
+	assert_true(got.text[0] == '1' && !strncmp(got.text + 17, "a2V5Mg==\n2", 10));
+	sessions_free(s);
+}
+
+static void test_sealed(void **state)
+{
+	static const uint8_t keys[1][32] = {{1, 2, 3}};
+	struct sessions_options o = options();
+	struct sessions *s;
+
+	(void)state;
+	o.keys = keys;
+	o.key_count = 1;
+	s = sessions_new(redis, &o);
+	create(s, "o6", "c2Vzc2lvbl9rZXkxMjM0NQ==");
+	user_keys("");
+	assert_true(got.text[17] == '~');
+	assert_null(strstr(got.text, "c2Vzc2lvbl9rZXkxMjM0NQ"));
+	sessions_free(s);
+}
+
+static void test_tokens(void **state)
+{
+	(void)state;
+	assert_true(session_token_ok("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"));
+	assert_false(session_token_ok("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAB")); /* not canonical */
+	assert_false(session_token_ok(""));
+	assert_false(session_token_ok("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"));
+	assert_false(session_token_ok("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"));
+	assert_false(session_token_ok("AAAAAAAAAAAAAAAAAAAAAA*AAAAAAAAAAAAAAAAAAAA"));
+}
+
+/* ---- codes ---- */
+
+static struct code_claim claim(struct codes *cs, const char *code, const char *nonce)
+{
+	struct code_claim c;
+
+	code_claim_init(cs, &c, "wx1", code, nonce);
+	code_claim_try(cs, &c, 5000, on_claim, NULL);
+	loop_run(loop);
+	assert_int_equal(got.oc, OC_OK);
+	return c;
+}
+
+static const char some_token[] = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+static void settle(struct codes *cs, const struct code_claim *c)
+{
+	code_settle_session(cs, c, some_token, on_done, NULL);
+	loop_run(loop);
+	assert_int_equal(got.oc, OC_OK);
+}
+
+static void test_code_becomes_one_session(void **state)
+{
+	struct codes *cs = codes_new(redis, &(struct codes_options){.key_prefix = "t:", .replay_window_ms = 60000});
+	struct code_claim first = claim(cs, "code-1", "n1");
+
+	(void)state;
+	assert_int_equal(got.state, CLAIM_MINE);
+	claim(cs, "code-1", "n1");
+	assert_int_equal(got.state, CLAIM_BUSY);
+	claim(cs, "code-2", "n1");
+	assert_int_equal(got.state, CLAIM_MINE);
+	settle(cs, &first);
+	claim(cs, "code-1", "n1");
+	assert_int_equal(got.state, CLAIM_SESSION);
+	assert_string_equal(got.token, some_token);
+	claim(cs, "code-1", "n2");
+	assert_int_equal(got.state, CLAIM_SPENT);
+	assert_string_equal(got.token, "");
+	claim(cs, "code-1", NULL);
+	assert_int_equal(got.state, CLAIM_SPENT);
+	command("GET", first.key, NULL, NULL);
+	assert_null(strstr(got.text, some_token));
+	codes_free(cs);
+}
+
+static void test_refusals_are_shared_and_drops_are_not(void **state)
+{
+	struct codes *cs = codes_new(redis, &(struct codes_options){.key_prefix = "t:", .replay_window_ms = 60000});
+	struct code_claim c = claim(cs, "code-3", NULL);
+
+	(void)state;
+	code_settle_refusal(cs, &c, OC_INVALID_CODE, 40163);
+	claim(cs, "code-3", "any");
+	assert_int_equal(got.state, CLAIM_REFUSED);
+	assert_int_equal(got.refused, OC_INVALID_CODE);
+	assert_int_equal(got.errcode, 40163);
+	c = claim(cs, "code-4", NULL);
+	code_drop(cs, &c);
+	claim(cs, "code-4", NULL);
+	assert_int_equal(got.state, CLAIM_MINE);
+	code_drop(cs, &c); /* no longer ours: leaves the other's claim alone */
+	code_settle_refusal(cs, &c, OC_INVALID_CODE, 40029);
+	claim(cs, "code-4", NULL);
+	assert_int_equal(got.state, CLAIM_BUSY);
+	codes_free(cs);
+}
+
+static void test_a_session_outweighs_a_late_refusal(void **state)
+{
+	struct codes *cs = codes_new(redis, &(struct codes_options){.key_prefix = "t:", .replay_window_ms = 60000});
+	struct code_claim slow, next;
+
+	(void)state;
+	code_claim_init(cs, &slow, "wx1", "code-5", NULL);
+	code_claim_try(cs, &slow, 1, on_claim, NULL); /* a claim that ends before its holder is back */
+	loop_run(loop);
+	wait_ms(10);
+	next = claim(cs, "code-5", NULL);
+	assert_int_equal(got.state, CLAIM_MINE);
+	settle(cs, &slow);
+	code_settle_refusal(cs, &next, OC_INVALID_CODE, 40163);
+	claim(cs, "code-5", NULL);
+	assert_int_equal(got.state, CLAIM_SESSION);
+	codes_free(cs);
+}
+
+static void test_window_of_zero(void **state)
+{
+	struct codes *cs = codes_new(redis, &(struct codes_options){.key_prefix = "t:", .replay_window_ms = 0});
+	struct code_claim first = claim(cs, "code-6", NULL), waiting = claim(cs, "code-6", NULL);
+
+	(void)state;
+	assert_int_equal(got.state, CLAIM_BUSY);
+	settle(cs, &first);
+	code_claim_try(cs, &waiting, 5000, on_claim, NULL);
+	loop_run(loop);
+	assert_int_equal(got.state, CLAIM_SESSION); /* it asked while the first was asking */
+	claim(cs, "code-6", NULL);
+	assert_int_equal(got.state, CLAIM_SPENT);
+	codes_free(cs);
+}
+
+/* ---- */
+
+static int start(void **state)
+{
+	struct redis_options o = {.unix_path = server.socket, .user = "", .password = "", .timeout_ms = 2000, .max_pending = 100};
+
+	(void)state;
+	real_redis_start(&server);
+	o.unix_path = server.socket;
+	loop = loop_new();
+	redis = redis_new(loop, &o);
+	for (int i = 0; i < 500 && !redis_is_ready(redis); i++)
+		wait_ms(20);
+	return redis_is_ready(redis) ? 0 : -1;
+}
+
+static int stop(void **state)
+{
+	(void)state;
+	redis_free(redis);
+	loop_free(loop);
+	real_redis_stop(&server);
+	return 0;
+}
+
+static int flush(void **state)
+{
+	(void)state;
+	command("FLUSHALL", NULL, NULL, NULL);
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(test_life, flush),
+		cmocka_unit_test_setup(test_every_key_has_an_end, flush),
+		cmocka_unit_test_setup(test_two_ages, flush),
+		cmocka_unit_test_setup(test_max_per_user, flush),
+		cmocka_unit_test_setup(test_session_keys_newest_and_the_one_before, flush),
+		cmocka_unit_test_setup(test_sealed, flush),
+		cmocka_unit_test(test_tokens),
+		cmocka_unit_test_setup(test_code_becomes_one_session, flush),
+		cmocka_unit_test_setup(test_refusals_are_shared_and_drops_are_not, flush),
+		cmocka_unit_test_setup(test_a_session_outweighs_a_late_refusal, flush),
+		cmocka_unit_test_setup(test_window_of_zero, flush),
+	};
+
+	log_init(LOG_ERROR, LOG_LOGFMT);
+	return cmocka_run_group_tests(tests, start, stop);
+}
