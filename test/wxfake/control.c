@@ -1,0 +1,246 @@
+/* The /fake side: codes as a phone would get them, encrypted data, faults, and what was called. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/crypt.h"
+#include "common/encode.h"
+#include "common/json.h"
+#include "common/mem.h"
+#include "fake.h"
+
+static void bad(struct req *r, const char *what)
+{
+	req_reply_error(r, &(struct req_error){.oc = OC_INVALID_REQUEST, .message = what});
+}
+
+/* The app that the body names, or the only one; NULL was answered. */
+static struct app *app_of(struct fake *f, struct req *r, const cJSON *o)
+{
+	const char *appid = NULL;
+	struct app *a;
+
+	if (json_str(o, "appid", 1, 64, &appid) == JSON_BAD) {
+		bad(r, "appid is no text");
+		return NULL;
+	}
+	if (!appid && f->app_count != 1) {
+		bad(r, "several apps are served: name one by appid");
+		return NULL;
+	}
+	a = appid ? state_app(f, appid) : &f->apps[0];
+	if (!a)
+		bad(r, "no such appid here: see --app");
+	return a;
+}
+
+static const char *openid_of(struct req *r, const cJSON *o, bool required)
+{
+	const char *openid = NULL;
+
+	if (json_str(o, "openid", 1, OPENID_MAX, &openid) == JSON_BAD || (openid && !openid_ok(openid)) || (!openid && required)) {
+		bad(r, "openid must be 1 to 128 of A-Z a-z 0-9 _ -");
+		return "";
+	}
+	return openid;
+}
+
+static void give_code(struct fake *f, struct req *r, const cJSON *o)
+{
+	struct app *a = app_of(f, r, o);
+	const char *openid, *kind = "login", *unionid = NULL;
+	char made[29], json[512];
+	struct code *c;
+
+	if (!a || ((openid = openid_of(r, o, false)) && !*openid))
+		return;
+	if (json_str(o, "kind", 1, 16, &kind) == JSON_BAD || (strcmp(kind, "login") && strcmp(kind, "phone")) ||
+	    json_str(o, "unionid", 0, OPENID_MAX, &unionid) == JSON_BAD || (unionid && *unionid && !openid_ok(unionid))) {
+		bad(r, "kind is login or phone; unionid is text");
+		return;
+	}
+	if (!openid) {
+		random_openid(made);
+		openid = made;
+	}
+	if (unionid)
+		snprintf(user_get(f, a, openid)->unionid, OPENID_MAX + 1, "%s", unionid);
+	c = code_make(f, a, openid, strcmp(kind, "login") ? CODE_PHONE : CODE_LOGIN);
+	snprintf(json, sizeof(json), "{\"code\":\"%s\",\"openid\":\"%s\"}", c->e.key, openid);
+	req_reply_json(r, 200, json);
+}
+
+/* WeChat's watermark is part of what it encrypts. */
+static void add_watermark(cJSON *data, const char *appid)
+{
+	cJSON *w = cJSON_CreateObject();
+
+	cJSON_AddNumberToObject(w, "timestamp", (double)clock_wall_s());
+	cJSON_AddStringToObject(w, "appid", appid);
+	cJSON_DeleteItemFromObjectCaseSensitive(data, "watermark");
+	cJSON_AddItemToObject(data, "watermark", w);
+}
+
+static void encrypt(struct fake *f, struct req *r, const cJSON *o)
+{
+	const cJSON *data = cJSON_GetObjectItemCaseSensitive(o, "data");
+	struct arena *ar = req_arena(r);
+	struct app *a = app_of(f, r, o);
+	uint8_t key[16], iv[16], hash[SHA1_LEN], *sealed;
+	const char *openid, *raw, *plain;
+	cJSON *copy, *out;
+	struct user *u;
+	char *text;
+	size_t n;
+
+	if (!a || !(openid = openid_of(r, o, true)) || !*openid)
+		return;
+	if (!cJSON_IsObject(data)) {
+		bad(r, "data must be an object");
+		return;
+	}
+	u = user_get(f, a, openid);
+	raw = json_print(ar, data);
+	copy = cJSON_Duplicate(data, true);
+	if (!cJSON_GetObjectItemCaseSensitive(copy, "watermark"))
+		add_watermark(copy, a->appid);
+	plain = json_print(ar, copy);
+	json_free(copy);
+	base64_decode(key, sizeof(key), u->key, strlen(u->key));
+	crypt_random(iv, sizeof(iv));
+	sealed = arena_alloc(ar, strlen(plain) + 16);
+	n = crypt_aes128_cbc_encrypt(sealed, key, iv, plain, strlen(plain));
+	text = arena_alloc(ar, BASE64_LEN(n) + 1);
+	base64_encode(text, sealed, n);
+	out = cJSON_CreateObject();
+	cJSON_AddStringToObject(out, "encryptedData", text);
+	base64_encode(text, iv, sizeof(iv));
+	cJSON_AddStringToObject(out, "iv", text);
+	cJSON_AddStringToObject(out, "rawData", raw);
+	plain = arena_printf(ar, "%s%s", raw, u->key);
+	crypt_sha1(hash, plain, strlen(plain));
+	text = arena_alloc(ar, 2 * SHA1_LEN + 1);
+	hex_encode(text, hash, sizeof(hash));
+	cJSON_AddStringToObject(out, "signature", text);
+	req_reply_json(r, 200, json_print(ar, out));
+	json_free(out);
+}
+
+static void expire(struct fake *f, struct req *r, const cJSON *o)
+{
+	struct app *a = app_of(f, r, o);
+	const char *openid;
+
+	if (!a || !(openid = openid_of(r, o, true)) || !*openid)
+		return;
+	user_new_key(user_get(f, a, openid));
+	req_reply(r, 204, NULL, NULL, 0);
+}
+
+static void change_user(struct fake *f, struct req *r, const cJSON *o)
+{
+	const cJSON *blocked = cJSON_GetObjectItemCaseSensitive(o, "blocked");
+	struct app *a = app_of(f, r, o);
+	const char *openid, *unionid = NULL;
+	struct user *u;
+
+	if (!a || !(openid = openid_of(r, o, true)) || !*openid)
+		return;
+	if ((blocked && !cJSON_IsBool(blocked)) || json_str(o, "unionid", 0, OPENID_MAX, &unionid) == JSON_BAD) {
+		bad(r, "blocked is true or false, unionid is text");
+		return;
+	}
+	u = user_get(f, a, openid);
+	if (blocked)
+		u->blocked = cJSON_IsTrue(blocked);
+	if (unionid)
+		snprintf(u->unionid, sizeof(u->unionid), "%s", unionid);
+	req_reply(r, 204, NULL, NULL, 0);
+}
+
+static void add_fault(struct fake *f, struct req *r, const cJSON *o)
+{
+	char err[160];
+
+	if (fault_add(f, o, err, sizeof(err)))
+		req_reply(r, 204, NULL, NULL, 0);
+	else
+		bad(r, err);
+}
+
+static void expire_token(struct fake *f, struct req *r, const cJSON *o)
+{
+	struct app *a = app_of(f, r, o);
+
+	if (!a)
+		return;
+	token_expire(a);
+	req_reply(r, 204, NULL, NULL, 0);
+}
+
+static void stats(struct fake *f, struct req *r)
+{
+	struct buf b = {0};
+
+	buf_str(&b, "{\"calls\":{");
+	for (int i = 0; i < API_COUNT; i++)
+		buf_printf(&b, "%s\"%s\":%llu", i ? "," : "", api_name((enum api)i), (unsigned long long)f->calls[i]);
+	buf_printf(&b, "},\"faulted\":%llu,\"users\":%zu,\"faults\":", (unsigned long long)f->faulted, f->users.count);
+	fault_list(f, &b);
+	buf_str(&b, "}");
+	req_reply_json(r, 200, b.data);
+	buf_free(&b);
+}
+
+static void preflight(struct req *r)
+{
+	req_add_header(r, "Access-Control-Allow-Methods", "GET, POST, DELETE");
+	req_add_header(r, "Access-Control-Allow-Headers", "Content-Type");
+	req_reply(r, 204, NULL, NULL, 0);
+}
+
+static const struct { const char *path; void (*handle)(struct fake *, struct req *, const cJSON *); } posts[] = {
+	{"/fake/code", give_code}, {"/fake/encrypt", encrypt}, {"/fake/fault", add_fault}, {"/fake/expire", expire},
+	{"/fake/user", change_user}, {"/fake/expire-token", expire_token},
+};
+
+static void post(struct fake *f, struct req *r)
+{
+	size_t len, i = 0;
+	const char *body = req_body(r, &len);
+	cJSON *o = len ? json_parse(body, len) : cJSON_CreateObject();
+
+	while (i < NELEM(posts) && strcmp(posts[i].path, req_path(r)))
+		i++;
+	if (i == NELEM(posts))
+		req_reply_outcome(r, OC_NOT_FOUND);
+	else if (!cJSON_IsObject(o))
+		bad(r, "the body is not a JSON object");
+	else
+		posts[i].handle(f, r, o);
+	json_free(o);
+}
+
+void control_handle(struct fake *f, struct req *r)
+{
+	const char *path = req_path(r);
+	enum method m = req_method(r);
+	const char *api = req_param(r, req_query(r), "api");
+
+	req_set_route(r, "/fake");
+	req_add_header(r, "Access-Control-Allow-Origin", "*");
+	if (m == METHOD_OPTIONS)
+		preflight(r);
+	else if (m == METHOD_POST)
+		post(f, r);
+	else if (m == METHOD_DELETE && !strcmp(path, "/fake/fault")) {
+		fault_clear(f, api);
+		req_reply(r, 204, NULL, NULL, 0);
+	} else if (m == METHOD_GET && !strcmp(path, "/fake/stats"))
+		stats(f, r);
+	else if (m == METHOD_GET && !strcmp(path, "/fake/events"))
+		events_subscribe(f, r);
+	else
+		req_reply_outcome(r, OC_NOT_FOUND);
+}

@@ -1,0 +1,161 @@
+/* wxfake: a stand-in for the WeChat servers, for development, tests and load; never part of production.
+ *
+ * main.c reads argv and routes; state.c knows apps, users, codes and tokens; wechat.c answers as WeChat does;
+ * fault.c lets answers misbehave on their way out; control.c is the /fake side; events.c tells the browser what happened. */
+#ifndef WXFAKE_FAKE_H
+#define WXFAKE_FAKE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cjson/cJSON.h>
+
+#include "common/buf.h"
+#include "http/req.h"
+#include "io/loop.h"
+
+#define CODE_LIFE_MS    (300 * 1000)
+#define OVERLAP_MS      (300 * 1000) /* how long a replaced access_token still works, and the least that is left of one handed out */
+#define FORCE_APART_MS  (30 * 1000)
+#define FORCE_PER_DAY   20
+#define TOKENS_PER_DAY  2000
+#define USER_PER_MINUTE 100
+#define APPS_MAX        64
+#define USERS_MAX       1000000
+#define CODES_MAX       1000000
+#define FAULTS_MAX      64
+#define SUBSCRIBERS_MAX 16
+#define OPENID_MAX      128
+#define KEY_TEXT        25 /* base64 of 16 bytes, with its NUL */
+#define MASK(bit)       (1u << (bit))
+
+enum api { API_JSCODE2SESSION, API_TOKEN, API_STABLE_TOKEN, API_CHECKSESSION, API_RESETUSERSESSIONKEY, API_GETUSERPHONENUMBER, API_OTHER, API_COUNT };
+const char *api_name(enum api api);
+bool        api_by_name(const char *name, enum api *out);
+
+/* A table by string, with the order of coming: past its bound the oldest entry is forgotten. */
+struct entry {
+	struct entry *chain, *older, *newer;
+	char         *key; /* owned */
+};
+struct table {
+	struct entry **slots;
+	struct entry  *oldest, *newest;
+	size_t         nslots, count, max;
+};
+void          table_init(struct table *t, size_t max);
+struct entry *table_find(const struct table *t, const char *key);
+struct entry *table_add(struct table *t, const char *key, size_t size); /* zeroed, size bytes; the key is not there yet */
+void          table_free(struct table *t);
+
+struct token {
+	char    text[160];
+	int64_t ends_ms; /* 0 = never was */
+};
+struct token_kind { /* cgi-bin/token and stable_token know nothing of each other */
+	struct token now, before;
+	int64_t      forced_ms;
+	int          day_count;
+	int64_t      day;
+};
+struct app {
+	char             *appid, *secret;
+	struct token_kind plain, stable;
+};
+
+struct user { /* entry.key is "appid openid" */
+	struct entry e;
+	char         key[KEY_TEXT], key_before[KEY_TEXT];
+	char         unionid[OPENID_MAX + 1]; /* "" = not bound to an open platform */
+	char         phone[24], country[8];
+	bool         blocked;
+	int64_t      minute;
+	int          minute_count;
+};
+
+enum code_kind { CODE_LOGIN, CODE_PHONE };
+struct code { /* entry.key is the code */
+	struct entry   e;
+	enum code_kind kind;
+	struct app    *app;
+	bool           used, rotate;
+	int64_t        made_ms;
+	char           openid[OPENID_MAX + 1];
+};
+
+struct fault;
+struct subscriber;
+struct monitor;
+
+struct fake {
+	struct loop  *loop;
+	struct app    apps[APPS_MAX];
+	int           app_count;
+	struct table  users, codes;
+	uint8_t       seed[32]; /* session keys and unionids that nobody stores are made from it */
+	bool          any_code;
+	bool          rotate;   /* every login's exchange makes a new session_key */
+	int64_t       latency_ms, token_life_s, rate_per_minute;
+	uint64_t      calls[API_COUNT], faulted;
+	struct fault *faults;   /* in the order they play */
+	struct subscriber *subs[SUBSCRIBERS_MAX];
+	struct timer *beat;
+	struct monitor *monitor;
+};
+
+/* state.c */
+void         state_init(struct fake *f);
+void         state_free(struct fake *f);
+bool         state_add_app(struct fake *f, const char *appid, const char *secret);
+struct app  *state_app(struct fake *f, const char *appid);
+bool         openid_ok(const char *s);
+/* The user, made if there is none. */
+struct user *user_get(struct fake *f, const struct app *a, const char *openid);
+struct user *user_find(struct fake *f, const struct app *a, const char *openid); /* NULL when unknown; --any-code knows everyone */
+const char  *user_openid(const struct user *u);
+void         user_new_key(struct user *u);
+bool         user_may_call(struct fake *f, struct user *u); /* counts; false past the minute's share */
+void         random_openid(char out[29]);
+void         openid_of_code(char out[29], const struct app *a, const char *code);
+struct code *code_make(struct fake *f, struct app *a, const char *openid, enum code_kind kind);
+enum code_state { CODE_GOOD, CODE_USED, CODE_UNKNOWN };
+enum code_state code_look(struct fake *f, const struct app *a, const char *text, enum code_kind kind, struct code **out);
+enum token_state { TOKEN_GOOD, TOKEN_EXPIRED, TOKEN_UNKNOWN };
+enum token_state token_look(struct fake *f, const char *text, struct app **app);
+void         token_renew(struct fake *f, struct token_kind *k, bool at_once);
+bool         token_day_share(struct token_kind *k, int per_day); /* counts; false past the day's share */
+void         token_expire(struct app *a);
+
+/* wechat.c: what WeChat would say. Shapes bend the text without changing what happened. */
+enum shape {
+	SHAPE_UNESCAPED, SHAPE_ERRCODE0, SHAPE_QUOTED, SHAPE_OLD_HINTS, SHAPE_EXTRA, SHAPE_MISSING, SHAPE_EMPTY_FIELDS, SHAPE_EXPIRES_IN,
+	SHAPE_BOM, SHAPE_TRUNCATED, SHAPE_COUNT,
+};
+struct answer {
+	int         errcode;
+	const char *type; /* content type */
+	char        code[5]; /* what an event may show of the code */
+	char        appid[24];
+	struct buf  body;
+};
+enum api wechat_api(const char *path);
+void     wechat_answer(struct fake *f, struct req *r, enum api api, unsigned shapes, struct answer *out);
+void     wechat_refuse(struct req *r, enum api api, int errcode, unsigned shapes, struct answer *out);
+
+/* fault.c */
+void  fault_serve(struct fake *f, struct req *r, enum api api); /* one WeChat call, faults and latency included */
+bool  fault_add(struct fake *f, const cJSON *o, char *err, size_t err_len);
+int   fault_clear(struct fake *f, const char *api); /* NULL = all; how many went */
+void  fault_list(struct fake *f, struct buf *out);
+
+/* control.c */
+void control_handle(struct fake *f, struct req *r);
+
+/* events.c */
+bool events_watch_redis(struct fake *f, const char *url, char *err, size_t err_len);
+void events_subscribe(struct fake *f, struct req *r);
+void events_call(struct fake *f, enum api api, const struct answer *a, int status, const char *fault);
+void events_free(struct fake *f);
+
+#endif

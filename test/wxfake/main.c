@@ -1,0 +1,175 @@
+/* wxfake: arguments, routes, signals. */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "common/mem.h"
+#include "fake.h"
+#include "http/http.h"
+
+#define DEFAULT_APPID  "wxfa4efa4efa4efa4e"
+#define DEFAULT_SECRET "fa4efa4efa4efa4efa4efa4efa4efa4e"
+
+static const char usage[] =
+	"usage: wxfake [--listen 127.0.0.1:9090] [--tls-cert F --tls-key F] [--app APPID:SECRET ...] [--latency 50ms] [--any-code]\n"
+	"              [--rotate] [--watch-redis redis://127.0.0.1:6379] [--version] [--help]\n"
+	"A stand-in for the WeChat servers, for development, tests and load. Without --app it serves " DEFAULT_APPID ".\n";
+
+static const char page[] =
+	"wxfake: a stand-in for the WeChat servers.\n\n"
+	"POST   /fake/code     {\"appid\"?,\"openid\"?,\"kind\"?}      a code, as wx.login or the phone button would give it\n"
+	"POST   /fake/encrypt  {\"appid\",\"openid\",\"data\":{}}      encryptedData, iv, rawData, signature\n"
+	"POST   /fake/fault    {\"api\",\"mode\",\"errcode\"?,\"count\"?} the next calls misbehave; DELETE ends it\n"
+	"POST   /fake/expire   {\"appid\"?,\"openid\"}              that user's session_key dies\n"
+	"GET    /fake/stats                                    calls seen, by API\n"
+	"GET    /fake/events                                   server-sent events: each call as it comes\n";
+
+struct options {
+	const char *listen, *cert, *key, *watch;
+	struct fake *fake;
+};
+
+static void handle(void *ctx, struct req *r)
+{
+	struct fake *f = ctx;
+	const char *path = req_path(r);
+
+	if (!strncmp(path, "/fake/", 6)) {
+		control_handle(f, r);
+	} else if (!strcmp(path, "/")) {
+		req_set_route(r, "/");
+		req_reply(r, 200, "text/plain; charset=utf-8", page, sizeof(page) - 1);
+	} else {
+		enum api api = wechat_api(path);
+
+		req_set_route(r, api_name(api));
+		fault_serve(f, r, api);
+	}
+}
+
+static bool read_latency(const char *text, int64_t *ms)
+{
+	char *end;
+
+	*ms = strtol(text, &end, 10);
+	if (!strcmp(end, "s"))
+		*ms *= 1000;
+	return end != text && *ms >= 0 && *ms <= 60000 && (!strcmp(end, "ms") || !strcmp(end, "s"));
+}
+
+static bool add_app(struct fake *f, char *arg)
+{
+	char *colon = strchr(arg, ':');
+
+	if (!colon || colon == arg || !colon[1])
+		return false;
+	*colon = '\0';
+	return state_add_app(f, arg, colon + 1);
+}
+
+/* -1: go on; else the exit status */
+static int read_args(struct options *o, int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++) {
+		char *next = i + 1 < argc ? argv[i + 1] : NULL;
+		bool ok = true, flag = false;
+
+		if (!strcmp(argv[i], "--help")) {
+			fputs(usage, stdout);
+			return 0;
+		}
+		if (!strcmp(argv[i], "--version")) {
+			puts("wxfake " VERSION);
+			return 0;
+		}
+		if (!strcmp(argv[i], "--any-code"))
+			flag = o->fake->any_code = true;
+		else if (!strcmp(argv[i], "--rotate"))
+			flag = o->fake->rotate = true;
+		else if (!next)
+			ok = false;
+		else if (!strcmp(argv[i], "--listen"))
+			o->listen = next;
+		else if (!strcmp(argv[i], "--tls-cert"))
+			o->cert = next;
+		else if (!strcmp(argv[i], "--tls-key"))
+			o->key = next;
+		else if (!strcmp(argv[i], "--watch-redis"))
+			o->watch = next;
+		else if (!strcmp(argv[i], "--latency"))
+			ok = read_latency(next, &o->fake->latency_ms);
+		else if (!strcmp(argv[i], "--app"))
+			ok = add_app(o->fake, next);
+		else
+			ok = false;
+		if (!ok) {
+			fprintf(stderr, "wxfake: %s: not known, or its value is wrong or missing\n%s", argv[i], usage);
+			return 2;
+		}
+		i += !flag;
+	}
+	return -1;
+}
+
+static void on_signal(void *ctx, int signo)
+{
+	(void)signo;
+	loop_stop(ctx);
+}
+
+static int serve(struct options *o)
+{
+	struct fake *f = o->fake;
+	struct http_options ho = {
+		.name = "wxfake", .max_connections = 20000, .client_timeout_ms = 75000, .max_body = 1024 * 1024, .backstop_ms = 120000,
+		.tls_cert = o->cert, .tls_key = o->key,
+	};
+	struct http *h = http_new(f->loop, &ho, handle, f);
+	char err[256];
+	int status = 3;
+
+	if (!h)
+		return 1;
+	if (o->watch && !events_watch_redis(f, o->watch, err, sizeof(err)))
+		fprintf(stderr, "wxfake: %s\n", err);
+	else if (!http_listen(h, o->listen, err, sizeof(err)))
+		fprintf(stderr, "wxfake: cannot listen: %s\n", err);
+	else {
+		loop_on_signal(f->loop, SIGTERM, on_signal, f->loop);
+		loop_on_signal(f->loop, SIGINT, on_signal, f->loop);
+		loop_run(f->loop);
+		status = 0;
+	}
+	events_free(f);
+	http_free(h);
+	return status;
+}
+
+int main(int argc, char **argv)
+{
+	struct fake *f = mem_alloc(sizeof(*f));
+	struct options o = {.listen = "127.0.0.1:9090", .fake = f};
+	int status;
+
+	log_init(LOG_INFO, LOG_LOGFMT);
+	state_init(f);
+	status = read_args(&o, argc, argv);
+	if (status < 0) {
+		if (f->app_count == 0)
+			state_add_app(f, DEFAULT_APPID, DEFAULT_SECRET);
+		if (!o.cert != !o.key) {
+			fputs("wxfake: --tls-cert and --tls-key go together\n", stderr);
+			status = 2;
+		} else {
+			f->loop = loop_new();
+			status = serve(&o);
+			loop_free(f->loop);
+		}
+	}
+	fault_clear(f, NULL);
+	state_free(f);
+	free(f);
+	return status;
+}

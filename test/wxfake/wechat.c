@@ -1,0 +1,489 @@
+/* What WeChat would say: the rules and texts of its documentation, in the order of checks that is the likeliest. */
+#include "fake.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/crypt.h"
+#include "common/encode.h"
+#include "common/json.h"
+#include "common/mem.h"
+
+static const struct {
+	const char *path;
+	enum method method;
+} calls[API_OTHER] = {
+	[API_JSCODE2SESSION] = {"/sns/jscode2session", METHOD_GET},
+	[API_TOKEN] = {"/cgi-bin/token", METHOD_GET},
+	[API_STABLE_TOKEN] = {"/cgi-bin/stable_token", METHOD_POST},
+	[API_CHECKSESSION] = {"/wxa/checksession", METHOD_GET},
+	[API_RESETUSERSESSIONKEY] = {"/wxa/resetusersessionkey", METHOD_GET},
+	[API_GETUSERPHONENUMBER] = {"/wxa/business/getuserphonenumber", METHOD_POST},
+};
+
+static const struct {
+	int         errcode;
+	const char *text;
+} texts[] = {
+	{-1, "system error"},
+	{40001, "invalid credential, access_token is invalid or not latest, could get access_token by getStableAccessToken"},
+	{40002, "invalid grant_type"},
+	{40003, "invalid openid"},
+	{40013, "invalid appid"},
+	{40014, "invalid access_token"},
+	{40029, "invalid code"},
+	{40066, "invalid url"},
+	{40125, "invalid appsecret"},
+	{40163, "code been used"},
+	{40164, "invalid ip 127.0.0.1 ipv6 ::ffff:127.0.0.1, not in whitelist"},
+	{40226, "code blocked"},
+	{40243, "invalid appsecret, appsecret has been frozen"},
+	{41001, "access_token missing"},
+	{41002, "appid missing"},
+	{41004, "appsecret missing"},
+	{41008, "missing code"},
+	{42001, "access_token expired"},
+	{43001, "require GET method"},
+	{43002, "require POST method"},
+	{45009, "reach max api daily quota limit"},
+	{45011, "api minute-quota reach limit  mustslower  retry next minute"},
+	{47001, "data format error"},
+	{50004, "forbidden to use token api"},
+	{50007, "account frozen"},
+	{87008, "invalid sig_method"},
+	{87009, "invalid signature"},
+};
+
+struct call {
+	struct fake   *f;
+	struct req    *r;
+	enum api       api;
+	unsigned       shapes;
+	struct answer *out;
+	struct app    *app;
+};
+
+enum api wechat_api(const char *path)
+{
+	for (int i = 0; i < API_OTHER; i++)
+		if (!strcmp(path, calls[i].path))
+			return (enum api)i;
+	return API_OTHER;
+}
+
+static bool is_sns(const struct req *r)
+{
+	return !strncmp(req_path(r), "/sns/", 5);
+}
+
+/* WeChat writes / as \/. Slashes stand nowhere but inside strings, so the whole text can be treated at once. */
+static void escape_slashes(struct buf *b)
+{
+	struct buf out = {0};
+
+	for (size_t i = 0; i < b->len; i++) {
+		if (b->data[i] == '/')
+			buf_str(&out, "\\");
+		buf_add(&out, b->data + i, 1);
+	}
+	buf_free(b);
+	*b = out;
+}
+
+static void finish(struct answer *out, unsigned shapes)
+{
+	if (!(shapes & MASK(SHAPE_UNESCAPED)))
+		escape_slashes(&out->body);
+	if (shapes & MASK(SHAPE_TRUNCATED))
+		out->body.data[out->body.len = out->body.len * 2 / 3] = 0;
+	if (shapes & MASK(SHAPE_BOM)) {
+		struct buf with = {0};
+
+		buf_add(&with, "\xef\xbb\xbf", 3);
+		buf_add(&with, out->body.data, out->body.len);
+		buf_free(&out->body);
+		out->body = with;
+	}
+}
+
+static void add_suffix(struct buf *b, bool sns, unsigned shapes)
+{
+	uint32_t rnd[2];
+	uint8_t raw[9];
+	char text[13];
+
+	crypt_random(rnd, sizeof(rnd));
+	if (!(shapes & MASK(SHAPE_OLD_HINTS))) {
+		buf_printf(b, "%s rid: %08x-%08x-%08x", sns ? "," : "", (unsigned)clock_wall_s(), rnd[0], rnd[1]);
+		return;
+	}
+	crypt_random(raw, sizeof(raw));
+	base64url_encode(text, raw, sizeof(raw));
+	buf_printf(b, sns ? ", hints: [ req_id: %s ]" : " hint: [%s]", text);
+}
+
+void wechat_refuse(struct req *r, enum api api, int errcode, unsigned shapes, struct answer *out)
+{
+	const char *text = "system error", *quote = shapes & MASK(SHAPE_QUOTED) ? "\"" : "";
+
+	(void)api;
+	for (size_t i = 0; i < NELEM(texts); i++)
+		if (texts[i].errcode == errcode)
+			text = texts[i].text;
+	out->type = is_sns(r) ? "text/plain" : "application/json; encoding=utf-8";
+	out->errcode = errcode;
+	buf_clear(&out->body);
+	buf_printf(&out->body, "{\"errcode\":%s%d%s,\"errmsg\":\"%s", quote, errcode, quote, text);
+	add_suffix(&out->body, is_sns(r), shapes);
+	buf_str(&out->body, "\"}");
+	finish(out, shapes);
+}
+
+static void refuse(struct call *c, int errcode)
+{
+	wechat_refuse(c->r, c->api, errcode, c->shapes, c->out);
+}
+
+/* ---- success ---- */
+
+static void ok_begin(struct call *c, bool with_errcode)
+{
+	c->out->type = is_sns(c->r) ? "text/plain" : "application/json; encoding=utf-8";
+	buf_str(&c->out->body, "{");
+	if (with_errcode)
+		buf_str(&c->out->body, c->shapes & MASK(SHAPE_QUOTED) ? "\"errcode\":\"0\",\"errmsg\":\"ok\"" : "\"errcode\":0,\"errmsg\":\"ok\"");
+}
+
+static void ok_key(struct call *c, const char *key)
+{
+	buf_printf(&c->out->body, "%s\"%s\":", c->out->body.len > 1 ? "," : "", key);
+}
+
+static void ok_str(struct call *c, const char *key, const char *value)
+{
+	ok_key(c, key);
+	if (c->shapes & MASK(SHAPE_EMPTY_FIELDS))
+		value = "";
+	buf_json_str(&c->out->body, value, strlen(value));
+}
+
+static void ok_int(struct call *c, const char *key, int64_t value)
+{
+	ok_key(c, key);
+	buf_printf(&c->out->body, "%lld", (long long)value);
+}
+
+static void ok_end(struct call *c, bool with_errcode)
+{
+	if (c->shapes & MASK(SHAPE_EXTRA))
+		buf_str(&c->out->body, ",\"x_new\":{\"list\":[1,null,{\"a\":true}],\"text\":\"\\u4f60\\u597d \\ud83d\\udc3c\"},\"x_null\":null");
+	if ((c->shapes & MASK(SHAPE_ERRCODE0)) && !with_errcode)
+		buf_str(&c->out->body, c->shapes & MASK(SHAPE_QUOTED) ? ",\"errcode\":\"0\",\"errmsg\":\"ok\"" : ",\"errcode\":0,\"errmsg\":\"ok\"");
+	buf_str(&c->out->body, "}");
+	finish(c->out, c->shapes);
+}
+
+/* ---- what the calls have in common ---- */
+
+static bool is_empty(const char *s)
+{
+	return !s || !*s;
+}
+
+/* 0, or the errcode. The order is a guess (WeChat's is not known); it is documented. */
+static int check_app(struct call *c, const char *appid, const char *secret)
+{
+	if (is_empty(appid))
+		return 41002;
+	snprintf(c->out->appid, sizeof(c->out->appid), "%s", appid);
+	c->app = state_app(c->f, appid);
+	if (!c->app)
+		return 40013;
+	if (is_empty(secret))
+		return 41004;
+	return crypt_str_equal(secret, c->app->secret) ? 0 : 40125;
+}
+
+static int check_token(struct call *c)
+{
+	const char *text = req_param(c->r, req_query(c->r), "access_token");
+
+	if (is_empty(text))
+		return 41001;
+	switch (token_look(c->f, text, &c->app)) {
+	case TOKEN_GOOD:
+		snprintf(c->out->appid, sizeof(c->out->appid), "%s", c->app->appid);
+		return 0;
+	case TOKEN_EXPIRED:
+		return 42001;
+	case TOKEN_UNKNOWN:
+		break;
+	}
+	return 40001;
+}
+
+static void note_code(struct call *c, const char *code)
+{
+	snprintf(c->out->code, sizeof(c->out->code), "%s", code);
+}
+
+/* ---- the calls ---- */
+
+static void session_answer(struct call *c, const struct user *u)
+{
+	ok_begin(c, false);
+	ok_str(c, "session_key", u->key);
+	if (c->shapes & MASK(SHAPE_EXPIRES_IN))
+		ok_int(c, "expires_in", 7200);
+	if (!(c->shapes & MASK(SHAPE_MISSING)))
+		ok_str(c, "openid", user_openid(u));
+	if (u->unionid[0])
+		ok_str(c, "unionid", u->unionid);
+	ok_end(c, false);
+}
+
+/* Spends the code. */
+static int exchange(struct call *c, const char *text, enum code_kind kind, struct user **user)
+{
+	enum code_state st;
+	struct code *code;
+	struct user *u;
+
+	st = code_look(c->f, c->app, text, kind, &code);
+	if (st == CODE_UNKNOWN && c->f->any_code && !code) {
+		char openid[29];
+
+		openid_of_code(openid, c->app, text);
+		*user = user_find(c->f, c->app, openid);
+		return (*user)->blocked ? 40226 : 0;
+	}
+	if (st == CODE_UNKNOWN)
+		return 40029;
+	u = user_get(c->f, c->app, code->openid);
+	if (!user_may_call(c->f, u))
+		return 45011;
+	if (st == CODE_USED && !c->f->any_code)
+		return kind == CODE_LOGIN ? 40163 : 40029;
+	code->used = true;
+	if (u->blocked)
+		return 40226;
+	if (kind == CODE_LOGIN && (c->f->rotate || code->rotate))
+		user_new_key(u);
+	*user = u;
+	return 0;
+}
+
+static void jscode2session(struct call *c)
+{
+	const char *query = req_query(c->r), *code = req_param(c->r, query, "js_code"), *grant = req_param(c->r, query, "grant_type");
+	int e = check_app(c, req_param(c->r, query, "appid"), req_param(c->r, query, "secret"));
+	struct user *u = NULL;
+
+	if (!e && (!grant || strcmp(grant, "authorization_code") != 0))
+		e = 40002;
+	if (!e && is_empty(code))
+		e = 41008;
+	if (!e) {
+		note_code(c, code);
+		e = exchange(c, code, CODE_LOGIN, &u);
+	}
+	if (e)
+		refuse(c, e);
+	else
+		session_answer(c, u);
+}
+
+static void token_answer(struct call *c, const struct token *t)
+{
+	ok_begin(c, false);
+	if (!(c->shapes & MASK(SHAPE_MISSING)))
+		ok_str(c, "access_token", t->text);
+	ok_int(c, "expires_in", (t->ends_ms - clock_ms() + 999) / 1000);
+	ok_end(c, false);
+}
+
+static void token(struct call *c)
+{
+	const char *query = req_query(c->r), *grant = req_param(c->r, query, "grant_type");
+	int e = check_app(c, req_param(c->r, query, "appid"), req_param(c->r, query, "secret"));
+
+	if (!e && (!grant || strcmp(grant, "client_credential") != 0))
+		e = 40002;
+	if (!e && !token_day_share(&c->app->plain, TOKENS_PER_DAY))
+		e = 45009;
+	if (e) {
+		refuse(c, e);
+		return;
+	}
+	token_renew(c->f, &c->app->plain, false);
+	token_answer(c, &c->app->plain.now);
+}
+
+static const char *member(const cJSON *o, const char *key)
+{
+	const cJSON *v = cJSON_GetObjectItemCaseSensitive(o, key);
+
+	return cJSON_IsString(v) ? v->valuestring : NULL;
+}
+
+/* 0, or the errcode. */
+static int stable_renew(struct call *c, bool force)
+{
+	struct token_kind *k = &c->app->stable;
+	int64_t now = clock_ms();
+	int64_t least = c->f->token_life_s * 1000 > OVERLAP_MS ? OVERLAP_MS : 0; /* a life made shorter for a test renews at its end */
+
+	if (force && (!k->forced_ms || now - k->forced_ms >= FORCE_APART_MS)) {
+		if (!token_day_share(k, FORCE_PER_DAY))
+			return 45009;
+		k->forced_ms = now;
+		token_renew(c->f, k, true);
+	} else if (k->now.ends_ms <= now + least) {
+		token_renew(c->f, k, false);
+	}
+	return 0;
+}
+
+static void stable_token(struct call *c)
+{
+	size_t len;
+	const char *body = req_body(c->r, &len), *grant;
+	cJSON *o = json_parse(body, len);
+	int e = check_app(c, member(o, "appid"), member(o, "secret"));
+
+	grant = member(o, "grant_type");
+	if (!e && (!grant || strcmp(grant, "client_credential") != 0))
+		e = 40002;
+	if (!e)
+		e = stable_renew(c, cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(o, "force_refresh")));
+	json_free(o);
+	if (e)
+		refuse(c, e);
+	else
+		token_answer(c, &c->app->stable.now);
+}
+
+/* 0, or the errcode: the query of checksession and resetusersessionkey. */
+static int check_signature(struct call *c, struct user **u)
+{
+	const char *query = req_query(c->r), *openid = req_param(c->r, query, "openid");
+	const char *method = req_param(c->r, query, "sig_method"), *sig = req_param(c->r, query, "signature");
+	uint8_t mac[SHA256_LEN];
+	char hex[2 * SHA256_LEN + 1];
+	int e = check_token(c);
+
+	if (e)
+		return e;
+	if (is_empty(openid) || !openid_ok(openid) || !(*u = user_find(c->f, c->app, openid)))
+		return 40003;
+	if (!method || strcmp(method, "hmac_sha256") != 0)
+		return 87008;
+	crypt_hmac_sha256(mac, (*u)->key, strlen((*u)->key), "", 0); /* the key is the base64 text */
+	hex_encode(hex, mac, sizeof(mac));
+	return sig && crypt_str_equal(sig, hex) ? 0 : 87009;
+}
+
+static void checksession(struct call *c)
+{
+	struct user *u;
+	int e = check_signature(c, &u);
+
+	if (e) {
+		refuse(c, e);
+		return;
+	}
+	ok_begin(c, true);
+	ok_end(c, true);
+}
+
+static void resetusersessionkey(struct call *c)
+{
+	struct user *u;
+	int e = check_signature(c, &u);
+
+	if (!e && !user_may_call(c->f, u))
+		e = 45011;
+	if (e) {
+		refuse(c, e);
+		return;
+	}
+	u = user_get(c->f, c->app, req_param(c->r, req_query(c->r), "openid"));
+	user_new_key(u);
+	ok_begin(c, true);
+	ok_str(c, "openid", user_openid(u));
+	if (!(c->shapes & MASK(SHAPE_MISSING)))
+		ok_str(c, "session_key", u->key);
+	ok_end(c, true);
+}
+
+static void phone_answer(struct call *c, const struct user *u)
+{
+	bool home = !strcmp(u->country, "86"), number = c->shapes & MASK(SHAPE_EXTRA);
+	struct buf *b = &c->out->body;
+
+	ok_begin(c, true);
+	if (!(c->shapes & MASK(SHAPE_MISSING))) {
+		ok_key(c, "phone_info");
+		buf_printf(b, "{\"phoneNumber\":\"%s%s\",\"purePhoneNumber\":\"%s\",\"countryCode\":%s%s%s,\"watermark\":{\"timestamp\":%lld,\"appid\":\"%s\"}}",
+			home ? "" : u->country, u->phone, u->phone, number ? "" : "\"", u->country, number ? "" : "\"", (long long)clock_wall_s(), c->app->appid);
+	}
+	ok_end(c, true);
+}
+
+static void getuserphonenumber(struct call *c)
+{
+	size_t len;
+	const char *body = req_body(c->r, &len), *code, *openid;
+	cJSON *o = json_parse(body, len);
+	struct code *there;
+	struct user *u = NULL;
+	int e = check_token(c);
+
+	code = member(o, "code");
+	openid = member(o, "openid");
+	if (!e && is_empty(code))
+		e = 40029; /* also in the query or a form: only the JSON body counts */
+	if (!e) {
+		note_code(c, code);
+		there = (struct code *)table_find(&c->f->codes, code);
+		if (there && there->kind == CODE_PHONE && there->app != c->app)
+			e = 40013;
+		else if (there && !is_empty(openid) && strcmp(there->openid, openid) != 0)
+			e = 40003;
+		else
+			e = exchange(c, code, CODE_PHONE, &u);
+	}
+	json_free(o);
+	if (e)
+		refuse(c, e);
+	else
+		phone_answer(c, u);
+}
+
+static void other(struct call *c)
+{
+	refuse(c, 40066);
+}
+
+void wechat_answer(struct fake *f, struct req *r, enum api api, unsigned shapes, struct answer *out)
+{
+	static void (*const run[API_COUNT])(struct call *) = {
+		[API_JSCODE2SESSION] = jscode2session,
+		[API_TOKEN] = token,
+		[API_STABLE_TOKEN] = stable_token,
+		[API_CHECKSESSION] = checksession,
+		[API_RESETUSERSESSIONKEY] = resetusersessionkey,
+		[API_GETUSERPHONENUMBER] = getuserphonenumber,
+		[API_OTHER] = other,
+	};
+	struct call c = {.f = f, .r = r, .api = api, .shapes = shapes, .out = out};
+	enum method m = req_method(r);
+
+	if (m == METHOD_HEAD)
+		m = METHOD_GET;
+	if (api != API_OTHER && m != calls[api].method)
+		refuse(&c, calls[api].method == METHOD_GET ? 43001 : 43002);
+	else
+		run[api](&c);
+}
