@@ -85,6 +85,7 @@ struct code { /* entry.key is the code */
 };
 
 struct fault;
+struct serving;
 struct subscriber;
 struct monitor;
 
@@ -99,6 +100,7 @@ struct fake {
 	int64_t       latency_ms, token_life_s, rate_per_minute;
 	uint64_t      calls[API_COUNT], faulted;
 	struct fault *faults;   /* in the order they play */
+	struct serving *servings; /* answers that take their time */
 	struct subscriber *subs[SUBSCRIBERS_MAX];
 	struct timer *beat;
 	struct monitor *monitor;
@@ -147,6 +149,7 @@ void     wechat_refuse(struct req *r, enum api api, int errcode, unsigned shapes
 void  fault_serve(struct fake *f, struct req *r, enum api api); /* one WeChat call, faults and latency included */
 bool  fault_add(struct fake *f, const cJSON *o, char *err, size_t err_len);
 int   fault_clear(struct fake *f, const char *api); /* NULL = all; how many went */
+void  fault_end(struct fake *f); /* lets go of the answers under way; after http_free */
 void  fault_list(struct fake *f, struct buf *out);
 
 /* control.c */

@@ -33,6 +33,7 @@ struct fault {
 };
 
 struct serving { /* an answer that takes its time */
+	struct serving *prev, *next;
 	struct fake *f;
 	struct req  *r;
 	enum api     api;
@@ -112,6 +113,7 @@ void fault_list(struct fake *f, struct buf *out)
 
 static void done(struct serving *s)
 {
+	DL_DELETE(s->f->servings, s);
 	timer_free(s->timer);
 	buf_free(&s->a.body);
 	req_release(s->r);
@@ -269,6 +271,7 @@ void fault_serve(struct fake *f, struct req *r, enum api api)
 	s->r = r;
 	s->api = api;
 	s->mode = M_PLAIN;
+	DL_APPEND(f->servings, s);
 	req_hold(r);
 	if (ft) {
 		one = *ft;
@@ -287,4 +290,10 @@ void fault_serve(struct fake *f, struct req *r, enum api api)
 		wechat_answer(f, r, api, shapes, &s->a);
 	events_call(f, api, &s->a, s->mode == M_500 ? 500 : s->mode == M_502 ? 502 : 200, s->name);
 	play(s, one.delay_ms);
+}
+
+void fault_end(struct fake *f)
+{
+	while (f->servings)
+		done(f->servings);
 }

@@ -144,6 +144,7 @@ static int serve(struct options *o)
 	}
 	events_free(f);
 	http_free(h);
+	fault_end(f);
 	return status;
 }
 

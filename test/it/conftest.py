@@ -1,0 +1,326 @@
+"""Every test has its own Redis, wxfake and wxlogind, on ports and in a directory of its own. Ready means: it answers."""
+import contextlib
+import http.client
+import json
+import os
+import pathlib
+import signal
+import socket
+import ssl
+import subprocess
+import time
+import urllib.parse
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BUILD = ROOT / os.environ.get("WXLOGIND_BUILD", "build")
+SANITIZED = "asan" in BUILD.name
+APPID, SECRET = "wxfa4efa4efa4efa4e", "fa4efa4efa4efa4efa4efa4efa4efa4e"
+KEY = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+SPOKEN = ("ERROR: AddressSanitizer", "runtime error:", "ERROR: LeakSanitizer", "nobody answered a request")
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def poll(check, seconds=10, what="condition"):
+    end = time.monotonic() + seconds
+    while True:
+        value = check()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"{what} did not come true in {seconds} s")
+        time.sleep(0.01)
+
+
+class Answer:
+    def __init__(self, status, headers, body, seconds):
+        self.status, self.headers, self.body, self.seconds = status, headers, body, seconds
+        try:
+            self.json = json.loads(body) if body else None
+        except ValueError:
+            self.json = None
+
+    @property
+    def error(self):
+        return self.json.get("error") if isinstance(self.json, dict) else None
+
+    @property
+    def token(self):
+        return self.json["third_session"]
+
+    def __repr__(self):
+        return f"<{self.status} {self.body[:300]!r} in {self.seconds:.2f} s>"
+
+
+def call(port, method, path, body=None, headers=None, timeout=20, tls=None):
+    conn = (http.client.HTTPSConnection("127.0.0.1", port, timeout=timeout, context=tls) if tls
+            else http.client.HTTPConnection("127.0.0.1", port, timeout=timeout))
+    if isinstance(body, (dict, list)):
+        body = json.dumps(body)
+        headers = {"Content-Type": "application/json", **(headers or {})}
+    began = time.monotonic()
+    with contextlib.closing(conn):
+        conn.request(method, path, body=body, headers=headers or {})
+        r = conn.getresponse()
+        text = r.read()
+        return Answer(r.status, r.headers, text, time.monotonic() - began)
+
+
+class Process:
+    def __init__(self, argv, log, env=None, preexec=None):
+        self.log = log
+        with open(log, "ab") as f:
+            self.proc = subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=f, stderr=f, preexec_fn=preexec,
+                                         env={**{k: v for k, v in os.environ.items() if not k.startswith("WXLOGIND_")}, **(env or {})})
+
+    @property
+    def pid(self):
+        return self.proc.pid
+
+    def text(self):
+        return pathlib.Path(self.log).read_text(errors="replace")
+
+    def signal(self, sig):
+        self.proc.send_signal(sig)
+
+    def stop(self):
+        """SIGTERM; fails on a bad exit or on a word of a sanitizer."""
+        if self.proc.poll() is None:
+            self.proc.send_signal(signal.SIGCONT)
+            self.proc.terminate()
+        try:
+            status = self.proc.wait(45)
+        except subprocess.TimeoutExpired:
+            self.proc.kill()
+            self.proc.wait()
+            raise AssertionError("did not end in 45 s after SIGTERM:\n" + self.text()[-4000:])
+        text = self.text()
+        assert not [w for w in SPOKEN if w in text], text[-8000:]
+        assert status == 0, f"exit {status}\n" + text[-8000:]
+
+
+class Redis:
+    def __init__(self, directory, *args):
+        self.dir, self.args, self.port, self.socket = directory, args, free_port(), str(directory / "redis.sock")
+        self.start()
+
+    def start(self):
+        self.process = Process(["redis-server", "--port", self.port, "--unixsocket", self.socket, "--dir", self.dir, "--save", "",
+                                "--appendonly", "yes", "--appendfsync", "everysec", *self.args], self.dir / "redis.log")
+        poll(lambda: "PONG" in self.cli("PING") or "NOAUTH" in self.cli("PING"), what="redis")
+
+    def cli(self, *args):
+        out = subprocess.run(["redis-cli", "-s", self.socket, *[str(a) for a in args]], capture_output=True, text=True)
+        return out.stdout + out.stderr
+
+    def keys(self):
+        return self.cli("KEYS", "*").split()
+
+    def kill(self):
+        self.process.proc.kill()
+        self.process.proc.wait()
+
+    def signal(self, sig):
+        self.process.signal(sig)
+
+    def dump(self):
+        """Everything that Redis holds, as text."""
+        return self.cli("EVAL", """
+            local out = {}
+            for _, k in ipairs(redis.call('KEYS', '*')) do
+              local t = redis.call('TYPE', k)['ok']
+              local v = t == 'string' and redis.call('GET', k) or table.concat(redis.call('ZRANGE', k, 0, -1), ' ')
+              out[#out + 1] = k .. ' ' .. v
+            end
+            return table.concat(out, string.char(10))""", 0)
+
+    def stop(self):
+        if self.process.proc.poll() is None:
+            self.process.signal(signal.SIGCONT)
+            self.process.proc.kill()
+            self.process.proc.wait()
+
+
+class Wxfake:
+    def __init__(self, directory, *args, tls=None):
+        self.port = free_port()
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
+        self.context = None
+        if tls:
+            args = (*args, "--tls-cert", tls.cert, "--tls-key", tls.key)
+            self.context = ssl._create_unverified_context()
+        self.process = Process([BUILD / "wxfake", "--listen", f"127.0.0.1:{self.port}", *args], directory / "wxfake.log")
+        self.codes = []
+        poll(self.is_up, what="wxfake")
+
+    def is_up(self):
+        assert self.process.proc.poll() is None, self.process.text()
+        with contextlib.suppress(OSError):
+            return self.call("GET", "/fake/stats").status == 200
+
+    def call(self, method, path, body=None):
+        return call(self.port, method, path, body, tls=self.context)
+
+    def code(self, **kw):
+        code = self.call("POST", "/fake/code", kw).json["code"]
+        self.codes.append(code)
+        return code
+
+    def fault(self, api="jscode2session", **kw):
+        a = self.call("POST", "/fake/fault", {"api": api, **kw})
+        assert a.status == 204, a
+
+    def clear(self):
+        self.call("DELETE", "/fake/fault")
+
+    def calls(self, api="jscode2session"):
+        return self.call("GET", "/fake/stats").json["calls"][api]
+
+
+class Server:
+    def __init__(self, directory, name, redis, wxfake, config, env=None, preexec=None, wait=True):
+        self.port, self.internal = free_port(), free_port()
+        sections = {
+            "server": {"listen": f"127.0.0.1:{self.port}", "internal_listen": f"127.0.0.1:{self.internal}"},
+            "log": {"level": "debug"},
+            "redis": {"url": f"redis://127.0.0.1:{redis.port}/0" if redis else "redis://127.0.0.1:1/0"},
+            "session": {"encryption_key": KEY},
+            "wechat": {"base_url": wxfake.url if wxfake else "http://127.0.0.1:1", "fallback_urls": ""},
+            "users": {"url": "none"},
+            f"app {APPID}": {"secret": SECRET},
+        }
+        for key, value in config.items():
+            section, _, name_of_key = key.partition("__")
+            sections.setdefault(section.replace("_wx", " wx"), {})[name_of_key] = value
+        self.file = directory / f"{name}.ini"
+        self.file.write_text("".join(f"[{s}]\n" + "".join(f"{k} = {v}\n" for k, v in kv.items()) for s, kv in sections.items()))
+        self.process = Process([BUILD / "wxlogind", "-c", self.file], directory / f"{name}.log", env=env, preexec=preexec)
+        poll(self.is_up, what="wxlogind")
+        if wait:
+            poll(lambda: call(self.internal, "GET", "/readyz").status == 200, what="ready")
+
+    def is_up(self):
+        assert self.process.proc.poll() is None, self.process.text()
+        with contextlib.suppress(OSError):
+            return call(self.internal, "GET", "/healthz").status == 200
+
+    def call(self, method, path, body=None, headers=None, **kw):
+        return call(self.port, method, path, body, headers, **kw)
+
+    def inside(self, method, path, body=None, headers=None, **kw):
+        return call(self.internal, method, path, body, headers, **kw)
+
+    def login(self, code, headers=None, **kw):
+        return self.call("POST", "/v1/login", {"code": code, **kw}, headers)
+
+    def auth(self, token, query="", headers=None):
+        return self.inside("GET", "/internal/auth" + query, headers={"Authorization": f"Bearer {token}", **(headers or {})})
+
+    def session(self, token, method="GET"):
+        return self.call(method, "/v1/session", headers={"Authorization": f"Bearer {token}"})
+
+    def ready(self):
+        return self.inside("GET", "/readyz").status == 200
+
+    def raw(self, data, internal=False, timeout=10, half_close=False):
+        """Bytes out, and all that comes back until the server closes."""
+        with socket.create_connection(("127.0.0.1", self.internal if internal else self.port), timeout=timeout) as s:
+            s.sendall(data)
+            if half_close:
+                s.shutdown(socket.SHUT_WR)
+            out = b""
+            with contextlib.suppress(ConnectionResetError):
+                while piece := s.recv(65536):
+                    out += piece
+            return out
+
+    def metric(self, name, **labels):
+        total = 0
+        for line in self.inside("GET", "/metrics").body.decode().splitlines():
+            head, _, value = line.rpartition(" ")
+            if head.split("{")[0] == name and all(f'{k}="{v}"' in head for k, v in labels.items()):
+                total += float(value)
+        return total
+
+
+class Tls:
+    """A CA of the test's own, and a certificate for 127.0.0.1."""
+
+    def __init__(self, directory, name="127.0.0.1", days=2):
+        self.ca, self.cert, self.key = directory / "ca.pem", directory / "cert.pem", directory / "key.pem"
+        run = lambda *a: subprocess.run(["openssl", *[str(x) for x in a]], check=True, capture_output=True, cwd=directory)
+        run("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", self.ca, "-days", 2, "-subj", "/CN=test ca")
+        run("req", "-newkey", "rsa:2048", "-nodes", "-keyout", self.key, "-out", "cert.csr", "-subj", f"/CN={name}")
+        (directory / "ext").write_text(f"subjectAltName={'IP' if name[0].isdigit() else 'DNS'}:{name}\n")
+        run("x509", "-req", "-in", "cert.csr", "-CA", self.ca, "-CAkey", "ca.key", "-CAcreateserial", "-out", self.cert, "-days", days,
+            "-extfile", "ext")
+
+
+def secrets_in(text, wxfake, tokens=()):
+    return [s for s in [SECRET, KEY, *wxfake.codes, *tokens] if s in text]
+
+
+@pytest.fixture
+def stack(tmp_path):
+    """Makes processes, and ends them in the order that keeps each quiet."""
+    made = {"server": [], "wxfake": [], "redis": []}
+
+    class Stack:
+        def redis(self, *args):
+            d = tmp_path / f"redis{len(made['redis'])}"
+            d.mkdir()
+            made["redis"].append(Redis(d, *args))
+            return made["redis"][-1]
+
+        def wxfake(self, *args, **kw):
+            d = tmp_path / f"wxfake{len(made['wxfake'])}"
+            d.mkdir()
+            made["wxfake"].append(Wxfake(d, *args, **kw))
+            return made["wxfake"][-1]
+
+        def server(self, redis, wxfake, env=None, preexec=None, wait=True, **config):
+            made["server"].append(Server(tmp_path, f"server{len(made['server'])}", redis, wxfake, config, env, preexec, wait))
+            return made["server"][-1]
+
+        def tls(self, **kw):
+            d = tmp_path / f"tls{len(list(tmp_path.glob('tls*')))}"
+            d.mkdir()
+            return Tls(d, **kw)
+
+    s = Stack()
+    s.dir = tmp_path
+    yield s
+    problems = []
+    for p in made["server"] + made["wxfake"]:
+        try:
+            p.process.stop()
+        except AssertionError as e:
+            problems.append(str(e))
+        if made["wxfake"]:
+            leaked = secrets_in(p.process.text(), made["wxfake"][0])
+            if leaked:
+                problems.append(f"secrets in a log: {leaked}")
+    for r in made["redis"]:
+        r.stop()
+    assert not problems, "\n".join(problems)
+
+
+@pytest.fixture
+def redis(stack):
+    return stack.redis()
+
+
+@pytest.fixture
+def wxfake(stack):
+    return stack.wxfake()
+
+
+@pytest.fixture
+def server(stack, redis, wxfake):
+    return stack.server(redis, wxfake)

@@ -1,0 +1,182 @@
+"""POST /v1/login: what may be asked, and every row of the error table, each within its time limit."""
+import concurrent.futures
+import re
+import urllib.parse
+
+import pytest
+
+from conftest import APPID, SECRET, secrets_in
+
+TOKEN = re.compile(r"^[A-Za-z0-9_-]{43}$")
+
+
+def test_a_login_end_to_end(server, redis, wxfake):
+    given = wxfake.call("POST", "/fake/code", {}).json
+    wxfake.codes.append(given["code"])
+    a = server.login(given["code"], appid=APPID)
+    assert a.status == 200 and TOKEN.match(a.token) and a.json["expires_in"] == 7 * 86400 and set(a.json) == {"third_session", "expires_in"}
+    who = server.auth(a.token)
+    assert (who.status, who.body) == (200, b"")
+    assert who.headers["X-Wx-Openid"] == given["openid"] and who.headers["X-Wx-Appid"] == APPID
+    assert "X-Wx-Unionid" in who.headers and 7 * 86400 - 5 <= int(who.headers["X-Wx-Expires-In"]) <= 7 * 86400
+    keys = redis.keys()
+    assert len(keys) == 3 and all(int(redis.cli("TTL", k)) > 0 for k in keys)
+    assert not secrets_in(redis.dump(), wxfake, [a.token])
+    assert wxfake.calls() == 1
+    assert server.metric("wxlogind_logins_total", outcome="ok") == 1
+
+
+@pytest.mark.parametrize("mode", ["unescaped", "errcode0", "extra", "expires_in", "bom", "json_type", "no_type", "chunked", "slow"])
+def test_shapes_of_success(server, wxfake, mode):
+    wxfake.fault(mode=mode, delay_ms=300)
+    a = server.login(wxfake.code())
+    assert a.status == 200, a
+    assert server.auth(a.token).status == 200
+
+
+@pytest.mark.parametrize("mode, status, error", [
+    ("500", 502, "wechat_error"), ("502html", 502, "wechat_error"), ("not_json", 502, "wechat_error"), ("empty", 502, "wechat_error"),
+    ("truncated", 502, "wechat_error"), ("missing_openid", 502, "wechat_error"), ("empty_fields", 502, "wechat_error"),
+    ("huge", 502, "wechat_error"), ("reset", 503, "wechat_unavailable"), ("close", 503, "wechat_unavailable"),
+    ("hang", 503, "wechat_unavailable"), ("drip", 503, "wechat_unavailable"),
+])
+def test_a_wechat_that_misbehaves(stack, redis, wxfake, mode, status, error):
+    server = stack.server(redis, wxfake, wechat__timeout="700ms")
+    wxfake.fault(mode=mode)
+    a = server.login(wxfake.code())
+    assert (a.status, a.error) == (status, error), a
+    assert a.seconds < 2
+    assert ("Retry-After" in a.headers) == (status == 503)
+    assert wxfake.calls() == 1
+    assert server.login(wxfake.code()).status == 200  # the next one works
+
+
+@pytest.mark.parametrize("errcode, status, error", [
+    (40029, 401, "invalid_code"), (40163, 401, "invalid_code"), (41008, 401, "invalid_code"), (40226, 403, "user_blocked"),
+    (45011, 429, "rate_limited"), (45009, 429, "rate_limited"), (40013, 502, "wechat_config"), (40125, 502, "wechat_config"),
+    (40164, 502, "wechat_config"), (50007, 502, "wechat_config"), (40066, 502, "wechat_error"), (12345, 502, "wechat_error"),
+    (-1, 503, "wechat_unavailable"),
+])
+def test_every_errcode_class(server, wxfake, errcode, status, error):
+    wxfake.fault(mode="errcode", errcode=errcode, count=9)
+    a = server.login(wxfake.code())
+    assert (a.status, a.error, a.json["errcode"]) == (status, error, errcode), a
+    assert wxfake.calls() == (3 if errcode == -1 else 1)
+    assert ("Retry-After" in a.headers) == (status in (429, 503))
+    assert server.metric("wxlogind_logins_total", outcome=error) == 1
+
+
+def test_busy_twice_then_good(server, wxfake):
+    wxfake.fault(mode="errcode", errcode=-1, count=2)
+    assert server.login(wxfake.code()).status == 200
+    assert wxfake.calls() == 3
+
+
+@pytest.mark.parametrize("body", [
+    b"", b"{", b"[]", b"null", b'"code"', b"{}", b'{"code":""}', b'{"code":7}', b'{"code":null}', b'{"code":"' + b"a" * 257 + b'"}',
+    b'{"code":"a\\u0000b"}', b'{"code":"a\x00b"}', b'{"code":"\xff"}', b'{"code":"\xc3\xa9"}', b'{"code":"a","code":"b"}', b'{"code":"a"}x',
+    b'{"code":"a","appid":7}', b'{"code":"a","appid":""}', b'{"code":"a","nonce":7}', b'{"code":"a","nonce":"' + b"n" * 65 + b'"}',
+    b'{"code":"a\\ud800"}', b"{'code':'a'}", b'{"code":"a\nb"}', b"[" * 5000,
+])
+def test_bad_bodies_reach_nobody(server, wxfake, redis, body):
+    a = server.call("POST", "/v1/login", body, {"Content-Type": "application/json"})
+    assert (a.status, a.error) == (400, "invalid_request"), a
+    assert a.json["request_id"] == a.headers["X-Request-Id"]
+    assert wxfake.calls() == 0 and redis.keys() == []
+
+
+def test_form_bodies(server, wxfake):
+    form = lambda **kw: server.call("POST", "/v1/login", urllib.parse.urlencode(kw), {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"})
+    assert form(code=wxfake.code(), appid=APPID, nonce="a b+c").status == 200
+    assert form(appid=APPID).error == "invalid_request"
+    a = server.call("POST", "/v1/login", "code=%zz", {"Content-Type": "application/x-www-form-urlencoded"})
+    assert a.error == "invalid_request"
+    code = wxfake.code()
+    a = server.call("POST", "/v1/login", '{"code":"%s"}' % code, {"Content-Type": "application/x-www-form-urlencoded"})
+    assert a.status == 200  # curl's default type
+
+
+def test_which_app(stack, redis):
+    other, other_secret = "wx0123456789abcdef", "s" * 32
+    wxfake = stack.wxfake("--app", f"{APPID}:{SECRET}", "--app", f"{other}:{other_secret}")
+    server = stack.server(redis, wxfake, **{f"app_{other}__secret": other_secret})
+    referer = lambda appid: {"Referer": f"https://servicewechat.com/{appid}/12/page-frame.html"}
+    a = server.login(wxfake.code(appid=other), appid=other)
+    assert server.auth(a.token).headers["X-Wx-Appid"] == other
+    a = server.login(wxfake.code(appid=other), headers=referer(other))
+    assert server.auth(a.token).headers["X-Wx-Appid"] == other
+    assert server.login("c").error == "invalid_request"
+    assert server.login("c", appid="wxnobody").error == "unknown_app"
+    assert server.login("c", headers=referer("wxnobody")).error == "unknown_app"
+    assert server.login(wxfake.code(appid=other), appid=APPID).error == "invalid_code"
+
+
+def test_a_repeat_gets_the_same_session(server, wxfake, redis):
+    code = wxfake.code()
+    first = server.login(code, nonce="n1")
+    again = server.login(code, nonce="n1")
+    assert again.status == 200 and again.token == first.token and wxfake.calls() == 1
+    assert server.metric("wxlogind_logins_total", outcome="replayed") == 1
+    for nonce in ({"nonce": "n2"}, {}):
+        assert server.login(code, **nonce).error == "invalid_code"
+    assert server.session(first.token, "DELETE").status == 204
+    assert server.login(code, nonce="n1").error == "invalid_code"  # that session lives no more
+    assert wxfake.calls() == 1
+    assert not secrets_in(redis.dump(), wxfake, [first.token])
+
+
+def test_a_repeat_after_the_window(stack, redis, wxfake):
+    server = stack.server(redis, wxfake, session__replay_window="0")
+    code = wxfake.code()
+    assert server.login(code).status == 200
+    assert server.login(code).error == "invalid_code"
+
+
+def test_final_refusals_are_shared(server, wxfake):
+    assert server.login("nobody-made-this").error == "invalid_code"
+    a = server.login("nobody-made-this")
+    assert (a.error, a.json["errcode"]) == ("invalid_code", 40029)
+    assert wxfake.calls() == 1
+
+
+def test_twenty_at_once_over_two_processes(stack, redis, wxfake):
+    servers = [stack.server(redis, wxfake) for _ in range(2)]
+    code = wxfake.code()
+    wxfake.fault(mode="slow", delay_ms=300)
+    with concurrent.futures.ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda i: servers[i % 2].login(code, nonce="n"), range(20)))
+    assert [a.status for a in answers] == [200] * 20
+    assert len({a.token for a in answers}) == 1
+    assert wxfake.calls() == 1
+
+
+def test_a_lost_answer_is_an_honest_invalid_code(stack, redis, wxfake):
+    server = stack.server(redis, wxfake, wechat__timeout="500ms")
+    wxfake.fault(mode="hang")
+    code = wxfake.code()
+    assert server.login(code).error == "wechat_unavailable"
+    a = server.login(code)
+    assert (a.status, a.error, a.json["errcode"]) == (401, "invalid_code", 40163)
+
+
+def test_fallback_host(stack, redis, wxfake):
+    server = stack.server(redis, wxfake, wechat__base_url="http://127.0.0.1:1", wechat__fallback_urls=wxfake.url)
+    assert server.login(wxfake.code()).status == 200
+    nowhere = stack.server(redis, wxfake, wechat__base_url="http://127.0.0.1:1")
+    a = nowhere.login("x")
+    assert (a.status, a.error) == (503, "wechat_unavailable") and a.seconds < 3.5
+
+
+def test_over_tls(stack, redis):
+    good, wrong_name = stack.tls(), stack.tls(name="example.org")
+    wxfake = stack.wxfake(tls=good)
+    server = stack.server(redis, wxfake, wechat__ca_file=good.ca)
+    assert server.login(wxfake.code()).status == 200
+    assert server.login(wxfake.code()).status == 200
+    stranger = stack.server(redis, wxfake, wechat__ca_file=wrong_name.ca)
+    a = stranger.login(wxfake.code())
+    assert (a.status, a.error) == (503, "wechat_unavailable")
+    other = stack.wxfake(tls=wrong_name)
+    misnamed = stack.server(redis, other, wechat__ca_file=wrong_name.ca)
+    assert misnamed.login(other.code()).error == "wechat_unavailable"
+    assert other.calls() == 0
