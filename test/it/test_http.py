@@ -1,0 +1,244 @@
+"""HTTP as hostile clients and odd proxies send it. Raw sockets: what arrives is what is written here."""
+import concurrent.futures
+import contextlib
+import json
+import os
+import pathlib
+import resource
+import socket
+import time
+
+import pytest
+
+from conftest import poll
+
+GET = b"GET /v1/session HTTP/1.1\r\nHost: x\r\n"
+CLOSE = b"Connection: close\r\n"
+
+
+def statuses(out):
+    """The status of each answer in a row of them; every one must be whole."""
+    found = []
+    while out:
+        head, _, rest = out.partition(b"\r\n\r\n")
+        lines = head.split(b"\r\n")
+        assert lines[0].startswith(b"HTTP/1.1 "), out[:200]
+        fields = {k.strip().lower(): v.strip() for k, _, v in (line.partition(b":") for line in lines[1:])}
+        length = int(fields.get(b"content-length", 0))
+        assert len(rest) >= length
+        found.append(int(lines[0].split()[1]))
+        out = rest[length:]
+    return found
+
+
+def login_bytes(code, extra=b""):
+    body = json.dumps({"code": code}).encode()
+    return b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%s\r\n%s" % (len(body), extra, body)
+
+
+def test_cut_at_every_byte(server):
+    request = GET.replace(b"/v1/session", b"/v1/session?a=b") + CLOSE + b"\r\n"
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        def cut(i):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=10) as s:
+                s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                s.sendall(request[:i])
+                time.sleep(0.01)  # so that the two halves are two reads
+                s.sendall(request[i:])
+                out = b""
+                while piece := s.recv(4096):
+                    out += piece
+                return statuses(out)
+        assert list(pool.map(cut, range(1, len(request)))) == [[401]] * (len(request) - 1)
+    assert server.metric("wxlogind_http_requests_total", route="/v1/session", status="401") == len(request) - 1
+
+
+def test_a_login_byte_by_byte(server, wxfake):
+    request = login_bytes(wxfake.code(), CLOSE)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as s:
+        s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for i in range(len(request)):
+            s.sendall(request[i:i + 1])
+        assert statuses(b"".join(iter(lambda: s.recv(4096), b""))) == [200]
+
+
+@pytest.mark.parametrize("n, status", [(1000, 404), (5000, 404), (8100, 404), (8191 - 13, 404), (8191 - 12, 414), (70000, 414)])
+def test_long_uris(server, n, status):
+    assert statuses(server.raw(b"GET /" + b"a" * (n - 1) + b" HTTP/1.1\r\nHost: x\r\n" + CLOSE + b"\r\n")) == [status]
+
+
+def test_pipelined_in_order(server, wxfake):
+    a, b = wxfake.code(), wxfake.code()
+    wxfake.fault(mode="slow", delay_ms=200)
+    out = server.raw(login_bytes(a) + GET + b"\r\n" + login_bytes(b) + b"GET /nope HTTP/1.1\r\nHost: x\r\n" + CLOSE + b"\r\n")
+    assert statuses(out) == [200, 401, 200, 404]
+
+
+def test_a_hundred_in_one_packet(server):
+    assert statuses(server.raw((GET + b"\r\n") * 99 + GET + CLOSE + b"\r\n")) == [401] * 100
+
+
+def test_empty_lines_between(server):
+    assert statuses(server.raw(b"\r\n" + GET + b"\r\n\r\n\r\n" + GET + CLOSE + b"\r\n")) == [401, 401]
+
+
+SECOND = b"GET /v1/login HTTP/1.1\r\nHost: x\r\n\r\n"  # a 405, were it ever answered
+
+
+@pytest.mark.parametrize("request_bytes, status", [
+    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", 400),
+    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nContent-Length: 5\r\n\r\n", 400),
+    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n", 400),
+    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
+    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: +5\r\n\r\n", 400),
+    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: 0x5\r\n\r\n", 400),
+    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: 5, 5\r\n\r\n", 400),
+    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length:\r\n\r\n", 400),
+    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: 18446744073709551616\r\n\r\n", 413),
+    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: 65537\r\n\r\n", 413),
+    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length : 5\r\n\r\n", 400),
+    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
+    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: identity\r\n\r\n", 501),
+    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    (b"POST /v1/login HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000003\r\nabc\r\n0\r\n\r\n", 413),
+    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n\xb03\r\nabc\r\n0\r\n\r\n", 400),
+    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\nabc\r\n0\r\n\r\n", 400),
+    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n", 400),
+    (b"GET /v1/session HTTP/1.1\nHost: x\n\n", 400),
+    (b"GET /v1/session HTTP/1.1\r\nHost: x\nX: y\r\n\r\n", 400),
+    (b"GET /v1/session HTTP/1.1\r\nHost: x\r\nX: a\rb\r\n\r\n", 400),
+    (b"GET /v1/session HTTP/1.1\r\nHost: x\r\n folded: y\r\n\r\n", 400),
+    (b"GET /v1/session HTTP/1.1\r\nHost: x\r\n\tfolded\r\n\r\n", 400),
+    (b"GET /v1/session HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n", 400),
+    (b"GET /v1/session HTTP/1.1\r\nHost: x\r\n: no name\r\n\r\n", 400),
+    (b"GET /v1/session HTTP/1.1\r\nHost: x\r\nX: a\x00b\r\n\r\n", 400),
+    (b"GET /v1/session\x00/x HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    (b"GET /v1/session#x HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    (b"GET /v1/\xc3\xa9 HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    (b"GET /v1/session HTTP/1.1\r\n\r\n", 400),
+    (b"GET /v1/session HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400),
+    (b"GET /v1/session HTTP/2.0\r\nHost: x\r\n\r\n", 505),
+    (b"GET /v1/session HTTP/99.99\r\nHost: x\r\n\r\n", 400),
+    (b"GET /v1/session\r\n\r\n", 400),
+    (b"GET  /v1/session HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    (b"G@T /v1/session HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    (b"GET v1/session HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
+    (b"GET /v1/session HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 100 + b"\r\n", 431),
+    (b"GET /v1/session HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 8190 + b"\r\n\r\n", 431),
+    (b"GET /v1/session HTTP/1.1\r\nHost: x\r\n" + (b"X: " + b"y" * 4000 + b"\r\n") * 12 + b"\r\n", 431),
+])
+def test_one_answer_and_closed(server, wxfake, request_bytes, status):
+    out = server.raw(request_bytes + SECOND)
+    assert statuses(out) == [status], out
+    body = json.loads(out.partition(b"\r\n\r\n")[2])
+    assert set(body) >= {"error", "message", "request_id"} and b"Connection: close" in out
+    assert wxfake.calls() == 0
+    assert server.call("GET", "/v1/session").status == 401
+
+
+def test_chunked_bodies(server, wxfake):
+    body = json.dumps({"code": wxfake.code()}).encode()
+    head = b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: CHUNKED\r\n" + CLOSE + b"\r\n"
+    pieces = b"".join(b"1;ext=\"v\"\r\n" + bytes([b]) + b"\r\n" for b in body)
+    assert statuses(server.raw(head + pieces + b"0\r\nTrailer: x\r\n\r\n")) == [200]
+
+
+def test_large_forms_and_bodies(server):
+    body = b"code=" + b"a" * 65000
+    out = server.raw(b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n" % len(body)
+                     + CLOSE + b"\r\n" + body)
+    assert statuses(out) == [400]
+    with contextlib.suppress(ConnectionError):  # refused by its length, before it was sent
+        out = server.raw(b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: 5000000\r\n\r\n" + b"a" * 100000)
+        assert statuses(out) == [413]
+    assert server.call("GET", "/v1/session").status == 401
+
+
+def test_expect_100(server, wxfake):
+    body = json.dumps({"code": wxfake.code()}).encode()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as s:
+        s.sendall(b"POST /v1/login HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n" % len(body) + CLOSE + b"\r\n")
+        assert s.recv(4096) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        s.sendall(body)
+        assert statuses(b"".join(iter(lambda: s.recv(4096), b""))) == [200]
+
+
+def test_http_1_0(server):
+    out = server.raw(b"GET /v1/session HTTP/1.0\r\n\r\n")
+    assert statuses(out) == [401] and b"Connection: close" in out
+    out = server.raw(b"GET /v1/session HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /v1/session HTTP/1.0\r\n\r\n")
+    assert statuses(out) == [401, 401]
+
+
+def test_absolute_form_and_multipart(server):
+    assert statuses(server.raw(b"GET http://x/v1/session?a=1 HTTP/1.1\r\nHost: x\r\nContent-Type: multipart\r\n" + CLOSE + b"\r\n")) == [401]
+
+
+def test_a_half_close_still_gets_its_answer(server, wxfake):
+    wxfake.fault(mode="slow", delay_ms=300)
+    assert statuses(server.raw(login_bytes(wxfake.code()), half_close=True)) == [200]
+
+
+def test_a_dripping_client_is_cut(stack, redis, wxfake):
+    server = stack.server(redis, wxfake, server__client_timeout="1s")
+    began = time.monotonic()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as s:
+        out, request = b"", b"GET /v1/session HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 1000
+        with contextlib.suppress(ConnectionError):
+            for i in range(len(request)):
+                s.sendall(request[i:i + 1])
+                s.settimeout(0.05)
+                with contextlib.suppress(TimeoutError):
+                    out = s.recv(4096)
+                    break
+        assert statuses(out) == [408]
+    assert time.monotonic() - began < 3
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as s:
+        assert s.recv(100) == b""  # idle: closed without a word
+
+
+def test_one_connection_too_many(stack, redis, wxfake):
+    server = stack.server(redis, wxfake, server__max_connections="5")
+    with contextlib.ExitStack() as held:
+        for _ in range(5):
+            held.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+        poll(lambda: server.metric("wxlogind_connections", listener="public") == 5, what="five connections")
+        out = server.raw(b"")
+        assert statuses(out) == [503] and b"overloaded" in out and b"Retry-After" in out
+        assert server.ready()  # the internal side has places of its own
+    poll(lambda: server.call("GET", "/v1/session").status == 401, what="free places")
+
+
+def cpu_seconds(pid):
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_descriptors_used_up(stack, redis, wxfake):
+    limit = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (90, 90))
+    server = stack.server(redis, wxfake, preexec=limit, wechat__max_connections="4")
+    with contextlib.ExitStack() as held:
+        for _ in range(150):
+            held.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=5))
+        before = cpu_seconds(server.process.pid)
+        began = time.monotonic()
+        poll(lambda: time.monotonic() - began > 1, 3)
+        assert cpu_seconds(server.process.pid) - before < 0.3
+    poll(lambda: server.call("GET", "/v1/session").status == 401, what="accepting again")
+    assert server.login(wxfake.code()).status == 200
+
+
+def test_a_reader_that_does_not_read(server):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as s:
+        s.setblocking(False)
+        sent, request = 0, (GET + b"\r\n") * 200
+        end = time.monotonic() + 2
+        with contextlib.suppress(BlockingIOError):
+            while time.monotonic() < end:
+                sent += s.send(request)
+        rss = int(pathlib.Path(f"/proc/{server.process.pid}/statm").read_text().split()[1]) * 4096
+        assert rss < 600e6
+        assert server.call("GET", "/v1/session").status == 401

@@ -1,0 +1,116 @@
+"""Clients that vanish, and a server that is told to end."""
+import os
+import random
+import signal
+import socket
+import struct
+import threading
+import time
+
+from conftest import APPID, SANITIZED, poll, call
+from test_http import GET, login_bytes, statuses
+
+
+def test_clients_that_vanish(stack, redis, wxfake):
+    """At any moment of a login, with a slow WeChat and a Redis that stops now and then."""
+    server = stack.server(redis, wxfake, server__max_connections="20000")
+    rounds = 5000 if SANITIZED else 1500
+    wxfake.fault(mode="slow", delay_ms=50, count=rounds)
+    codes = [wxfake.code() for _ in range(300)]
+    stop = threading.Event()
+
+    def freeze():
+        while not stop.is_set():
+            redis.signal(signal.SIGSTOP)
+            stop.wait(0.05)
+            redis.signal(signal.SIGCONT)
+            stop.wait(0.1)
+
+    freezer = threading.Thread(target=freeze)
+    freezer.start()
+    rng = random.Random(1)
+    held = []
+    try:
+        for i in range(rounds):
+            request = login_bytes(rng.choice(codes)) if rng.random() < 0.7 else GET + b"Authorization: Bearer " + b"A" * 43 + b"\r\n\r\n"
+            if rng.random() < 0.3:
+                request = request[:rng.randrange(len(request))]
+            elif rng.random() < 0.2:
+                request *= 3
+            s = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+            s.sendall(request)
+            how = rng.random()
+            if how < 0.4:
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                s.close()
+            elif how < 0.6:
+                s.close()
+            else:
+                if how < 0.8:
+                    s.shutdown(socket.SHUT_WR)
+                held.append(s)
+            while len(held) > 50:
+                held.pop(rng.randrange(len(held))).close()
+    finally:
+        stop.set()
+        freezer.join()
+        redis.signal(signal.SIGCONT)
+        for s in held:
+            s.close()
+    wxfake.clear()
+    poll(server.ready, what="ready")
+    poll(lambda: server.metric("wxlogind_connections", listener="public") == 0, what="no connection left")
+    assert server.login(wxfake.code()).status == 200
+
+
+def test_sigterm_finishes_what_is_in_flight(stack, redis, wxfake):
+    server = stack.server(redis, wxfake)
+    wxfake.fault(mode="slow", delay_ms=600)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as busy, \
+            socket.create_connection(("127.0.0.1", server.port), timeout=10) as idle:
+        busy.sendall(login_bytes(wxfake.code()))
+        poll(lambda: wxfake.calls() == 1, what="the call")
+        server.process.signal(signal.SIGTERM)
+        assert idle.recv(10) == b""
+        out = b"".join(iter(lambda: busy.recv(4096), b""))
+        assert statuses(out) == [200] and b"Connection: close" in out
+    assert server.process.proc.wait(10) == 0
+
+
+def test_drain_has_an_end(stack, redis, wxfake):
+    server = stack.server(redis, wxfake, server__drain_timeout="300ms", wechat__timeout="20s")
+    wxfake.fault(mode="hang")
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as busy:
+        busy.sendall(login_bytes(wxfake.code()))
+        poll(lambda: wxfake.calls() == 1, what="the call")
+        began = time.monotonic()
+        server.process.signal(signal.SIGTERM)
+        assert server.process.proc.wait(10) == 0 and time.monotonic() - began < 5
+
+
+def test_reload(stack, redis, wxfake):
+    server = stack.server(redis, wxfake)
+    text = server.file.read_text()
+    server.file.write_text(text + "[app wxaaaaaaaaaaaaaaaa]\nsecret = s\n")
+    server.process.signal(signal.SIGHUP)
+    poll(lambda: "msg=reloaded" in server.process.text(), what="reloaded")
+    assert server.login("x", appid="wxaaaaaaaaaaaaaaaa").error == "wechat_config"  # known here, unknown to WeChat
+    server.file.write_text("[nonsense]\n")
+    server.process.signal(signal.SIGHUP)
+    poll(lambda: "reload failed" in server.process.text(), what="failed")
+    assert server.login(wxfake.code(), appid=APPID).status == 200
+    server.file.write_text(text.replace("[session]", "[session]\nttl = 1d"))
+    server.process.signal(signal.SIGHUP)
+    poll(lambda: "key=session.ttl" in server.process.text(), what="named")
+
+
+def test_workers_share_the_ports(stack, redis, wxfake):
+    server = stack.server(redis, wxfake, server__workers="2")
+    for _ in range(20):
+        token = server.login(wxfake.code()).token
+        assert server.auth(token).status == 200
+    children = open(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read().split()
+    assert len(children) == 2
+    os.kill(int(children[0]), signal.SIGKILL)
+    poll(lambda: len(open(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read().split()) == 2
+         and children[0] not in open(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read().split(), what="another worker")
