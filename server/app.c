@@ -238,6 +238,15 @@ static void tear_down(struct app *a)
 	config_free(a->config);
 }
 
+/* main held them back until somebody would take them */
+static void let_signals_in(void)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	sigprocmask(SIG_UNBLOCK, &all, NULL);
+}
+
 int app_run(const struct app_options *o)
 {
 	struct app a = {.o = o, .config = o->config};
@@ -250,6 +259,7 @@ int app_run(const struct app_options *o)
 		loop_on_signal(a.loop, SIGTERM, on_terminate, &a);
 		loop_on_signal(a.loop, SIGINT, on_terminate, &a);
 		loop_on_signal(a.loop, SIGHUP, on_hangup, &a);
+		let_signals_in();
 		log_info("wxlogind is up", LOG_STR("version", VERSION), LOG_INT("apps", (int64_t)a.config->app_count));
 		loop_run(a.loop);
 		log_info("wxlogind is down");

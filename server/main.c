@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "app.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/mem.h"
 
@@ -40,78 +41,110 @@ static void raise_descriptor_limit(void)
 
 /* ---- several workers ---- */
 
-static volatile sig_atomic_t caught;
+struct worker {
+	pid_t   pid;        /* 0: none runs */
+	int64_t restart_ms; /* when the next is due; -1: not at all */
+};
 
-static void on_signal(int signo)
+struct crew {
+	const char    *file;
+	struct config *config;
+	struct worker *workers;
+	int64_t        n, alive;
+	bool           ending;
+	int            result;
+};
+
+static int exit_status(int wait_status)
 {
-	caught = signo;
+	return WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : EXIT_FAULT;
 }
 
-static pid_t start_worker(const char *file, struct config *config, bool first)
+static void start_worker(struct crew *c, struct worker *w)
 {
-	pid_t pid = fork();
+	pid_t parent = getpid();
 
-	if (pid != 0)
-		return pid;
-	prctl(PR_SET_PDEATHSIG, SIGTERM); /* a worker without its parent would never be told to end */
-	signal(SIGTERM, SIG_DFL);
-	signal(SIGINT, SIG_DFL);
-	signal(SIGHUP, SIG_DFL);
-	exit(app_run(&(struct app_options){.config = config, .config_file = file, .reuse_port = true, .first = first}));
+	w->pid = fork();
+	if (w->pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGTERM); /* a worker without its parent would never be told to end */
+		if (getppid() != parent)
+			exit(EXIT_FAULT);
+		exit(app_run(&(struct app_options){.config = c->config, .config_file = c->file, .reuse_port = true, .first = w == c->workers}));
+	}
+	if (w->pid > 0) {
+		w->restart_ms = -1;
+		c->alive++;
+		return;
+	}
+	log_error("fork failed", LOG_STR("cause", strerror(errno)));
+	w->pid = 0;
+	w->restart_ms = clock_ms() + RESTART_PAUSE_MS;
 }
 
-static void tell_all(const pid_t *pids, int64_t n, int signo)
+static void start_due(struct crew *c)
 {
-	for (int64_t i = 0; i < n; i++)
-		if (pids[i] > 0)
-			kill(pids[i], signo);
+	for (struct worker *w = c->workers; w < c->workers + c->n && !c->ending; w++)
+		if (w->restart_ms >= 0 && w->restart_ms <= clock_ms())
+			start_worker(c, w);
+}
+
+static void tell_all(const struct crew *c, int signo)
+{
+	for (int64_t i = 0; i < c->n; i++)
+		if (c->workers[i].pid)
+			kill(c->workers[i].pid, signo);
 }
 
 /* A worker that fell is put up again after a pause; one that cannot listen ends all: a restart would not mend that. */
-static int supervise(const char *file, struct config *config, int64_t n)
+static void worker_gone(struct crew *c, struct worker *w, int wait_status)
 {
-	struct sigaction sa = {.sa_handler = on_signal};
-	pid_t *pids = mem_alloc(sizeof(*pids) * (size_t)n);
-	int status, result = EXIT_DONE;
-	int64_t alive = n;
-	bool ending = false;
+	int status = exit_status(wait_status);
 
-	sigaction(SIGTERM, &sa, NULL);
-	sigaction(SIGINT, &sa, NULL);
-	sigaction(SIGHUP, &sa, NULL);
-	for (int64_t i = 0; i < n; i++)
-		pids[i] = start_worker(file, config, i == 0);
-	while (alive > 0) {
-		pid_t pid = waitpid(-1, &status, 0);
-		int signo = caught;
-		int64_t i = 0;
-
-		caught = 0;
-		if (signo) {
-			ending |= signo != SIGHUP;
-			tell_all(pids, n, signo);
-		}
-		while (pid > 0 && i < n && pids[i] != pid)
-			i++;
-		if (pid <= 0 || i == n)
-			continue;
-		pids[i] = 0;
-		if (ending || (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_LISTEN)) {
-			if (!WIFEXITED(status) || WEXITSTATUS(status) != EXIT_DONE)
-				result = WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAULT;
-			if (!ending)
-				tell_all(pids, n, SIGTERM);
-			ending = true;
-			alive--;
-			continue;
-		}
-		log_error("a worker ended: starting another", LOG_INT("pid", pid), LOG_INT("status", status));
-		nanosleep(&(struct timespec){.tv_sec = RESTART_PAUSE_MS / 1000}, NULL);
-		pids[i] = start_worker(file, config, i == 0);
+	if (c->ending || status == EXIT_LISTEN) {
+		c->result = c->result == EXIT_DONE ? status : c->result;
+		if (!c->ending)
+			tell_all(c, SIGTERM);
+		c->ending = true;
+	} else {
+		log_error("a worker ended: starting another", LOG_INT("pid", w->pid), LOG_INT("status", wait_status));
+		w->restart_ms = clock_ms() + RESTART_PAUSE_MS;
 	}
-	free(pids);
+	w->pid = 0;
+	c->alive--;
+}
+
+static void reap(struct crew *c)
+{
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+		for (int64_t i = 0; i < c->n; i++) /* none: an orphan given to us as process 1 of a container */
+			if (c->workers[i].pid == pid)
+				worker_gone(c, &c->workers[i], status);
+}
+
+/* Signals are taken by sigtimedwait alone, so none is lost between two looks. */
+static int supervise(const char *file, struct config *config, sigset_t *signals)
+{
+	const struct timespec look = {.tv_nsec = 100 * 1000000};
+	struct crew c = {.file = file, .config = config, .n = config->workers, .result = EXIT_DONE};
+	int signo;
+
+	c.workers = mem_alloc(sizeof(*c.workers) * (size_t)c.n);
+	sigaddset(signals, SIGCHLD);
+	sigprocmask(SIG_BLOCK, signals, NULL);
+	while (c.alive > 0 || !c.ending) {
+		start_due(&c);
+		signo = sigtimedwait(signals, NULL, &look);
+		reap(&c);
+		if (signo > 0 && signo != SIGCHLD)
+			tell_all(&c, signo);
+		c.ending |= signo == SIGTERM || signo == SIGINT;
+	}
+	free(c.workers);
 	config_free(config);
-	return result;
+	return c.result;
 }
 
 int main(int argc, char **argv)
@@ -119,6 +152,14 @@ int main(int argc, char **argv)
 	const char *file = NULL;
 	struct config *config;
 	bool check = false;
+	sigset_t signals;
+
+	/* held back until somebody stands ready to take them: app_run, or supervise */
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGHUP);
+	sigprocmask(SIG_BLOCK, &signals, NULL);
 
 	for (int i = 1; i < argc; i++) {
 		if (!strcmp(argv[i], "-c") && i + 1 < argc) {
@@ -148,6 +189,6 @@ int main(int argc, char **argv)
 	if (config->workers == 0)
 		config->workers = sysconf(_SC_NPROCESSORS_ONLN);
 	if (config->workers > 1)
-		return supervise(file, config, config->workers);
+		return supervise(file, config, &signals);
 	return app_run(&(struct app_options){.config = config, .config_file = file, .first = true});
 }
