@@ -135,5 +135,5 @@ size_t crypt_aes128_cbc_encrypt(void *out, const uint8_t key[16], const uint8_t 
 	must(EVP_EncryptUpdate(c, out, &len, p, (int)n));
 	must(EVP_EncryptFinal_ex(c, (uint8_t *)out + len, &last));
 	EVP_CIPHER_CTX_free(c);
-	return (size_t)(len + last);
+	return (size_t)len + (size_t)last;
 }

@@ -81,7 +81,7 @@ static bool feed_evhtp(struct gate *g)
 	bool dead = false;
 
 	evbuffer_prepend(bufferevent_get_input(bev), head, sizeof(head) - 1);
-	g->dead = &dead;
+	g->dead = &dead; /* cppcheck-suppress autoVariables ; cleared below while it lives */
 	g->evhtp_read(bev, g->conn);
 	if (dead)
 		return false;

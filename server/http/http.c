@@ -217,7 +217,7 @@ static int open_socket(const union address *a, socklen_t len, bool reuse_port, c
 
 static void log_listening(const struct http *h, int fd, const char *addr)
 {
-	union address a;
+	union address a = {0};
 	socklen_t len = sizeof(a);
 	char host[INET6_ADDRSTRLEN] = "", text[80];
 

@@ -809,7 +809,7 @@ void redis_free(struct redis *r)
 	timer_stop(r->retry);
 	conn_close(r);
 	fail_pending(r, r->unavailable);
-	while (r->refused_len)
+	while (r->refused_len) /* NOLINT(clang-analyzer-unix.Malloc): r lives until leave */
 		tell_refused(r);
 	leave(r);
 }

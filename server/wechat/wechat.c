@@ -104,7 +104,7 @@ static void call_end(struct call *c, enum outcome oc, const struct wechat_sessio
 {
 	struct arena *arena = c->arena;
 
-	DL_DELETE(c->wx->calls, c);
+	DL_DELETE(c->wx->calls, c); /* NOLINT(clang-analyzer-core.NullDereference): c is on the list */
 	if (c->probe)
 		c->wx->probing = false;
 	metric_inc2(WECHAT_REQUESTS, "jscode2session", outcome_code(oc));
