@@ -112,7 +112,7 @@ class Redis:
 
     def start(self):
         self.process = Process(["redis-server", "--port", self.port, "--unixsocket", self.socket, "--dir", self.dir, "--save", "",
-                                "--appendonly", "yes", "--appendfsync", "everysec", *self.args], self.dir / "redis.log")
+                                "--appendonly", "yes", "--appendfsync", "everysec", "--aof-use-rdb-preamble", "no", *self.args], self.dir / "redis.log")
         poll(lambda: "PONG" in self.cli("PING") or "NOAUTH" in self.cli("PING"), what="redis")
 
     def cli(self, *args):
@@ -129,16 +129,9 @@ class Redis:
     def signal(self, sig):
         self.process.signal(sig)
 
-    def dump(self):
-        """Everything that Redis holds, as text."""
-        return self.cli("EVAL", """
-            local out = {}
-            for _, k in ipairs(redis.call('KEYS', '*')) do
-              local t = redis.call('TYPE', k)['ok']
-              local v = t == 'string' and redis.call('GET', k) or table.concat(redis.call('ZRANGE', k, 0, -1), ' ')
-              out[#out + 1] = k .. ' ' .. v
-            end
-            return table.concat(out, string.char(10))""", 0)
+    def written(self):
+        """Everything that was ever written to it, as text: its append-only file."""
+        return "".join(f.read_text(errors="replace") for f in self.dir.glob("appendonlydir/*.aof"))
 
     def stop(self):
         if self.process.proc.poll() is None:
@@ -156,7 +149,7 @@ class Wxfake:
             args = (*args, "--tls-cert", tls.cert, "--tls-key", tls.key)
             self.context = ssl._create_unverified_context()
         self.process = Process([BUILD / "wxfake", "--listen", f"127.0.0.1:{self.port}", *args], directory / "wxfake.log")
-        self.codes = []
+        self.codes, self.openids = [], {}
         poll(self.is_up, what="wxfake")
 
     def is_up(self):
@@ -168,9 +161,20 @@ class Wxfake:
         return call(self.port, method, path, body, tls=self.context)
 
     def code(self, **kw):
-        code = self.call("POST", "/fake/code", kw).json["code"]
-        self.codes.append(code)
-        return code
+        got = self.call("POST", "/fake/code", kw).json
+        self.codes.append(got["code"])
+        if kw.get("kind", "login") == "login" and "appid" not in kw:
+            self.openids[got["openid"]] = None
+        return got["code"]
+
+    def session_keys(self, most=30):
+        """Of the users that were made, as wxlogind got them: a user's stays the same until it is expired."""
+        self.clear()
+        for openid in list(self.openids)[-most:]:
+            code = self.call("POST", "/fake/code", {"openid": openid}).json["code"]
+            got = self.call("GET", f"/sns/jscode2session?appid={APPID}&secret={SECRET}&js_code={code}&grant_type=authorization_code").json
+            self.openids[openid] = got.get("session_key")
+        return [k for k in self.openids.values() if k]
 
     def fault(self, api="jscode2session", **kw):
         a = self.call("POST", "/fake/fault", {"api": api, **kw})
@@ -198,6 +202,7 @@ class Server:
         for key, value in config.items():
             section, _, name_of_key = key.partition("__")
             sections.setdefault(section.replace("_wx", " wx"), {})[name_of_key] = value
+        self.sealed, self.tokens = bool(sections["session"]["encryption_key"]), []
         self.file = directory / f"{name}.ini"
         self.file.write_text("".join(f"[{s}]\n" + "".join(f"{k} = {v}\n" for k, v in kv.items()) for s, kv in sections.items()))
         self.process = Process([BUILD / "wxlogind", "-c", self.file], directory / f"{name}.log", env=env, preexec=preexec)
@@ -217,7 +222,10 @@ class Server:
         return call(self.internal, method, path, body, headers, **kw)
 
     def login(self, code, headers=None, **kw):
-        return self.call("POST", "/v1/login", {"code": code, **kw}, headers)
+        a = self.call("POST", "/v1/login", {"code": code, **kw}, headers)
+        if a.status == 200:
+            self.tokens.append(a.token)
+        return a
 
     def auth(self, token, query="", headers=None):
         return self.inside("GET", "/internal/auth" + query, headers={"Authorization": f"Bearer {token}", **(headers or {})})
@@ -262,8 +270,24 @@ class Tls:
             "-extfile", "ext")
 
 
-def secrets_in(text, wxfake, tokens=()):
-    return [s for s in [SECRET, KEY, *wxfake.codes, *tokens] if s in text]
+def leaks(made):
+    """What the logs hold, and what Redis was ever given, of secrets, codes, third_sessions and session_keys."""
+    codes = [c for w in made["wxfake"] for c in w.codes]
+    tokens = [t for p in made["server"] for t in p.tokens]
+    keys = []
+    for w in made["wxfake"]:
+        with contextlib.suppress(OSError, http.client.HTTPException, AttributeError):
+            keys += w.session_keys()
+    keys += [k.replace("/", "\\/") for k in keys if "/" in k]
+    found = []
+    for p in made["server"] + made["wxfake"]:
+        text = p.process.text()
+        found += [f"{p.process.log}: {s}" for s in [SECRET, KEY, *codes, *tokens, *keys] if s in text]
+    sealed = all(p.sealed for p in made["server"])
+    for r in made["redis"]:
+        text = r.written()
+        found += [f"{r.dir}: {s}" for s in [SECRET, KEY, *codes, *tokens, *(keys if sealed else [])] if s in text]
+    return found
 
 
 @pytest.fixture
@@ -294,18 +318,21 @@ def stack(tmp_path):
             return Tls(d, **kw)
 
     s = Stack()
-    s.dir = tmp_path
+    s.dir, s.made = tmp_path, made
     yield s
     problems = []
-    for p in made["server"] + made["wxfake"]:
+    for p in made["server"]:
         try:
             p.process.stop()
         except AssertionError as e:
             problems.append(str(e))
-        if made["wxfake"]:
-            leaked = secrets_in(p.process.text(), made["wxfake"][0])
-            if leaked:
-                problems.append(f"secrets in a log: {leaked}")
+    if found := leaks(made):
+        problems.append(f"secrets where they should not be: {found}")
+    for p in made["wxfake"]:
+        try:
+            p.process.stop()
+        except AssertionError as e:
+            problems.append(str(e))
     for r in made["redis"]:
         r.stop()
     assert not problems, "\n".join(problems)

