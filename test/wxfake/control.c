@@ -147,7 +147,8 @@ static void change_user(struct fake *f, struct req *r, const cJSON *o)
 
 	if (!a || !(openid = openid_of(r, o, true)) || !*openid)
 		return;
-	if ((blocked && !cJSON_IsBool(blocked)) || json_str(o, "unionid", 0, OPENID_MAX, &unionid) == JSON_BAD) {
+	if ((blocked && !cJSON_IsBool(blocked)) || json_str(o, "unionid", 0, OPENID_MAX, &unionid) == JSON_BAD ||
+	    (unionid && *unionid && !openid_ok(unionid))) {
 		bad(r, "blocked is true or false, unionid is text");
 		return;
 	}
@@ -179,10 +180,11 @@ static void expire_token(struct fake *f, struct req *r, const cJSON *o)
 	req_reply(r, 204, NULL, NULL, 0);
 }
 
-static void stats(struct fake *f, struct req *r)
+static void stats(struct fake *f, struct req *r, const cJSON *o)
 {
 	struct buf b = {0};
 
+	(void)o;
 	buf_str(&b, "{\"calls\":{");
 	for (int i = 0; i < API_COUNT; i++)
 		buf_printf(&b, "%s\"%s\":%llu", i ? "," : "", api_name((enum api)i), (unsigned long long)f->calls[i]);
@@ -200,47 +202,79 @@ static void preflight(struct req *r)
 	req_reply(r, 204, NULL, NULL, 0);
 }
 
-static const struct { const char *path; void (*handle)(struct fake *, struct req *, const cJSON *); } posts[] = {
-	{"/fake/code", give_code}, {"/fake/encrypt", encrypt}, {"/fake/fault", add_fault}, {"/fake/expire", expire},
-	{"/fake/user", change_user}, {"/fake/expire-token", expire_token},
+static void clear_faults(struct fake *f, struct req *r, const cJSON *o)
+{
+	const char *api = req_param(r, req_query(r), "api");
+	enum api known;
+
+	(void)o;
+	if (api && !api_by_name(api, &known)) {
+		bad(r, "api: not known; without it every fault ends");
+		return;
+	}
+	fault_clear(f, api);
+	req_reply(r, 204, NULL, NULL, 0);
+}
+
+static void events(struct fake *f, struct req *r, const cJSON *o)
+{
+	(void)o;
+	if (req_method(r) == METHOD_HEAD)
+		req_reply(r, 200, "text/event-stream", NULL, 0);
+	else
+		events_subscribe(f, r);
+}
+
+static const struct { enum method method; const char *path; void (*handle)(struct fake *, struct req *, const cJSON *); } routes[] = {
+	{METHOD_POST, "/fake/code", give_code},
+	{METHOD_POST, "/fake/encrypt", encrypt},
+	{METHOD_POST, "/fake/fault", add_fault},
+	{METHOD_DELETE, "/fake/fault", clear_faults},
+	{METHOD_POST, "/fake/expire", expire},
+	{METHOD_POST, "/fake/user", change_user},
+	{METHOD_POST, "/fake/expire-token", expire_token},
+	{METHOD_GET, "/fake/stats", stats},
+	{METHOD_GET, "/fake/events", events},
 };
 
-static void post(struct fake *f, struct req *r)
+static void run(struct fake *f, struct req *r, size_t route)
 {
-	size_t len, i = 0;
+	size_t len;
 	const char *body = req_body(r, &len);
 	cJSON *o = len ? json_parse(body, len) : cJSON_CreateObject();
 
-	while (i < NELEM(posts) && strcmp(posts[i].path, req_path(r)))
-		i++;
-	if (i == NELEM(posts))
-		req_reply_outcome(r, OC_NOT_FOUND);
-	else if (!cJSON_IsObject(o))
-		bad(r, "the body is not a JSON object");
+	if (cJSON_IsObject(o))
+		routes[route].handle(f, r, o);
 	else
-		posts[i].handle(f, r, o);
+		bad(r, "the body is not a JSON object");
 	json_free(o);
 }
 
 void control_handle(struct fake *f, struct req *r)
 {
-	const char *path = req_path(r);
 	enum method m = req_method(r);
-	const char *api = req_param(r, req_query(r), "api");
+	char allow[64] = "";
 
 	req_set_route(r, "/fake");
 	req_add_header(r, "Access-Control-Allow-Origin", "*");
-	if (m == METHOD_OPTIONS)
+	if (m == METHOD_OPTIONS) {
 		preflight(r);
-	else if (m == METHOD_POST)
-		post(f, r);
-	else if (m == METHOD_DELETE && !strcmp(path, "/fake/fault")) {
-		fault_clear(f, api);
-		req_reply(r, 204, NULL, NULL, 0);
-	} else if (m == METHOD_GET && !strcmp(path, "/fake/stats"))
-		stats(f, r);
-	else if (m == METHOD_GET && !strcmp(path, "/fake/events"))
-		events_subscribe(f, r);
-	else
+		return;
+	}
+	for (size_t i = 0; i < NELEM(routes); i++) {
+		if (strcmp(routes[i].path, req_path(r)))
+			continue;
+		if (routes[i].method == (m == METHOD_HEAD ? METHOD_GET : m)) {
+			run(f, r, i);
+			return;
+		}
+		strcat(allow, routes[i].method == METHOD_GET ? "GET, HEAD, " : routes[i].method == METHOD_POST ? "POST, " : "DELETE, ");
+	}
+	if (!allow[0]) {
 		req_reply_outcome(r, OC_NOT_FOUND);
+		return;
+	}
+	strcat(allow, "OPTIONS");
+	req_add_header(r, "Allow", allow);
+	req_reply_outcome(r, OC_METHOD_NOT_ALLOWED);
 }

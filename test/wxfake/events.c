@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
@@ -27,7 +28,6 @@ struct monitor {
 
 static void drop(struct fake *f, int i)
 {
-	req_stream_end(f->subs[i]->r);
 	req_release(f->subs[i]->r);
 	free(f->subs[i]);
 	f->subs[i] = NULL;
@@ -36,8 +36,10 @@ static void drop(struct fake *f, int i)
 static void tell(struct fake *f, const char *p, size_t n)
 {
 	for (int i = 0; i < SUBSCRIBERS_MAX; i++)
-		if (f->subs[i] && !req_stream_write(f->subs[i]->r, p, n))
-			drop(f, i); /* gone, or too slow */
+		if (f->subs[i] && !req_stream_write(f->subs[i]->r, p, n)) { /* gone, or too slow */
+			req_stream_end(f->subs[i]->r);
+			drop(f, i);
+		}
 }
 
 static void on_beat(void *ctx)
@@ -102,10 +104,10 @@ static void on_monitor_event(struct bufferevent *bev, short what, void *ctx)
 /* A line of MONITOR: +1339518083.107412 [0 127.0.0.1:60866] "keys" "*" */
 static void on_monitor_line(struct monitor *m, const char *line)
 {
-	const char *bracket = strchr(line, ']'), *from = bracket ? bracket + 2 : line;
+	const char *bracket = strstr(line, "] "), *from = bracket ? bracket + 2 : line; /* [::1] has a ] of its own */
 	struct buf b = {0};
 
-	if (!bracket || strstr(line, "\"PING\""))
+	if (!bracket || !strcasecmp(from, "\"PING\""))
 		return;
 	buf_printf(&b, "event: redis\ndata: {\"at\":%lld,\"command\":", (long long)clock_wall_ms());
 	buf_json_str(&b, from, strlen(from) < 2000 ? strlen(from) : 2000);
@@ -165,7 +167,7 @@ void events_free(struct fake *f)
 {
 	for (int i = 0; i < SUBSCRIBERS_MAX; i++)
 		if (f->subs[i])
-			drop(f, i);
+			drop(f, i); /* http_free closes what is open: the loop turns no more, to end a stream in order */
 	timer_free(f->beat);
 	if (!f->monitor)
 		return;

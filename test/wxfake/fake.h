@@ -66,7 +66,7 @@ struct app {
 
 struct user { /* entry.key is "appid openid" */
 	struct entry e;
-	char         key[KEY_TEXT], key_before[KEY_TEXT];
+	char         key[KEY_TEXT];
 	char         unionid[OPENID_MAX + 1]; /* "" = not bound to an open platform */
 	char         phone[24], country[8];
 	bool         blocked;
@@ -79,7 +79,7 @@ struct code { /* entry.key is the code */
 	struct entry   e;
 	enum code_kind kind;
 	struct app    *app;
-	bool           used, rotate;
+	bool           used;
 	int64_t        made_ms;
 	char           openid[OPENID_MAX + 1];
 };

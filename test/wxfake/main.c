@@ -40,6 +40,11 @@ static void handle(void *ctx, struct req *r)
 		control_handle(f, r);
 	} else if (!strcmp(path, "/")) {
 		req_set_route(r, "/");
+		if (req_method(r) != METHOD_GET && req_method(r) != METHOD_HEAD) {
+			req_add_header(r, "Allow", "GET, HEAD");
+			req_reply_outcome(r, OC_METHOD_NOT_ALLOWED);
+			return;
+		}
 		req_reply(r, 200, "text/plain; charset=utf-8", page, sizeof(page) - 1);
 	} else {
 		enum api api = wechat_api(path);
@@ -54,9 +59,11 @@ static bool read_latency(const char *text, int64_t *ms)
 	char *end;
 
 	*ms = strtol(text, &end, 10);
+	if (end == text || *ms < 0 || *ms > 60000)
+		return false;
 	if (!strcmp(end, "s"))
 		*ms *= 1000;
-	return end != text && *ms >= 0 && *ms <= 60000 && (!strcmp(end, "ms") || !strcmp(end, "s"));
+	return *ms <= 60000 && (!strcmp(end, "ms") || !strcmp(end, "s"));
 }
 
 static bool add_app(struct fake *f, char *arg)
@@ -132,9 +139,10 @@ static int serve(struct options *o)
 
 	if (!h)
 		return 1;
-	if (o->watch && !events_watch_redis(f, o->watch, err, sizeof(err)))
+	if (o->watch && !events_watch_redis(f, o->watch, err, sizeof(err))) {
 		fprintf(stderr, "wxfake: %s\n", err);
-	else if (!http_listen(h, o->listen, err, sizeof(err)))
+		status = 2;
+	} else if (!http_listen(h, o->listen, err, sizeof(err)))
 		fprintf(stderr, "wxfake: cannot listen: %s\n", err);
 	else {
 		loop_on_signal(f->loop, SIGTERM, on_signal, f->loop);

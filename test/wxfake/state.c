@@ -210,7 +210,6 @@ void user_new_key(struct user *u)
 {
 	uint8_t b[16];
 
-	memcpy(u->key_before, u->key, sizeof(u->key));
 	crypt_random(b, sizeof(b));
 	base64_encode(u->key, b, sizeof(b));
 }

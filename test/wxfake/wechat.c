@@ -27,7 +27,8 @@ static const struct {
 	const char *text;
 } texts[] = {
 	{-1, "system error"},
-	{40001, "invalid credential, access_token is invalid or not latest, could get access_token by getStableAccessToken"},
+	{40001, "invalid credential, access_token is invalid or not latest, could get access_token by getStableAccessToken, "
+		"more details at https://mmbizurl.cn/s/JtxxFh33r"},
 	{40002, "invalid grant_type"},
 	{40003, "invalid openid"},
 	{40013, "invalid appid"},
@@ -268,7 +269,7 @@ static int exchange(struct call *c, const char *text, enum code_kind kind, struc
 	code->used = true;
 	if (u->blocked)
 		return 40226;
-	if (kind == CODE_LOGIN && (c->f->rotate || code->rotate))
+	if (kind == CODE_LOGIN && c->f->rotate)
 		user_new_key(u);
 	*user = u;
 	return 0;
