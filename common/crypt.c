@@ -22,19 +22,33 @@ void crypt_random(void *out, size_t n)
 	must(RAND_bytes(out, (int)n));
 }
 
-static void digest(const EVP_MD *md, void *out, const void *p, size_t n)
+/* Fetched once and hashed in a context that stays: OpenSSL 3 would look the algorithm up and allocate for each hash. */
+static void digest(EVP_MD **md, const char *name, void *out, const void *p, size_t n)
 {
-	must(EVP_Digest(p, n, out, NULL, md, NULL));
+	static _Thread_local EVP_MD_CTX *ctx;
+
+	if (!*md)
+		*md = EVP_MD_fetch(NULL, name, NULL);
+	if (!ctx)
+		ctx = EVP_MD_CTX_new();
+	must(*md && ctx);
+	must(EVP_DigestInit_ex(ctx, *md, NULL));
+	must(EVP_DigestUpdate(ctx, p, n));
+	must(EVP_DigestFinal_ex(ctx, out, NULL));
 }
 
 void crypt_sha256(uint8_t out[SHA256_LEN], const void *p, size_t n)
 {
-	digest(EVP_sha256(), out, p, n);
+	static _Thread_local EVP_MD *md;
+
+	digest(&md, "SHA256", out, p, n);
 }
 
 void crypt_sha1(uint8_t out[SHA1_LEN], const void *p, size_t n)
 {
-	digest(EVP_sha1(), out, p, n);
+	static _Thread_local EVP_MD *md;
+
+	digest(&md, "SHA1", out, p, n);
 }
 
 void crypt_hmac_sha256(uint8_t out[SHA256_LEN], const void *key, size_t key_len, const void *p, size_t n)

@@ -12,6 +12,7 @@
 #include "common/metrics.h"
 #include "http/http.h"
 #include "io/fetch.h"
+#include "store/cache.h"
 
 enum { REPLY_MAX = 64 * 1024, FETCH_QUEUE = 4096, REDIS_PENDING = 16384, DESCRIPTORS_KEPT = 64 };
 
@@ -21,6 +22,7 @@ struct app {
 	struct loop     *loop;
 	struct fetch    *fetch;
 	struct redis    *redis;
+	struct cache    *cache;
 	struct sessions *sessions;
 	struct codes    *codes;
 	struct wechat   *wechat;
@@ -143,6 +145,17 @@ static void build_gates(struct app *a)
 {
 	struct config *c = a->config;
 	const char **urls = mem_alloc(sizeof(*urls) * (c->wechat_fallback_urls.n + 1));
+	char session_keys[128];
+	const struct redis_options redis = {
+		.host = c->redis_host,
+		.port = (int)c->redis_port,
+		.unix_path = c->redis_path,
+		.user = c->redis_user,
+		.password = c->redis_password,
+		.db = (int)c->redis_db,
+		.timeout_ms = (int)c->redis_timeout_ms,
+		.max_pending = REDIS_PENDING,
+	};
 
 	a->loop = loop_new();
 	a->fetch = fetch_new(a->loop, &(struct fetch_options){
@@ -152,20 +165,15 @@ static void build_gates(struct app *a)
 		.max_reply = REPLY_MAX,
 		.ca_file = c->wechat_ca_file,
 	});
-	a->redis = redis_new(a->loop, &(struct redis_options){
-		.host = c->redis_host,
-		.port = (int)c->redis_port,
-		.unix_path = c->redis_path,
-		.user = c->redis_user,
-		.password = c->redis_password,
-		.db = (int)c->redis_db,
-		.timeout_ms = (int)c->redis_timeout_ms,
-		.max_pending = REDIS_PENDING,
-	});
+	a->redis = redis_new(a->loop, &redis);
+	session_key_prefix(session_keys, c->redis_key_prefix);
+	a->cache = cache_new(a->loop, &redis, session_keys, (size_t)c->cache_entries);
 	a->sessions = sessions_new(a->redis, &(struct sessions_options){
 		.key_prefix = c->redis_key_prefix,
+		.cache = a->cache,
 		.ttl_ms = c->ttl_ms,
 		.max_age_ms = c->max_age_ms,
+		.timeout_ms = c->redis_timeout_ms,
 		.max_per_user = (int)c->max_per_user,
 		.keys = (const uint8_t(*)[32])c->encryption_keys,
 		.key_count = c->encryption_key_count,
@@ -232,6 +240,7 @@ static void tear_down(struct app *a)
 	redis_free(a->redis);
 	codes_free(a->codes);
 	sessions_free(a->sessions);
+	cache_free(a->cache);
 	timer_free(a->drain_limit);
 	loop_free(a->loop);
 	free(a->apps);

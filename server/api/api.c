@@ -1,9 +1,19 @@
 /* From a request to its handler: route, then guard, then handle. */
 #include "api/api.h"
 
+#include <string.h>
+
 #include "api/guard.h"
 #include "api/routes.h"
 #include "common/buf.h"
+
+const struct wechat_app *api_app(const struct api *api, const char *appid, size_t len)
+{
+	for (size_t i = 0; i < api->app_count; i++)
+		if (strlen(api->apps[i].appid) == len && !memcmp(api->apps[i].appid, appid, len))
+			return &api->apps[i];
+	return NULL;
+}
 
 static void reply_not_allowed(struct req *r, unsigned allowed)
 {

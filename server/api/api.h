@@ -28,6 +28,8 @@ struct api { /* filled by app, read by handlers; what it points to is app's */
 	bool             draining;
 };
 
+const struct wechat_app *api_app(const struct api *api, const char *appid, size_t len); /* NULL: not configured */
+
 /* http handlers; ctx is a struct api. */
 void api_public(void *ctx, struct req *r);
 void api_internal(void *ctx, struct req *r);

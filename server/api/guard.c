@@ -76,8 +76,12 @@ const char *guard_token(struct req *r, const char **reason)
 	return token;
 }
 
-void guard_reply_invalid_session(struct req *r, const char *reason)
+void guard_reply_no_session(struct req *r, enum outcome oc, const char *reason)
 {
+	if (oc != OC_INVALID_SESSION) {
+		req_reply_error(r, &(struct req_error){.oc = oc, .retry_after = 1});
+		return;
+	}
 	req_add_header(r, "WWW-Authenticate",
 		arena_printf(req_arena(r), "Bearer error=\"invalid_token\", error_description=\"%s\"", reason));
 	req_add_header(r, "X-Wx-Reason", reason);

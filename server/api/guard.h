@@ -11,7 +11,8 @@ bool guard_cors(const struct api *api, struct req *r); /* false: it was a prefli
 /* The request's well-formed third_session (borrowed), or NULL with *reason "missing" or "malformed". */
 const char *guard_token(struct req *r, const char **reason);
 
-/* 401 invalid_session with its reason and WWW-Authenticate (RFC 6750). */
-void guard_reply_invalid_session(struct req *r, const char *reason);
+/* What became of the question after a session, when it is not that it lives. INVALID_SESSION: 401 with the reason and WWW-Authenticate
+ * (RFC 6750); else the outcome's own answer. */
+void guard_reply_no_session(struct req *r, enum outcome oc, const char *reason);
 
 #endif

@@ -1,37 +1,113 @@
-/* Forward-auth: a proxy asks, for each request it was sent, who is calling. The answer is in the status and the headers, since
- * proxies drop the body. */
+/* Who is calling? For proxies (forward-auth: the answer is in the status and the headers, since proxies drop the body) and for
+ * backends (RFC 7662). Both answer from memory where they may, within the turn of the loop that brought the question. */
 #include <inttypes.h>
 #include <string.h>
 
 #include "api/guard.h"
+#include "common/buf.h"
+#include "common/clock.h"
+
+static bool wants_renewal(struct req *r)
+{
+	const char *renew = req_param(r, req_query(r), "renew");
+
+	return !renew || strcmp(renew, "0") != 0;
+}
+
+/* ---- forward-auth ---- */
+
+static void reply_auth(struct req *r, const struct session *ses)
+{
+	char seconds[24];
+
+	snprintf(seconds, sizeof(seconds), "%" PRId64, ses->expires_in_s);
+	req_add_header(r, "X-Wx-Appid", ses->appid);
+	req_add_header(r, "X-Wx-Openid", ses->openid);
+	req_add_header(r, "X-Wx-Unionid", ses->unionid);
+	req_add_header(r, "X-Wx-Expires-In", seconds);
+	req_reply(r, 200, NULL, NULL, 0);
+}
 
 static void on_auth(void *ctx, enum outcome oc, const struct session *ses, const char *reason)
 {
 	struct req *r = ctx;
 
-	if (oc == OC_OK) {
-		req_add_header(r, "X-Wx-Appid", ses->appid);
-		req_add_header(r, "X-Wx-Openid", ses->openid);
-		req_add_header(r, "X-Wx-Unionid", ses->unionid);
-		req_add_header(r, "X-Wx-Expires-In", arena_printf(req_arena(r), "%" PRId64, ses->expires_in_s));
-		req_reply(r, 200, NULL, NULL, 0);
-	} else if (oc == OC_INVALID_SESSION) {
-		guard_reply_invalid_session(r, reason);
-	} else {
-		req_reply_error(r, &(struct req_error){.oc = oc, .retry_after = 1});
-	}
+	if (oc == OC_OK)
+		reply_auth(r, ses);
+	else
+		guard_reply_no_session(r, oc, reason);
 	req_release(r);
 }
 
 void auth_handle(struct api *api, struct req *r)
 {
-	const char *reason, *renew = req_param(r, req_query(r), "renew");
-	const char *token = guard_token(r, &reason);
+	const char *reason, *token = guard_token(r, &reason);
+	bool renew = wants_renewal(r);
+	struct session ses;
 
 	if (!token) {
-		guard_reply_invalid_session(r, reason);
-		return;
+		guard_reply_no_session(r, OC_INVALID_SESSION, reason);
+	} else if (session_recall(api->sessions, token, renew, &ses)) {
+		reply_auth(r, &ses);
+	} else {
+		req_hold(r);
+		session_get(api->sessions, token, renew, on_auth, r);
 	}
-	req_hold(r);
-	session_get(api->sessions, token, !renew || strcmp(renew, "0"), on_auth, r);
+}
+
+/* ---- introspection ---- */
+
+static void member(struct buf *b, const char *name, const char *value)
+{
+	buf_printf(b, ",\"%s\":", name);
+	buf_json_str(b, value, strlen(value));
+}
+
+static void reply_introspection(struct req *r, const struct session *ses)
+{
+	struct buf b = {0};
+
+	buf_str(&b, "{\"active\":true");
+	member(&b, "client_id", ses->appid);
+	member(&b, "sub", ses->openid);
+	if (*ses->unionid)
+		member(&b, "unionid", ses->unionid);
+	buf_printf(&b, ",\"iat\":%" PRId64 ",\"exp\":%" PRId64 ",\"token_type\":\"Bearer\"}", ses->created_at,
+		clock_wall_s() + ses->expires_in_s);
+	req_reply_json(r, 200, b.data);
+	buf_free(&b);
+}
+
+static void on_introspected(void *ctx, enum outcome oc, const struct session *ses, const char *reason)
+{
+	struct req *r = ctx;
+
+	(void)reason; /* RFC 7662 section 2.2: nothing more is said of a token that is not active */
+	if (oc == OC_OK)
+		reply_introspection(r, ses);
+	else if (oc == OC_INVALID_SESSION)
+		req_reply_json(r, 200, "{\"active\":false}");
+	else
+		guard_reply_no_session(r, oc, NULL);
+	req_release(r);
+}
+
+void introspect_handle(struct api *api, struct req *r)
+{
+	size_t len;
+	const char *body = req_body(r, &len), *token = strlen(body) == len ? req_param(r, body, "token") : NULL;
+	bool renew = wants_renewal(r);
+	struct session ses;
+
+	req_add_header(r, "Cache-Control", "no-store");
+	if (!token) {
+		req_reply_error(r, &(struct req_error){.oc = OC_INVALID_REQUEST, .message = "The form must hold token (RFC 7662 section 2.1)."});
+	} else if (!session_token_ok(token)) {
+		req_reply_json(r, 200, "{\"active\":false}");
+	} else if (session_recall(api->sessions, token, renew, &ses)) {
+		reply_introspection(r, &ses);
+	} else {
+		req_hold(r);
+		session_get(api->sessions, token, renew, on_introspected, r);
+	}
 }

@@ -107,14 +107,6 @@ static const char *read_form(struct login *l, const char *body, size_t len, cons
 	return NULL;
 }
 
-static const struct wechat_app *find_app(const struct api *api, const char *appid, size_t len)
-{
-	for (size_t i = 0; i < api->app_count; i++)
-		if (strlen(api->apps[i].appid) == len && !memcmp(api->apps[i].appid, appid, len))
-			return &api->apps[i];
-	return NULL;
-}
-
 /* WeChat sets Referer to https://servicewechat.com/{appid}/{version}/page-frame.html. A hint, never proof: it only picks an app. */
 static const char *referer_appid(const struct req *r, size_t *len)
 {
@@ -136,8 +128,8 @@ static enum outcome choose_app(struct login *l, const char *appid)
 	size_t len;
 
 	if (appid)
-		app = find_app(api, appid, strlen(appid));
-	else if ((ref = referer_appid(l->req, &len)) && (app = find_app(api, ref, len)))
+		app = api_app(api, appid, strlen(appid));
+	else if ((ref = referer_appid(l->req, &len)) && (app = api_app(api, ref, len)))
 		;
 	else if (api->app_count == 1)
 		app = &api->apps[0];

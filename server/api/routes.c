@@ -2,27 +2,65 @@
 
 #include <string.h>
 
+#include "common/encode.h"
 #include "common/mem.h"
 
 #define GET    (METHOD_BIT(METHOD_GET) | METHOD_BIT(METHOD_HEAD))
 #define POST   METHOD_BIT(METHOD_POST)
 #define DELETE METHOD_BIT(METHOD_DELETE)
 
+#define SESSIONS "/internal/apps/{appid}/users/{openid}/sessions"
+
 static const struct route routes[] = {
-	{SIDE_PUBLIC,   POST,       "/v1/login",      login_handle,          0},
-	{SIDE_PUBLIC,   GET,        "/v1/session",    session_get_handle,    0},
-	{SIDE_PUBLIC,   DELETE,     "/v1/session",    session_delete_handle, 0},
-	{SIDE_INTERNAL, METHOD_ANY, "/internal/auth", auth_handle,           ROUTE_BELOW | ROUTE_SESSION},
-	{SIDE_INTERNAL, GET,        "/metrics",       metrics_handle,        0},
-	{SIDE_INTERNAL, GET,        "/healthz",       healthz_handle,        ROUTE_OPEN},
-	{SIDE_INTERNAL, GET,        "/readyz",        readyz_handle,         ROUTE_OPEN},
+	{SIDE_PUBLIC,   POST,       "/v1/login",            login_handle,               0},
+	{SIDE_PUBLIC,   GET,        "/v1/session",          session_get_handle,         0},
+	{SIDE_PUBLIC,   DELETE,     "/v1/session",          session_delete_handle,      0},
+	{SIDE_INTERNAL, METHOD_ANY, "/internal/auth",       auth_handle,                ROUTE_BELOW | ROUTE_SESSION},
+	{SIDE_INTERNAL, POST,       "/internal/introspect", introspect_handle,          0},
+	{SIDE_INTERNAL, GET,        SESSIONS,               sessions_get_handle,        0},
+	{SIDE_INTERNAL, DELETE,     SESSIONS,               sessions_delete_handle,     0},
+	{SIDE_INTERNAL, DELETE,     SESSIONS "/{id}",       sessions_delete_one_handle, 0},
+	{SIDE_INTERNAL, GET,        "/metrics",             metrics_handle,             0},
+	{SIDE_INTERNAL, GET,        "/healthz",             healthz_handle,             ROUTE_OPEN},
+	{SIDE_INTERNAL, GET,        "/readyz",              readyz_handle,              ROUTE_OPEN},
 };
+
+/* The end of the next segment, which begins with '/'. */
+static const char *segment_end(const char *path)
+{
+	return path + 1 + strcspn(path + 1, "/");
+}
 
 static bool path_fits(const struct route *rt, const char *path)
 {
-	size_t n = strlen(rt->path);
+	const char *want = rt->path;
 
-	return !strncmp(path, rt->path, n) && (path[n] == '\0' || ((rt->flags & ROUTE_BELOW) && path[n] == '/'));
+	while (*want) {
+		const char *want_end = segment_end(want), *end;
+
+		if (*path != '/')
+			return false;
+		end = segment_end(path);
+		if (want[1] == '{' ? end == path + 1 : end - path != want_end - want || memcmp(path, want, (size_t)(end - path)) != 0)
+			return false;
+		path = end;
+		want = want_end;
+	}
+	return *path == '\0' || (rt->flags & ROUTE_BELOW);
+}
+
+const char *route_segment(struct req *r, int n)
+{
+	const char *want = req_route(r), *path = req_path(r), *end;
+	char *text;
+
+	while (*want && (want[1] != '{' || n-- > 0)) {
+		want = segment_end(want);
+		path = segment_end(path);
+	}
+	end = segment_end(path);
+	text = arena_alloc(req_arena(r), (size_t)(end - path));
+	return percent_decode(text, path + 1, (size_t)(end - path - 1), false) > 0 ? text : NULL;
 }
 
 const struct route *route_find(enum side side, enum method m, const char *path, unsigned *allowed)

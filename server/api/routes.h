@@ -15,7 +15,7 @@ enum route_flags {
 struct route {
 	enum side side;
 	unsigned  methods; /* METHOD_BITs */
-	const char *path;  /* also the label in logs and metrics */
+	const char *path;  /* {name} stands for one segment; also the label in logs and metrics */
 	void (*handle)(struct api *api, struct req *r);
 	unsigned  flags;
 };
@@ -23,11 +23,18 @@ struct route {
 /* The route of a path. NULL with *allowed = 0: no such path; NULL otherwise: the methods that it takes. HEAD goes wherever GET does. */
 const struct route *route_find(enum side side, enum method m, const char *path, unsigned *allowed);
 
+/* What stands in the request's path for the n-th {name} of its route: decoded, not empty; NULL when it does not decode. */
+const char *route_segment(struct req *r, int n);
+
 /* The handlers, by file. */
 void login_handle(struct api *api, struct req *r);          /* login.c */
 void session_get_handle(struct api *api, struct req *r);    /* session.c */
 void session_delete_handle(struct api *api, struct req *r);
 void auth_handle(struct api *api, struct req *r);           /* internal.c */
+void introspect_handle(struct api *api, struct req *r);
+void sessions_get_handle(struct api *api, struct req *r);   /* operator.c */
+void sessions_delete_handle(struct api *api, struct req *r);
+void sessions_delete_one_handle(struct api *api, struct req *r);
 void healthz_handle(struct api *api, struct req *r);        /* ops.c */
 void readyz_handle(struct api *api, struct req *r);
 void metrics_handle(struct api *api, struct req *r);

@@ -2,17 +2,15 @@
 #include <inttypes.h>
 
 #include "api/guard.h"
-#include "common/json.h"
+#include "common/buf.h"
 
 static void reply_session(struct req *r, const struct session *ses)
 {
-	cJSON *o = cJSON_CreateObject();
+	struct buf b = {0};
 
-	cJSON_AddStringToObject(o, "appid", ses->appid);
-	cJSON_AddNumberToObject(o, "expires_in", (double)ses->expires_in_s);
-	cJSON_AddNumberToObject(o, "created_at", (double)ses->created_at);
-	req_reply_json(r, 200, json_print(req_arena(r), o));
-	json_free(o);
+	buf_printf(&b, "{\"appid\":\"%s\",\"expires_in\":%" PRId64 ",\"created_at\":%" PRId64 "}", ses->appid, ses->expires_in_s, ses->created_at);
+	req_reply_json(r, 200, b.data);
+	buf_free(&b);
 }
 
 static void on_session(void *ctx, enum outcome oc, const struct session *ses, const char *reason)
@@ -21,23 +19,24 @@ static void on_session(void *ctx, enum outcome oc, const struct session *ses, co
 
 	if (oc == OC_OK)
 		reply_session(r, ses);
-	else if (oc == OC_INVALID_SESSION)
-		guard_reply_invalid_session(r, reason);
 	else
-		req_reply_error(r, &(struct req_error){.oc = oc, .retry_after = 1});
+		guard_reply_no_session(r, oc, reason);
 	req_release(r);
 }
 
 void session_get_handle(struct api *api, struct req *r)
 {
 	const char *reason, *token = guard_token(r, &reason);
+	struct session ses;
 
 	if (!token) {
-		guard_reply_invalid_session(r, reason);
-		return;
+		guard_reply_no_session(r, OC_INVALID_SESSION, reason);
+	} else if (session_recall(api->sessions, token, true, &ses)) {
+		reply_session(r, &ses);
+	} else {
+		req_hold(r);
+		session_get(api->sessions, token, true, on_session, r);
 	}
-	req_hold(r);
-	session_get(api->sessions, token, true, on_session, r);
 }
 
 static void on_ended(void *ctx, enum outcome oc)

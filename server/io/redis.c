@@ -68,6 +68,9 @@ struct redis {
 	int   timeout_ms;
 	int   max_pending;
 	char  address[128];         /* for the log */
+	void (*on_push)(void *ctx, const struct redisReply *message);
+	void (*on_state)(void *ctx, bool up);
+	void *push_ctx;
 
 	/* the connection */
 	enum state   state;
@@ -239,6 +242,11 @@ static void log_kind(struct redis *r, const char *command, const char *word)
 	log_warn("redis refused a command", LOG_STR("command", command), LOG_STR("error", word));
 }
 
+static const char *purpose(const struct redis *r)
+{
+	return r->on_push ? "invalidation" : "commands";
+}
+
 /* The same trouble again is no news. */
 static void log_trouble(struct redis *r, enum log_level level, const char *msg, const char *why)
 {
@@ -248,13 +256,15 @@ static void log_trouble(struct redis *r, enum log_level level, const char *msg, 
 	if (strcmp(now, r->trouble) == 0)
 		return;
 	memcpy(r->trouble, now, sizeof(now));
-	log_at(level, msg, LOG_STR("address", r->address), LOG_STR("reason", r->trouble));
+	log_at(level, msg, LOG_STR("address", r->address), LOG_STR("for", purpose(r)), LOG_STR("reason", r->trouble));
 }
 
 /* --- the end of a connection --- */
 
 static void conn_close(struct redis *r)
 {
+	enum state was = r->state;
+
 	if (r->fd >= 0) {
 		event_del(&r->readable);
 		event_del(&r->writable);
@@ -273,7 +283,10 @@ static void conn_close(struct redis *r)
 	timer_stop(r->watch);
 	r->state = ST_DOWN;
 	r->generation++;
-	metric_set(r->connected, 0);
+	if (!r->on_push)
+		metric_set(r->connected, 0);
+	else if (was == ST_READY && !r->freed)
+		r->on_state(r->push_ctx, false);
 }
 
 static void retry_later(struct redis *r)
@@ -309,7 +322,7 @@ static void conn_lost(struct redis *r, const char *why, struct metric_series *ou
 	conn_close(r);
 	if (was == ST_READY) {
 		snprintf(r->trouble, sizeof(r->trouble), "%s", why);
-		log_warn("redis connection lost", LOG_STR("address", r->address), LOG_STR("reason", why),
+		log_warn("redis connection lost", LOG_STR("address", r->address), LOG_STR("for", purpose(r)), LOG_STR("reason", why),
 			LOG_INT("waiting", (int64_t)waiting));
 	} else {
 		log_trouble(r, LOG_WARN, "redis is not there", why);
@@ -373,9 +386,13 @@ static void become_ready(struct redis *r)
 	r->trouble[0] = '\0';
 	buf_free(&r->out); /* held the password */
 	r->out_sent = 0;
+	log_info("redis connected", LOG_STR("address", r->address), LOG_STR("for", purpose(r)));
+	if (r->on_push) {
+		r->on_state(r->push_ctx, true);
+		return;
+	}
 	metric_set(r->connected, 1);
 	timer_start(r->watch, WATCH_MS);
-	log_info("redis connected", LOG_STR("address", r->address));
 }
 
 /* Our own commands. */
@@ -416,10 +433,21 @@ static void on_user_reply(struct redis *r, const struct pending *p, const redisR
 		conn_refused(r, p->name, word);
 }
 
+static bool is_message(const redisReply *v)
+{
+	const redisReply *kind = redis_reply_at(v, 0);
+
+	return redis_reply_count(v) == 3 && kind->type == REDIS_REPLY_STRING && !strcmp(kind->str, "message");
+}
+
 static void on_reply(struct redis *r, const redisReply *v)
 {
 	struct pending p;
 
+	if (r->on_push && is_message(v)) {
+		r->on_push(r->push_ctx, v);
+		return;
+	}
 	if (r->count == 0) {
 		conn_lost(r, "an answer nobody asked for", r->unavailable);
 		return;
@@ -623,7 +651,7 @@ static void handshake(struct redis *r)
 	snprintf(db, sizeof(db), "%d", r->db);
 	if (r->db)
 		PUSH(r, HANDSHAKE, "SELECT", db);
-	PUSH(r, OPTIONAL, "CLIENT", "SETNAME", "wxlogind"); /* some proxies and ACLs forbid it */
+	PUSH(r, OPTIONAL, "CLIENT", "SETNAME", r->on_push ? "wxlogind-invalidation" : "wxlogind"); /* some proxies and ACLs forbid it */
 	PUSH(r, LAST_OF_HANDSHAKE, "PING");
 }
 
@@ -764,7 +792,8 @@ static void series_init(struct redis *r)
 	r->timeout = metric_series(METRIC_REDIS_COMMANDS, "timeout", NULL, NULL);
 	r->unavailable = metric_series(METRIC_REDIS_COMMANDS, "unavailable", NULL, NULL);
 	r->connected = metric_series(METRIC_REDIS_CONNECTED, NULL, NULL, NULL);
-	metric_set(r->connected, 0);
+	if (!r->on_push)
+		metric_set(r->connected, 0);
 }
 
 struct redis *redis_new(struct loop *l, const struct redis_options *o)
@@ -780,6 +809,9 @@ struct redis *redis_new(struct loop *l, const struct redis_options *o)
 	r->db = o->db;
 	r->timeout_ms = o->timeout_ms > 0 ? o->timeout_ms : 500;
 	r->max_pending = o->max_pending > 0 ? o->max_pending : 1024;
+	r->on_push = o->on_push;
+	r->on_state = o->on_state;
+	r->push_ctx = o->push_ctx;
 	if (r->unix_path)
 		snprintf(r->address, sizeof(r->address), "%s", r->unix_path);
 	else

@@ -5,7 +5,10 @@
  * error; OC_STORE_UNAVAILABLE: not connected, timed out, connection lost, queue full, or Redis said an error (reply is then
  * NULL; the error was logged once). What timed out may or may not have happened. A command late by timeout_ms ends the
  * connection: replies are first in, first out, so nothing behind it can be trusted to come. Reconnects back off 50 ms to 1 s with
- * jitter; names are resolved off the loop, and a numeric address needs no resolver. */
+ * jitter; names are resolved off the loop, and a numeric address needs no resolver.
+ *
+ * With on_push the connection may SUBSCRIBE: messages go there and to no callback, and on_state says when there is a new connection
+ * and when it is lost. Nothing is asked of an idle one: its owner does that. */
 #ifndef IO_REDIS_H
 #define IO_REDIS_H
 
@@ -28,6 +31,9 @@ struct redis_options {
 	int         db;
 	int         timeout_ms;  /* for one command, and for connecting with its handshake */
 	int         max_pending; /* commands in flight; more are refused */
+	void      (*on_push)(void *ctx, const struct redisReply *message); /* ["message", channel, payload]; borrowed */
+	void      (*on_state)(void *ctx, bool up); /* may send commands; comes on a turn of the loop, not from redis_new or redis_free */
+	void       *push_ctx;
 };
 
 typedef void (*redis_cb)(void *ctx, enum outcome oc, const struct redisReply *reply);

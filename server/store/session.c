@@ -1,13 +1,4 @@
-/* A session is one string under the hash of its token; a user is one set beside it, in the same slot. Every change of the two is
- * one script, so nobody ever sees half of it. Values are text, fields apart by '|':
- *
- *   session   a string: created(ms)|seen(s)|grace(ms)|appid|openid|unionid|ip|user agent     or, once it was ended,  !reason
- *   user      a sorted set, by the ms of Redis' clock: <session id>:<created> at the session's end; and without an end
- *             1<mark><session_key>, the newest, and 2<mark><session_key>, the one before
- *
- * The set costs a login O(log n) however many sessions a user has made, and the dead leave it by their score.
- * grace (ms) is what the key's TTL outlasts the session by: one that max_age cut short leaves the reason "expired" behind for
- * as long as it would have lived. */
+/* Tokens, keys and values of sessions, and who waits for an answer about one. The layout and the scripts: session_script.h. */
 #include "store/session.h"
 
 #include <inttypes.h>
@@ -15,109 +6,50 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <uthash.h>
+
 #include "common/arena.h"
+#include "common/clock.h"
 #include "common/crypt.h"
 #include "common/encode.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "store/cache.h"
+#include "store/session_script.h"
 
-enum { USER_ID_LEN = 24, BASE_MAX = 128, KEY_MAX = 192, FIELDS = 8, IP_MAX = 45, AGENT_MAX = 256 };
+enum { USER_NAME_LEN = 24, BASE_MAX = 144, KEY_MAX = 192, FIELDS = 8, IP_MAX = 45, AGENT_MAX = 256, END_BATCH = 1000 };
 
 struct sessions {
 	struct redis *redis;
+	struct cache *cache;
 	char    *prefix;
-	int64_t  ttl_ms, max_age_ms;
+	int64_t  ttl_ms, max_age_ms, timeout_ms;
 	int      max_per_user;
 	uint8_t (*keys)[SEAL_KEY_LEN];
 	size_t   key_count;
+	struct get *gets;     /* in flight and young enough to be joined, by id */
 };
-
-/* ---- scripts ---- */
-
-/* now; end one session; sweep a user's dead ones out and move the user's own end to that of the longest session left. */
-#define PRELUDE \
-	"local t = redis.call('TIME') " \
-	"local now = t[1] * 1000 + math.floor(t[2] / 1000) " \
-	"local function bury(key, reason) " \
-	"  local v = redis.call('GET', key) " \
-	"  if not v or string.sub(v, 1, 1) == '!' then return end " \
-	"  local grace = tonumber(string.match(v, '^%d+|%d+|(%d+)|')) or 0 " \
-	"  local left = redis.call('PTTL', key) " \
-	"  if left > grace then redis.call('SET', key, '!' .. reason, 'PX', left) end " \
-	"end " \
-	"local function tidy(user) " \
-	"  redis.call('ZREMRANGEBYSCORE', user, '-inf', now) " \
-	"  local last = redis.call('ZREVRANGEBYSCORE', user, '(+inf', '-inf', 'WITHSCORES', 'LIMIT', 0, 1)[2] " \
-	"  if last then redis.call('PEXPIRE', user, last - now) else redis.call('DEL', user) end " \
-	"end " \
-	"local function user_of(value) " \
-	"  local appid, openid = string.match(value, '^%d+|%d+|%d+|([^|]*)|([^|]*)|') " \
-	"  return appid and string.sub(redis.sha1hex(appid .. ':' .. openid), 1, 24) " \
-	"end "
-
-/* KEYS session user; ARGV ttl max_age rest id base max_per_user mark session_key */
-static const char create_script[] = PRELUDE
-	"local user, ttl, max = KEYS[2], tonumber(ARGV[1]), tonumber(ARGV[6]) "
-	"local life = math.min(ttl, tonumber(ARGV[2])) "
-	"tidy(user) "
-	"for _, m in ipairs(redis.call('ZRANGEBYSCORE', user, '+inf', '+inf')) do "
-	"  local newest = string.sub(m, 1, 1) == '1' "
-	"  if string.sub(m, 2, 17) == ARGV[7] then redis.call('ZREM', user, m) "
-	"  elseif newest then "
-	"    redis.call('ZREM', user, m) "
-	"    for _, o in ipairs(redis.call('ZRANGEBYSCORE', user, '+inf', '+inf')) do redis.call('ZREM', user, o) end "
-	"    redis.call('ZADD', user, '+inf', '2' .. string.sub(m, 2)) "
-	"    break "
-	"  end "
-	"end "
-	"redis.call('ZADD', user, '+inf', '1' .. ARGV[7] .. ARGV[8]) "
-	"if max > 0 then "
-	"  local live = redis.call('ZRANGEBYSCORE', user, '-inf', '(+inf') "
-	"  table.sort(live, function(a, b) return tonumber(string.sub(a, 24)) < tonumber(string.sub(b, 24)) end) "
-	"  for i = 1, #live - max + 1 do "
-	"    bury(ARGV[5] .. string.sub(live[i], 1, 22), 'replaced') "
-	"    redis.call('ZREM', user, live[i]) "
-	"  end "
-	"end "
-	"redis.call('SET', KEYS[1], string.format('%.0f|%d|%.0f|', now, t[1], ttl - life) .. ARGV[3], 'PX', ttl) "
-	"redis.call('ZADD', user, now + life, string.format('%s:%.0f', ARGV[4], now)) "
-	"tidy(user) "
-	"return life";
-
-/* KEYS session; ARGV ttl max_age id user-base. Returns what remains of the session, or 0 when it is no more. */
-static const char renew_script[] = PRELUDE
-	"local v = redis.call('GET', KEYS[1]) "
-	"if not v then return 0 end "
-	"local created, rest = string.match(v, '^(%d+)|%d+|%d+|(.*)$') "
-	"if not created then return 0 end "
-	"local ttl = tonumber(ARGV[1]) "
-	"local life = math.min(ttl, created + tonumber(ARGV[2]) - now) "
-	"if life <= 0 then return 0 end "
-	"redis.call('SET', KEYS[1], string.format('%s|%d|%.0f|', created, t[1], ttl - life) .. rest, 'PX', ttl) "
-	"local user = ARGV[4] .. user_of(v) "
-	"redis.call('ZADD', user, 'XX', now + life, ARGV[3] .. ':' .. created) "
-	"if redis.call('PTTL', user) < life then redis.call('PEXPIRE', user, life) end "
-	"return life";
-
-/* KEYS session; ARGV reason id user-base */
-static const char end_script[] = PRELUDE
-	"local v = redis.call('GET', KEYS[1]) "
-	"local name = v and user_of(v) "
-	"if not name then return 0 end "
-	"bury(KEYS[1], ARGV[1]) "
-	"local user = ARGV[3] .. name "
-	"redis.call('ZREM', user, ARGV[2] .. ':' .. string.match(v, '^%d+')) "
-	"tidy(user) "
-	"return 1";
 
 /* ---- names ---- */
 
 struct names {
-	char id[SESSION_ID_LEN + 1];
-	char session[KEY_MAX];      /* the session's key */
-	char session_base[BASE_MAX]; /* the same without the id */
-	char user_base[BASE_MAX];   /* a user's key without its name */
+	char session_base[BASE_MAX]; /* a session's key without its id */
+	char user_base[BASE_MAX];    /* a user's key without its name */
 };
+
+static void names_make(const struct sessions *s, const uint8_t tag_bytes[2], struct names *n)
+{
+	char tag[BASE64URL_LEN(2) + 1];
+
+	base64url_encode(tag, tag_bytes, 2);
+	snprintf(n->session_base, sizeof(n->session_base), "%ss:{%s}:", s->prefix, tag);
+	snprintf(n->user_base, sizeof(n->user_base), "%su:{%s}:", s->prefix, tag);
+}
+
+void session_key_prefix(char out[128], const char *key_prefix)
+{
+	snprintf(out, 128, "%ss:", key_prefix);
+}
 
 bool session_token_ok(const char *token)
 {
@@ -128,42 +60,88 @@ bool session_token_ok(const char *token)
 	return ok;
 }
 
-static void names_make(const struct sessions *s, const char *token, struct names *n)
+bool session_id_ok(const char *id)
 {
-	uint8_t raw[32], hash[SHA256_LEN];
-	char tag[BASE64URL_LEN(2) + 1];
+	uint8_t raw[CACHE_ID_LEN];
+
+	return strnlen(id, SESSION_ID_LEN + 1) == SESSION_ID_LEN && base64url_decode(raw, sizeof(raw), id, SESSION_ID_LEN) == sizeof(raw);
+}
+
+/* What one token is called. */
+struct token_names {
+	struct names n;
+	uint8_t id_raw[CACHE_ID_LEN];
+	char    id[SESSION_ID_LEN + 1];
+	char    session[KEY_MAX];
+};
+
+static void token_id(const char *token, uint8_t id[CACHE_ID_LEN])
+{
+	uint8_t hash[SHA256_LEN];
+
+	crypt_sha256(hash, token, TOKEN_LEN);
+	memcpy(id, hash, CACHE_ID_LEN);
+}
+
+static void token_names_make(const struct sessions *s, const char *token, struct token_names *t)
+{
+	uint8_t raw[32];
 
 	base64url_decode(raw, sizeof(raw), token, TOKEN_LEN);
-	base64url_encode(tag, raw, 2);
-	crypt_sha256(hash, token, TOKEN_LEN);
-	base64url_encode(n->id, hash, 16);
-	snprintf(n->session_base, sizeof(n->session_base), "%ss:{%s}:", s->prefix, tag);
-	snprintf(n->session, sizeof(n->session), "%ss:{%s}:%s", s->prefix, tag, n->id);
-	snprintf(n->user_base, sizeof(n->user_base), "%su:{%s}:", s->prefix, tag);
+	names_make(s, raw, &t->n);
 	mem_wipe(raw, sizeof(raw));
+	token_id(token, t->id_raw);
+	base64url_encode(t->id, t->id_raw, sizeof(t->id_raw));
+	snprintf(t->session, sizeof(t->session), "%s%s", t->n.session_base, t->id);
+}
+
+/* What one user is called. */
+struct user_names {
+	struct names n;
+	uint8_t tag[2];
+	char    name[2 * SHA1_LEN + 1]; /* cut to USER_NAME_LEN */
+	char    key[KEY_MAX];
+};
+
+static void user_names_make(const struct sessions *s, const char *appid, const char *openid, struct user_names *u)
+{
+	uint8_t hash[SHA256_LEN];
+	char user[512];
+
+	snprintf(user, sizeof(user), "%s:%s", appid, openid);
+	crypt_sha256(hash, user, strlen(user));
+	memcpy(u->tag, hash, sizeof(u->tag));
+	names_make(s, u->tag, &u->n);
+	crypt_sha1(hash, user, strlen(user));
+	hex_encode(u->name, hash, SHA1_LEN);
+	u->name[USER_NAME_LEN] = '\0';
+	snprintf(u->key, sizeof(u->key), "%s%s", u->n.user_base, u->name);
 }
 
 /* Two bytes from the user, so that one slot of a cluster holds all of a user's keys; thirty from the system. */
-static void token_make(char token[TOKEN_LEN + 1], const char *user)
+static void token_make(char token[TOKEN_LEN + 1], const uint8_t tag[2])
 {
-	uint8_t raw[32], hash[SHA256_LEN];
+	uint8_t raw[32];
 
-	crypt_sha256(hash, user, strlen(user));
-	memcpy(raw, hash, 2);
+	memcpy(raw, tag, 2);
 	crypt_random(raw + 2, sizeof(raw) - 2);
 	base64url_encode(token, raw, sizeof(raw));
 	mem_wipe(raw, sizeof(raw));
 }
 
-static void user_key_make(char key[KEY_MAX], const struct names *n, const char *user)
+static void drop_id(struct sessions *s, const char *id)
 {
-	uint8_t hash[SHA1_LEN];
-	char hex[2 * SHA1_LEN + 1];
+	uint8_t raw[CACHE_ID_LEN];
 
-	crypt_sha1(hash, user, strlen(user));
-	hex_encode(hex, hash, sizeof(hash));
-	hex[USER_ID_LEN] = '\0';
-	snprintf(key, KEY_MAX, "%s%s", n->user_base, hex);
+	if (id && base64url_decode(raw, sizeof(raw), id, strlen(id)) == sizeof(raw))
+		cache_drop(s->cache, raw);
+}
+
+/* A script's ids of what it ended, from the i-th on. */
+static void drop_ids(struct sessions *s, const struct redisReply *reply, size_t i)
+{
+	for (; i < redis_reply_count(reply); i++)
+		drop_id(s, redis_reply_str(redis_reply_at(reply, i), NULL));
 }
 
 /* ---- session_key at rest ---- */
@@ -198,6 +176,7 @@ static char *session_key_seal(const struct sessions *s, struct arena *a, const c
 /* ---- create ---- */
 
 struct create {
+	struct sessions *s;
 	struct arena *arena;
 	session_create_cb cb;
 	void *ctx;
@@ -210,8 +189,9 @@ static void on_created(void *ctx, enum outcome oc, const struct redisReply *repl
 	struct arena *arena = c->arena;
 	int64_t life_ms = 0;
 
-	if (oc == OC_OK && (!redis_reply_int(reply, &life_ms) || life_ms <= 0))
+	if (oc == OC_OK && (!redis_reply_int(redis_reply_at(reply, 0), &life_ms) || life_ms <= 0))
 		oc = OC_STORE_UNAVAILABLE;
+	drop_ids(c->s, reply, 1);
 	c->cb(c->ctx, oc, oc == OC_OK ? c->token : NULL, life_ms / 1000);
 	arena_free(arena);
 }
@@ -232,55 +212,57 @@ void session_create(struct sessions *s, const struct session_login *in, session_
 {
 	struct arena *a = arena_new();
 	struct create *c = arena_alloc(a, sizeof(*c));
-	struct names n;
-	char user_key[KEY_MAX], mark[17];
-	const char *user = arena_printf(a, "%s:%s", in->appid, in->openid);
+	struct token_names t;
+	struct user_names u;
+	char mark[17];
 
-	c->arena = a;
-	c->cb = cb;
-	c->ctx = ctx;
-	token_make(c->token, user);
-	names_make(s, c->token, &n);
-	user_key_make(user_key, &n, user);
+	*c = (struct create){.s = s, .arena = a, .cb = cb, .ctx = ctx};
+	user_names_make(s, in->appid, in->openid, &u);
+	token_make(c->token, u.tag);
+	token_names_make(s, c->token, &t);
 	mark_make(s, in->session_key, mark);
 	const char *argv[] = {
-		"EVAL", create_script, "2", n.session, user_key,
+		"EVAL", create_script, "2", t.session, u.key,
 		arena_printf(a, "%" PRId64, s->ttl_ms),
 		arena_printf(a, "%" PRId64, s->max_age_ms),
 		arena_printf(a, "%s|%s|%s|%s|%s", in->appid, in->openid, in->unionid, field(a, in->ip, IP_MAX),
 			field(a, in->user_agent, AGENT_MAX)),
-		n.id, n.session_base,
+		t.id, t.n.session_base,
 		arena_printf(a, "%d", s->max_per_user),
-		mark, session_key_seal(s, a, user_key, in->session_key),
+		mark, session_key_seal(s, a, u.key, in->session_key),
 	};
 	redis_command(s->redis, NELEM(argv), argv, NULL, on_created, c);
 }
 
-/* ---- get ---- */
+/* ---- values ---- */
 
-struct get {
-	struct sessions *s;
-	struct arena *arena;
-	struct names names;
-	bool renew;
-	session_get_cb cb;
-	void *ctx;
-	struct session ses;
-	int64_t grace_ms;
-	int64_t left_ms;
-	const char *reason; /* why it does not live, or NULL */
-	enum outcome oc;
+struct value {
+	int64_t created_ms, seen_s, grace_ms;
+	const char *appid, *openid, *unionid, *ip, *user_agent;
 };
 
-static void get_end(struct get *g)
+/* Takes the text apart, in the arena; false when it is none of ours. */
+static bool read_value(struct arena *a, const char *text, size_t len, struct value *v)
 {
-	struct arena *arena = g->arena;
+	char *f[FIELDS], *p = arena_strndup(a, text, len), *bar;
+	int n = 0;
 
-	if (g->oc == OC_OK && g->reason)
-		g->oc = OC_INVALID_SESSION;
-	g->ses.expires_in_s = g->left_ms / 1000;
-	g->cb(g->ctx, g->oc, g->oc == OC_OK ? &g->ses : NULL, g->oc == OC_INVALID_SESSION ? g->reason : NULL);
-	arena_free(arena);
+	for (; n < FIELDS - 1 && (bar = strchr(p, '|')); n++, p = bar + 1) {
+		*bar = '\0';
+		f[n] = p;
+	}
+	f[n++] = p;
+	if (n != FIELDS)
+		return false;
+	v->created_ms = strtoll(f[0], NULL, 10);
+	v->seen_s = strtoll(f[1], NULL, 10);
+	v->grace_ms = strtoll(f[2], NULL, 10);
+	v->appid = f[3];
+	v->openid = f[4];
+	v->unionid = f[5];
+	v->ip = f[6];
+	v->user_agent = f[7];
+	return *v->appid && *v->openid;
 }
 
 static const char *reason_of(const char *tombstone)
@@ -293,58 +275,90 @@ static const char *reason_of(const char *tombstone)
 	return "unknown";
 }
 
-/* Splits the value into g->ses; false when it is none of ours. */
-static bool read_value(struct get *g, const char *value, size_t len)
-{
-	char *f[FIELDS], *p = arena_strndup(g->arena, value, len), *bar;
-	int n = 0;
+/* ---- get ---- */
 
-	for (; n < FIELDS - 1 && (bar = strchr(p, '|')); n++, p = bar + 1) {
-		*bar = '\0';
-		f[n] = p;
-	}
-	f[n++] = p;
-	if (n != FIELDS)
-		return false;
-	g->ses.created_at = strtoll(f[0], NULL, 10) / 1000;
-	g->ses.seen_at = strtoll(f[1], NULL, 10);
-	g->grace_ms = strtoll(f[2], NULL, 10);
-	g->ses.appid = f[3];
-	g->ses.openid = f[4];
-	g->ses.unionid = f[5];
-	g->ses.ip = f[6];
-	g->ses.user_agent = f[7];
-	memcpy(g->ses.id, g->names.id, sizeof(g->ses.id));
-	return *f[3] && *f[4];
+struct waiter {
+	struct waiter *next;
+	session_get_cb cb;
+	void *ctx;
+};
+
+struct get {
+	struct sessions *s;
+	struct arena *arena;
+	struct token_names names;
+	UT_hash_handle hh;
+	bool     joinable;    /* in s->gets */
+	bool     renew;       /* somebody wants it renewed */
+	struct waiter *waiters;
+	int64_t  sent_ms;
+	uint64_t ticket;
+	struct value v;
+	int64_t  left_ms;
+	const char *reason;   /* why it does not live, or NULL */
+	enum outcome oc;
+};
+
+static void leave_gets(struct get *g)
+{
+	if (g->joinable)
+		HASH_DEL(g->s->gets, g);
+	g->joinable = false;
 }
 
-static void on_value(void *ctx, enum outcome oc, const struct redisReply *reply)
+static void get_end(struct get *g)
 {
-	struct get *g = ctx;
-	size_t len = 0;
-	const char *v = redis_reply_str(reply, &len);
+	struct arena *arena = g->arena;
+	struct session ses = {.appid = g->v.appid, .openid = g->v.openid, .unionid = g->v.unionid,
+		.created_at = g->v.created_ms / 1000, .expires_in_s = g->left_ms / 1000};
 
-	g->oc = oc;
-	if (oc != OC_OK)
-		return;
-	if (!v) {
+	leave_gets(g);
+	if (g->oc == OC_OK && g->reason)
+		g->oc = OC_INVALID_SESSION;
+	for (struct waiter *w = g->waiters; w; w = w->next)
+		w->cb(w->ctx, g->oc, g->oc == OC_OK ? &ses : NULL, g->oc == OC_INVALID_SESSION ? g->reason : NULL);
+	arena_free(arena);
+}
+
+/* What stands in the session's place. */
+static void take_value(struct get *g, const struct redisReply *reply)
+{
+	size_t len = 0;
+	const char *text = redis_reply_str(reply, &len);
+
+	if (!text) {
 		g->reason = "unknown";
-	} else if (v[0] == '!') {
-		g->reason = reason_of(v + 1);
-	} else if (!read_value(g, v, len)) {
+	} else if (text[0] == '!') {
+		g->reason = reason_of(text + 1);
+	} else if (!read_value(g->arena, text, len, &g->v)) {
 		log_error("a session in redis cannot be read", LOG_STR("key", g->names.session));
 		g->reason = "unknown";
 	}
 }
 
+static void on_value(void *ctx, enum outcome oc, const struct redisReply *reply)
+{
+	struct get *g = ctx;
+
+	leave_gets(g); /* who asks from now on wants to know how it is from now on */
+	g->oc = oc;
+	if (oc == OC_OK)
+		take_value(g, reply);
+}
+
+/* A renewal that Redis refused (it is full, say) costs nothing but itself: the session lives, and the next use renews it. But what
+ * Redis said before the wait may be too old to tell. */
 static void on_renewed(void *ctx, enum outcome oc, const struct redisReply *reply)
 {
 	struct get *g = ctx;
 	int64_t life_ms;
 
-	/* A renewal that failed costs nothing but itself: the session lives, and the next use renews it. */
-	if (oc == OC_OK && redis_reply_int(reply, &life_ms) && life_ms > 0)
+	if (oc != OC_OK)
+		g->oc = clock_ms() - g->sent_ms < g->s->timeout_ms ? OC_OK : oc;
+	else if (redis_reply_int(reply, &life_ms))
 		g->left_ms = life_ms;
+	else
+		take_value(g, reply); /* it ended meanwhile */
 	get_end(g);
 }
 
@@ -355,17 +369,28 @@ static void renew(struct get *g)
 		"EVAL", renew_script, "1", g->names.session,
 		arena_printf(g->arena, "%" PRId64, s->ttl_ms),
 		arena_printf(g->arena, "%" PRId64, s->max_age_ms),
-		g->names.id, g->names.user_base,
+		g->names.id, g->names.n.user_base,
 	};
 
 	redis_command(s->redis, NELEM(argv), argv, NULL, on_renewed, g);
+}
+
+static void remember(struct get *g, int64_t pttl_ms)
+{
+	struct cached c = {
+		.appid = g->v.appid, .openid = g->v.openid, .unionid = g->v.unionid,
+		.created_at = g->v.created_ms / 1000,
+		.end_ms = g->sent_ms + g->left_ms,
+		.renew_ms = g->sent_ms + pttl_ms - g->s->ttl_ms + g->s->ttl_ms / 10,
+	};
+
+	cache_keep(g->s->cache, g->names.id_raw, g->ticket, &c);
 }
 
 static void on_ttl(void *ctx, enum outcome oc, const struct redisReply *reply)
 {
 	struct get *g = ctx;
 	int64_t pttl = 0;
-	int64_t used_ms;
 
 	if (g->oc == OC_OK && oc != OC_OK)
 		g->oc = oc;
@@ -374,20 +399,21 @@ static void on_ttl(void *ctx, enum outcome oc, const struct redisReply *reply)
 		return;
 	}
 	redis_reply_int(reply, &pttl);
-	g->left_ms = pttl - g->grace_ms;
-	used_ms = g->s->ttl_ms - pttl; /* since the key's end was last moved */
-	if (pttl <= 0)
+	g->left_ms = pttl - g->v.grace_ms;
+	if (pttl <= 0) {
 		g->reason = "unknown"; /* it ended between the two commands */
-	else if (g->left_ms <= 0)
+	} else if (g->left_ms <= 0) {
 		g->reason = "expired";
-	else if (g->renew && used_ms > g->s->ttl_ms / 10) {
+	} else if (g->renew && g->s->ttl_ms - pttl > g->s->ttl_ms / 10) { /* pttl: since the key's end was last moved */
 		renew(g);
 		return;
+	} else {
+		remember(g, pttl);
 	}
 	get_end(g);
 }
 
-void session_get(struct sessions *s, const char *token, bool renew_it, session_get_cb cb, void *ctx)
+static struct get *get_start(struct sessions *s, const char *token, const uint8_t id[CACHE_ID_LEN])
 {
 	struct arena *a = arena_new();
 	struct get *g = arena_alloc(a, sizeof(*g));
@@ -395,39 +421,179 @@ void session_get(struct sessions *s, const char *token, bool renew_it, session_g
 
 	g->s = s;
 	g->arena = a;
-	g->renew = renew_it;
-	g->cb = cb;
-	g->ctx = ctx;
-	names_make(s, token, &g->names);
+	g->v = (struct value){.appid = "", .openid = "", .unionid = ""};
+	token_names_make(s, token, &g->names);
+	g->ticket = cache_ticket(s->cache, id);
+	g->sent_ms = clock_ms();
+	g->joinable = true;
+	HASH_ADD(hh, s->gets, names.id_raw, CACHE_ID_LEN, g);
 	redis_command(s->redis, 2, get, NULL, on_value, g); /* both in one write; replies come in order */
 	redis_command(s->redis, 2, pttl, NULL, on_ttl, g);
+	return g;
+}
+
+void session_get(struct sessions *s, const char *token, bool renew_it, session_get_cb cb, void *ctx)
+{
+	uint8_t id[CACHE_ID_LEN];
+	struct waiter *w;
+	struct get *g;
+
+	token_id(token, id);
+	HASH_FIND(hh, s->gets, id, CACHE_ID_LEN, g);
+	if (!g)
+		g = get_start(s, token, id);
+	g->renew |= renew_it;
+	w = arena_alloc(g->arena, sizeof(*w));
+	*w = (struct waiter){.next = g->waiters, .cb = cb, .ctx = ctx};
+	g->waiters = w;
+}
+
+bool session_recall(struct sessions *s, const char *token, bool renew_it, struct session *ses)
+{
+	uint8_t id[CACHE_ID_LEN];
+	int64_t now = clock_ms();
+	struct cached c;
+
+	if (!s->cache)
+		return false;
+	token_id(token, id);
+	if (!cache_find(s->cache, id, &c) || (renew_it && now >= c.renew_ms))
+		return false;
+	*ses = (struct session){.appid = c.appid, .openid = c.openid, .unionid = c.unionid, .created_at = c.created_at,
+		.expires_in_s = (c.end_ms - now) / 1000};
+	return true;
 }
 
 /* ---- end ---- */
 
 struct end {
+	struct sessions *s;
 	session_done_cb cb;
 	void *ctx;
+	char id[SESSION_ID_LEN + 1];
+	struct user_names u; /* of end_user, which may take several turns */
 };
+
+static struct end *end_new(struct sessions *s, const char *id, session_done_cb cb, void *ctx)
+{
+	struct end *e = mem_alloc(sizeof(*e));
+
+	e->s = s;
+	e->cb = cb;
+	e->ctx = ctx;
+	snprintf(e->id, sizeof(e->id), "%s", id);
+	return e;
+}
 
 static void on_ended(void *ctx, enum outcome oc, const struct redisReply *reply)
 {
 	struct end *e = ctx;
 
 	(void)reply;
+	drop_id(e->s, e->id);
 	e->cb(e->ctx, oc);
 	free(e);
 }
 
 void session_end(struct sessions *s, const char *token, const char *reason, session_done_cb cb, void *ctx)
 {
-	struct end *e = mem_alloc(sizeof(*e));
-	struct names n;
+	struct token_names t;
 
-	*e = (struct end){.cb = cb, .ctx = ctx};
-	names_make(s, token, &n);
-	const char *argv[] = {"EVAL", end_script, "1", n.session, reason, n.id, n.user_base};
-	redis_command(s->redis, NELEM(argv), argv, NULL, on_ended, e);
+	token_names_make(s, token, &t);
+	const char *argv[] = {"EVAL", end_script, "1", t.session, reason, t.id, t.n.user_base, ""};
+	redis_command(s->redis, NELEM(argv), argv, NULL, on_ended, end_new(s, t.id, cb, ctx));
+}
+
+void session_end_id(struct sessions *s, const char *appid, const char *openid, const char *id, session_done_cb cb, void *ctx)
+{
+	struct user_names u;
+	char key[KEY_MAX];
+
+	user_names_make(s, appid, openid, &u);
+	snprintf(key, sizeof(key), "%s%s", u.n.session_base, id);
+	const char *argv[] = {"EVAL", end_script, "1", key, "revoked", id, u.n.user_base, u.name};
+	redis_command(s->redis, NELEM(argv), argv, NULL, on_ended, end_new(s, id, cb, ctx));
+}
+
+static void on_user_ended(void *ctx, enum outcome oc, const struct redisReply *reply);
+
+/* In one go, unless it would keep Redis from others. */
+static void end_user(struct end *e)
+{
+	char limit[12];
+
+	snprintf(limit, sizeof(limit), "%d", END_BATCH);
+	const char *argv[] = {"EVAL", end_user_script, "1", e->u.key, e->u.n.session_base, "revoked", limit};
+	redis_command(e->s->redis, NELEM(argv), argv, NULL, on_user_ended, e);
+}
+
+static void on_user_ended(void *ctx, enum outcome oc, const struct redisReply *reply)
+{
+	struct end *e = ctx;
+
+	drop_ids(e->s, reply, 0);
+	if (oc == OC_OK && redis_reply_count(reply) == END_BATCH) {
+		end_user(e);
+		return;
+	}
+	e->cb(e->ctx, oc);
+	free(e);
+}
+
+void session_end_user(struct sessions *s, const char *appid, const char *openid, session_done_cb cb, void *ctx)
+{
+	struct end *e = end_new(s, "", cb, ctx);
+
+	user_names_make(s, appid, openid, &e->u);
+	end_user(e);
+}
+
+/* ---- list ---- */
+
+struct list {
+	session_list_cb cb;
+	void *ctx;
+};
+
+static size_t read_list(struct arena *a, const struct redisReply *reply, struct session_listed *list)
+{
+	size_t n = 0, len;
+
+	for (size_t i = 0; i + 2 < redis_reply_count(reply); i += 3) {
+		const char *id = redis_reply_str(redis_reply_at(reply, i), NULL);
+		const char *text = redis_reply_str(redis_reply_at(reply, i + 1), &len);
+		int64_t left_ms;
+		struct value v;
+
+		if (id && text && redis_reply_int(redis_reply_at(reply, i + 2), &left_ms) && left_ms > 0 && read_value(a, text, len, &v))
+			list[n++] = (struct session_listed){.id = id, .ip = v.ip, .user_agent = v.user_agent, .created_at = v.created_ms / 1000,
+				.seen_at = v.seen_s, .expires_in_s = left_ms / 1000};
+	}
+	return n;
+}
+
+static void on_list(void *ctx, enum outcome oc, const struct redisReply *reply)
+{
+	struct arena *a = arena_new();
+	struct list *l = ctx;
+	struct session_listed *list = arena_alloc(a, (redis_reply_count(reply) / 3 + 1) * sizeof(*list));
+
+	l->cb(l->ctx, oc, list, read_list(a, reply, list));
+	arena_free(a);
+	free(l);
+}
+
+void session_list(struct sessions *s, const char *appid, const char *openid, session_list_cb cb, void *ctx)
+{
+	struct list *l = mem_alloc(sizeof(*l));
+	struct user_names u;
+	char limit[12];
+
+	*l = (struct list){.cb = cb, .ctx = ctx};
+	user_names_make(s, appid, openid, &u);
+	snprintf(limit, sizeof(limit), "%d", SESSION_LIST_MAX);
+	const char *argv[] = {"EVAL", list_script, "1", u.key, u.n.session_base, limit};
+	redis_command(s->redis, NELEM(argv), argv, NULL, on_list, l);
 }
 
 /* ---- */
@@ -437,9 +603,11 @@ struct sessions *sessions_new(struct redis *r, const struct sessions_options *o)
 	struct sessions *s = mem_alloc(sizeof(*s));
 
 	s->redis = r;
+	s->cache = o->cache;
 	s->prefix = mem_strdup(o->key_prefix);
 	s->ttl_ms = o->ttl_ms;
 	s->max_age_ms = o->max_age_ms;
+	s->timeout_ms = o->timeout_ms;
 	s->max_per_user = o->max_per_user;
 	s->key_count = o->key_count;
 	s->keys = mem_alloc(SEAL_KEY_LEN * (o->key_count + 1));

@@ -20,28 +20,35 @@
 #define SESSION_ID_LEN 22 /* names a session to its user's operators; not the token, and the token cannot be made from it */
 
 struct sessions;
+struct cache;
+
+enum { SESSION_LIST_MAX = 1000 };
 
 struct sessions_options {
 	const char *key_prefix;
 	int64_t ttl_ms, max_age_ms;
+	int64_t timeout_ms;          /* Redis': what is older than that is not told */
 	int     max_per_user;        /* 0 = any number */
 	const uint8_t (*keys)[32];   /* session_key is sealed under the first; all open. key_count 0: kept as it came */
 	size_t  key_count;
+	struct cache *cache;         /* NULL = none */
 };
 
 struct session {
 	const char *appid, *openid, *unionid; /* unionid "" when unknown */
-	const char *ip, *user_agent;          /* of the login */
-	int64_t created_at, seen_at;          /* Unix seconds, by Redis' clock; seen_at in steps of a tenth of ttl */
+	int64_t created_at;                   /* Unix seconds, by Redis' clock */
 	int64_t expires_in_s;                 /* if not used again */
-	char    id[SESSION_ID_LEN + 1];
 };
 
 struct sessions *sessions_new(struct redis *r, const struct sessions_options *o); /* copies o */
-void sessions_free(struct sessions *s); /* after redis_free */
+void sessions_free(struct sessions *s); /* after redis_free, before cache_free */
+
+/* What a cache needs to be told of: the prefix that all sessions' keys have, in at most 128 bytes. */
+void session_key_prefix(char out[128], const char *key_prefix);
 
 /* Well-formed? 43 characters of canonical base64url. What is not never reaches Redis. */
 bool session_token_ok(const char *token);
+bool session_id_ok(const char *id);
 
 /* Creates a session; stores session_key with the user; ends the oldest past max_per_user (reason "replaced").
  * OC_OK: it is in Redis. token is borrowed. */
@@ -49,13 +56,31 @@ struct session_login { const char *appid, *openid, *unionid, *session_key, *ip, 
 typedef void (*session_create_cb)(void *ctx, enum outcome oc, const char *token, int64_t expires_in_s);
 void session_create(struct sessions *s, const struct session_login *in, session_create_cb cb, void *ctx);
 
-/* Reads a session, and renews it (unless renew is false) at most once in a tenth of ttl. OC_OK: ses is set; OC_INVALID_SESSION: reason says why
- * ("unknown", "expired", "logged_out", "revoked", "replaced", a string constant); OC_STORE_UNAVAILABLE. ses is borrowed. */
+/* From memory, at once and for nothing: false says only that Redis must be asked (session_get), for a renewal too if one is due. Its
+ * strings are borrowed until the next call into this module. */
+bool session_recall(struct sessions *s, const char *token, bool renew, struct session *ses);
+
+/* Reads a session, and renews it (unless renew is false) at most once in a tenth of ttl. Simultaneous questions about one session
+ * are one question to Redis. OC_OK: ses is set; OC_INVALID_SESSION: reason says why ("unknown", "expired", "logged_out", "revoked",
+ * "replaced", a string constant); OC_STORE_UNAVAILABLE. ses is borrowed. */
 typedef void (*session_get_cb)(void *ctx, enum outcome oc, const struct session *ses, const char *reason);
 void session_get(struct sessions *s, const char *token, bool renew, session_get_cb cb, void *ctx);
 
-/* Ends a session, leaving the reason for as long as it would have lived. OK also when there was none. */
+/* The ends below leave the reason ("logged_out", "revoked") for as long as the session would have lived. OK also when there was none.
+ * Once they have called back with OK nobody is told that it lives, but for CACHE_LEASE_MS of another process' memory. */
 typedef void (*session_done_cb)(void *ctx, enum outcome oc);
 void session_end(struct sessions *s, const char *token, const char *reason, session_done_cb cb, void *ctx);
+void session_end_id(struct sessions *s, const char *appid, const char *openid, const char *id, session_done_cb cb, void *ctx); /* revoked */
+void session_end_user(struct sessions *s, const char *appid, const char *openid, session_done_cb cb, void *ctx);               /* all, revoked */
+
+/* A user's living sessions, up to SESSION_LIST_MAX, those that end last first. Borrowed. */
+struct session_listed {
+	const char *id;              /* SESSION_ID_LEN characters; ends the session, but is not its token */
+	const char *ip, *user_agent; /* of the login */
+	int64_t created_at, seen_at; /* Unix seconds; seen_at moves in steps of a tenth of ttl */
+	int64_t expires_in_s;
+};
+typedef void (*session_list_cb)(void *ctx, enum outcome oc, const struct session_listed *list, size_t n);
+void session_list(struct sessions *s, const char *appid, const char *openid, session_list_cb cb, void *ctx);
 
 #endif

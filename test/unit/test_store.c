@@ -30,6 +30,9 @@ static struct {
 	enum claim_state state;
 	enum outcome refused;
 	int     errcode;
+	size_t  listed;
+	char    ids[4][SESSION_ID_LEN + 1];
+	int     calls;
 } got;
 
 static void on_create(void *ctx, enum outcome oc, const char *token, int64_t expires_in_s)
@@ -49,10 +52,25 @@ static void on_get(void *ctx, enum outcome oc, const struct session *ses, const 
 	if (ses) {
 		snprintf(got.openid, sizeof(got.openid), "%s", ses->openid);
 		snprintf(got.unionid, sizeof(got.unionid), "%s", ses->unionid);
-		snprintf(got.ip, sizeof(got.ip), "%s", ses->ip);
-		snprintf(got.agent, sizeof(got.agent), "%s", ses->user_agent);
 		got.expires_in_s = ses->expires_in_s;
 		got.created_at = ses->created_at;
+	}
+	loop_stop(loop);
+}
+
+static void on_list(void *ctx, enum outcome oc, const struct session_listed *list, size_t n)
+{
+	(void)ctx;
+	got.oc = oc;
+	got.listed = n;
+	for (size_t i = 0; i < n && i < NELEM(got.ids); i++) {
+		assert_int_equal(strlen(list[i].id), SESSION_ID_LEN);
+		strcpy(got.ids[i], list[i].id);
+		snprintf(got.ip, sizeof(got.ip), "%s", list[i].ip);
+		snprintf(got.agent, sizeof(got.agent), "%s", list[i].user_agent);
+		got.created_at = list[i].created_at;
+		got.expires_in_s = list[i].expires_in_s;
+		assert_true(list[i].seen_at >= list[i].created_at);
 	}
 	loop_stop(loop);
 }
@@ -171,8 +189,6 @@ static void test_life(void **state)
 	assert_int_equal(got.oc, OC_OK);
 	assert_string_equal(got.openid, "o1");
 	assert_string_equal(got.unionid, "u1");
-	assert_string_equal(got.ip, "192.0.2.7");
-	assert_string_equal(got.agent, "an agent of two lines"); /* what separates fields or lines is blanked */
 	assert_true(got.expires_in_s >= 58 && got.expires_in_s <= 60);
 	assert_true(llabs(got.created_at - clock_wall_s()) <= 2);
 	command("KEYS", "*", NULL, NULL);
@@ -256,6 +272,155 @@ static void test_max_per_user(void **state)
 	assert_string_equal(got.reason, "replaced");
 	get(s, second, true);
 	assert_int_equal(got.oc, OC_OK);
+	sessions_free(s);
+}
+
+static void list(struct sessions *s, const char *openid)
+{
+	session_list(s, "wx1", openid, on_list, NULL);
+	loop_run(loop);
+	assert_int_equal(got.oc, OC_OK);
+}
+
+static void test_list_and_end(void **state)
+{
+	struct sessions_options o = options();
+	struct sessions *s = sessions_new(redis, &o);
+	char token[3][64], other[64], id[SESSION_ID_LEN + 1];
+
+	(void)state;
+	for (int i = 0; i < 3; i++) {
+		create(s, "o7", "a2V5");
+		strcpy(token[i], got.token);
+	}
+	create(s, "o8", "a2V5");
+	strcpy(other, got.token);
+	list(s, "o7");
+	assert_int_equal(got.listed, 3);
+	assert_string_equal(got.ip, "192.0.2.7");
+	assert_string_equal(got.agent, "an agent of two lines"); /* what separates fields or lines is blanked */
+	assert_true(llabs(got.created_at - clock_wall_s()) <= 2 && got.expires_in_s >= 58);
+	for (int i = 0; i < 3; i++)
+		assert_null(strstr(token[i], got.ids[0]));
+	strcpy(id, got.ids[1]);
+
+	session_end_id(s, "wx1", "o8", id, on_done, NULL); /* another's: nothing happens */
+	loop_run(loop);
+	list(s, "o7");
+	assert_int_equal(got.listed, 3);
+	session_end_id(s, "wx1", "o7", id, on_done, NULL);
+	loop_run(loop);
+	assert_int_equal(got.oc, OC_OK);
+	list(s, "o7");
+	assert_int_equal(got.listed, 2);
+	assert_true(strcmp(got.ids[0], id) != 0 && strcmp(got.ids[1], id) != 0);
+
+	session_end_user(s, "wx1", "o7", on_done, NULL);
+	loop_run(loop);
+	assert_int_equal(got.oc, OC_OK);
+	for (int i = 0; i < 3; i++) {
+		get(s, token[i], true);
+		assert_string_equal(got.reason, "revoked");
+	}
+	list(s, "o7");
+	assert_int_equal(got.listed, 0);
+	get(s, other, true);
+	assert_int_equal(got.oc, OC_OK);
+	list(s, "nobody");
+	assert_int_equal(got.listed, 0);
+	sessions_free(s);
+}
+
+static void test_more_sessions_than_one_script_ends(void **state)
+{
+	struct sessions_options o = options();
+	struct sessions *s = sessions_new(redis, &o);
+	char first[64];
+
+	(void)state;
+	create(s, "o9", "a2V5");
+	strcpy(first, got.token);
+	for (int i = 0; i < 2100; i++)
+		create(s, "o9", "a2V5");
+	list(s, "o9");
+	assert_int_equal(got.listed, SESSION_LIST_MAX);
+	session_end_user(s, "wx1", "o9", on_done, NULL);
+	loop_run(loop);
+	list(s, "o9");
+	assert_int_equal(got.listed, 0);
+	get(s, first, true);
+	assert_string_equal(got.reason, "revoked");
+	sessions_free(s);
+}
+
+/* What is gone without our doing (evicted, deleted by hand) leaves the user's set when it is next looked at. */
+static void test_the_index_heals(void **state)
+{
+	struct sessions_options o = options();
+	struct sessions *s = sessions_new(redis, &o);
+
+	(void)state;
+	create(s, "o10", "a2V5");
+	create(s, "o10", "a2V5");
+	command("EVAL", "redis.call('DEL', redis.call('KEYS', 't:s:*')[1]) return redis.call('ZCARD', redis.call('KEYS', 't:u:*')[1])", "0", NULL);
+	assert_int_equal(got.number, 3);
+	list(s, "o10");
+	assert_int_equal(got.listed, 1);
+	command("EVAL", "return redis.call('ZCARD', redis.call('KEYS', 't:u:*')[1])", "0", NULL);
+	assert_int_equal(got.number, 2);
+	sessions_free(s);
+}
+
+static void on_counted(void *ctx, enum outcome oc, const struct session *ses, const char *reason)
+{
+	(void)ctx;
+	(void)ses;
+	(void)reason;
+	assert_int_equal(oc, OC_OK);
+	if (++got.calls == 50)
+		loop_stop(loop);
+}
+
+static void test_simultaneous_questions_are_one(void **state)
+{
+	struct sessions_options o = options();
+	struct sessions *s = sessions_new(redis, &o);
+	char token[64];
+
+	(void)state;
+	create(s, "o11", "a2V5");
+	strcpy(token, got.token);
+	command("CONFIG", "RESETSTAT", NULL, NULL);
+	got.calls = 0;
+	for (int i = 0; i < 50; i++)
+		session_get(s, token, i % 2, on_counted, NULL);
+	loop_run(loop);
+	command("INFO", "commandstats", NULL, NULL);
+	assert_non_null(strstr(got.text, "cmdstat_get:calls=1,"));
+	sessions_free(s);
+}
+
+/* A renewal that finds the session ended says so: what was read before it is no longer true. */
+static void test_ended_between_reading_and_renewing(void **state)
+{
+	struct sessions_options o = options();
+	struct sessions *s, *b;
+	char token[64];
+
+	(void)state;
+	o.ttl_ms = 3000;
+	s = sessions_new(redis, &o);
+	b = sessions_new(redis, &o);
+	create(s, "o12", "a2V5");
+	strcpy(token, got.token);
+	wait_ms(400);
+	session_get(s, token, true, on_get, NULL);
+	session_end(b, token, "logged_out", on_done, NULL); /* stands in line before the renewal, which is sent once GET is answered */
+	got.reason[0] = '\0';
+	for (int i = 0; i < 2; i++)
+		loop_run(loop);
+	assert_string_equal(got.reason, "logged_out");
+	sessions_free(b);
 	sessions_free(s);
 }
 
@@ -456,6 +621,11 @@ int main(void)
 		cmocka_unit_test_setup(test_every_key_has_an_end, flush),
 		cmocka_unit_test_setup(test_two_ages, flush),
 		cmocka_unit_test_setup(test_max_per_user, flush),
+		cmocka_unit_test_setup(test_list_and_end, flush),
+		cmocka_unit_test_setup(test_more_sessions_than_one_script_ends, flush),
+		cmocka_unit_test_setup(test_the_index_heals, flush),
+		cmocka_unit_test_setup(test_simultaneous_questions_are_one, flush),
+		cmocka_unit_test_setup(test_ended_between_reading_and_renewing, flush),
 		cmocka_unit_test_setup(test_session_keys_newest_and_the_one_before, flush),
 		cmocka_unit_test_setup(test_sealed, flush),
 		cmocka_unit_test(test_tokens),

@@ -1,0 +1,98 @@
+/* A user's sessions, for those who run the service: which are there, and their end. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "api/routes.h"
+#include "common/buf.h"
+
+enum { OPENID_MAX = 128 };
+
+/* The user that the path names; false: answered. */
+static bool path_user(struct api *api, struct req *r, const char **appid, const char **openid)
+{
+	*appid = route_segment(r, 0);
+	*openid = route_segment(r, 1);
+	if (!*appid || !api_app(api, *appid, strlen(*appid))) {
+		req_reply_outcome(r, OC_UNKNOWN_APP);
+		return false;
+	}
+	if (!*openid || strlen(*openid) > OPENID_MAX) {
+		req_reply_error(r, &(struct req_error){.oc = OC_INVALID_REQUEST, .message = "The path holds no openid of 1 to 128 bytes."});
+		return false;
+	}
+	return true;
+}
+
+static void print_session(struct buf *b, const struct session_listed *s)
+{
+	buf_printf(b, "{\"id\":\"%s\",\"created_at\":%" PRId64 ",\"expires_in\":%" PRId64 ",\"last_seen_at\":%" PRId64 ",\"ip\":", s->id,
+		s->created_at, s->expires_in_s, s->seen_at);
+	buf_json_str(b, s->ip, strlen(s->ip));
+	buf_str(b, ",\"user_agent\":");
+	buf_json_str(b, s->user_agent, strlen(s->user_agent));
+	buf_str(b, "}");
+}
+
+static void on_list(void *ctx, enum outcome oc, const struct session_listed *list, size_t n)
+{
+	struct req *r = ctx;
+	struct buf b = {0};
+
+	buf_str(&b, "{\"sessions\":[");
+	for (size_t i = 0; i < n; i++) {
+		buf_str(&b, i ? "," : "");
+		print_session(&b, &list[i]);
+	}
+	buf_str(&b, "]}");
+	if (oc == OC_OK)
+		req_reply_json(r, 200, b.data);
+	else
+		req_reply_error(r, &(struct req_error){.oc = oc, .retry_after = 1});
+	buf_free(&b);
+	req_release(r);
+}
+
+void sessions_get_handle(struct api *api, struct req *r)
+{
+	const char *appid, *openid;
+
+	if (!path_user(api, r, &appid, &openid))
+		return;
+	req_hold(r);
+	session_list(api->sessions, appid, openid, on_list, r);
+}
+
+static void on_ended(void *ctx, enum outcome oc)
+{
+	struct req *r = ctx;
+
+	if (oc == OC_OK)
+		req_reply(r, 204, NULL, NULL, 0);
+	else
+		req_reply_error(r, &(struct req_error){.oc = oc, .retry_after = 1});
+	req_release(r);
+}
+
+void sessions_delete_handle(struct api *api, struct req *r)
+{
+	const char *appid, *openid;
+
+	if (!path_user(api, r, &appid, &openid))
+		return;
+	req_hold(r);
+	session_end_user(api->sessions, appid, openid, on_ended, r);
+}
+
+void sessions_delete_one_handle(struct api *api, struct req *r)
+{
+	const char *appid, *openid, *id = route_segment(r, 2);
+
+	if (!path_user(api, r, &appid, &openid))
+		return;
+	if (!id || !session_id_ok(id)) {
+		req_reply_error(r, &(struct req_error){.oc = OC_INVALID_REQUEST, .message = "The path holds no session id, as the list gives it."});
+		return;
+	}
+	req_hold(r);
+	session_end_id(api->sessions, appid, openid, id, on_ended, r);
+}
