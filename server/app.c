@@ -14,7 +14,7 @@
 #include "io/fetch.h"
 #include "store/cache.h"
 
-enum { REPLY_MAX = 64 * 1024, FETCH_QUEUE = 4096, REDIS_PENDING = 16384, DESCRIPTORS_KEPT = 64 };
+enum { REPLY_MAX = 64 * 1024, FETCH_QUEUE = 4096, REDIS_PENDING = 16384, DESCRIPTORS_KEPT = 64, IP_BUCKETS = 65536, APP_BUCKETS = 1024 };
 
 struct app {
 	const struct app_options *o;
@@ -29,6 +29,7 @@ struct app {
 	struct http     *sides[2]; /* public, internal */
 	struct api       api;
 	struct wechat_app *apps;   /* views of config's */
+	struct ip_net   *trusted;
 	struct timer    *drain_limit;
 	int              undrained;
 };
@@ -53,6 +54,25 @@ static int bearable(const struct config *c)
 	return (int)left;
 }
 
+static void apply_limits(struct app *a)
+{
+	struct config *c = a->config;
+
+	free(a->trusted);
+	a->trusted = mem_alloc(sizeof(*a->trusted) * (c->trusted_proxies.n + 1));
+	a->api.trusted_proxies = a->trusted;
+	a->api.trusted_proxy_count = 0;
+	a->api.unix_is_trusted = false;
+	for (size_t i = 0; i < c->trusted_proxies.n; i++) {
+		if (ip_net_parse(&a->trusted[a->api.trusted_proxy_count], c->trusted_proxies.items[i]))
+			a->api.trusted_proxy_count++;
+		else
+			a->api.unix_is_trusted = true; /* "unix:", else the configuration would have been refused */
+	}
+	a->api.login_per_ip = (struct api_rate){c->login_per_ip.count, c->login_per_ip.period_ms};
+	a->api.login_per_app = (struct api_rate){c->login_per_app.count, c->login_per_app.period_ms};
+}
+
 static void apply(struct app *a)
 {
 	struct config *c = a->config;
@@ -66,6 +86,7 @@ static void apply(struct app *a)
 	a->api.apps = a->apps;
 	a->api.app_count = c->app_count;
 	a->api.internal_token = c->internal_token;
+	apply_limits(a);
 	a->api.cors_origins = (const char *const *)c->cors_origins.items;
 	a->api.cors_origin_count = c->cors_origins.n;
 	for (size_t i = 0; i < NELEM(a->sides); i++)
@@ -216,6 +237,8 @@ static bool build_sides(struct app *a)
 		.reuse_port = a->o->reuse_port,
 	};
 
+	a->api.ip_buckets = buckets_new(IP_BUCKETS);
+	a->api.app_buckets = buckets_new(APP_BUCKETS);
 	a->api.loop = a->loop;
 	a->api.redis = a->redis;
 	a->api.sessions = a->sessions;
@@ -243,6 +266,9 @@ static void tear_down(struct app *a)
 	cache_free(a->cache);
 	timer_free(a->drain_limit);
 	loop_free(a->loop);
+	buckets_free(a->api.ip_buckets);
+	buckets_free(a->api.app_buckets);
+	free(a->trusted);
 	free(a->apps);
 	config_free(a->config);
 }

@@ -15,6 +15,7 @@
 #include "common/buf.h"
 #include "common/encode.h"
 #include "common/ini.h"
+#include "common/ip.h"
 #include "common/mem.h"
 
 extern char **environ;
@@ -723,25 +724,9 @@ static void check_listen(struct reading *rd)
 
 static bool network_ok(const char *text)
 {
-	char addr[64];
-	uint8_t raw[16];
-	size_t n = strcspn(text, "/");
-	bool v6;
-	char *end;
+	struct ip_net net;
 
-	if (n >= sizeof(addr))
-		return false;
-	memcpy(addr, text, n);
-	addr[n] = '\0';
-	v6 = strchr(addr, ':') != NULL;
-	if (inet_pton(v6 ? AF_INET6 : AF_INET, addr, raw) != 1)
-		return false;
-	if (!text[n])
-		return true;
-	if (!isdigit((unsigned char)text[n + 1]))
-		return false;
-	long bits = strtol(text + n + 1, &end, 10);
-	return !*end && bits <= (v6 ? 128 : 32);
+	return !strcmp(text, "unix:") || ip_net_parse(&net, text);
 }
 
 static bool http_url_ok(const char *url)
@@ -776,7 +761,7 @@ static void check_lists(struct reading *rd)
 
 	for (size_t i = 0; i < c->trusted_proxies.n; i++)
 		if (!network_ok(c->trusted_proxies.items[i]))
-			say(rd, true, where_of(rd, "server", "trusted_proxies"), "[server] trusted_proxies: %s is neither an address nor a network (10.0.0.0/8)",
+			say(rd, true, where_of(rd, "server", "trusted_proxies"), "[server] trusted_proxies: %s is neither an address nor a network (10.0.0.0/8), nor unix:",
 				c->trusted_proxies.items[i]);
 	for (size_t i = 0; i < c->cors_origins.n; i++)
 		if (!http_url_ok(c->cors_origins.items[i]) || strchr(strstr(c->cors_origins.items[i], "://") + 3, '/'))

@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/bucket.h"
+#include "common/ip.h"
 #include "http/req.h"
 #include "io/loop.h"
 #include "io/redis.h"
@@ -25,6 +27,12 @@ struct api { /* filled by app, read by handlers; what it points to is app's */
 	const char      *internal_token;   /* "" = none asked */
 	const char *const *cors_origins;
 	size_t           cors_origin_count;
+	const struct ip_net *trusted_proxies;
+	size_t           trusted_proxy_count;
+	bool             unix_is_trusted;
+	struct buckets  *ip_buckets, *app_buckets;
+	struct api_rate { int64_t count, period_ms; } login_per_ip, login_per_app; /* count 0 = no limit */
+	bool             warned_unlimited, warned_unnamed;
 	bool             draining;
 };
 

@@ -4,6 +4,7 @@
 #include <strings.h>
 
 #include "common/crypt.h"
+#include "common/log.h"
 
 /* The credentials of "Authorization: Bearer x" (RFC 6750; the scheme in any case), or NULL. */
 static const char *bearer(const struct req *r)
@@ -32,6 +33,108 @@ bool guard_internal(const struct api *api, struct req *r, const struct route *rt
 	req_reply_outcome(r, OC_UNAUTHORIZED);
 	return false;
 }
+
+/* ---- who sent it, and how much it may ask ---- */
+
+static bool is_trusted(const struct api *api, const struct ip *ip)
+{
+	for (size_t i = 0; i < api->trusted_proxy_count; i++)
+		if (ip_net_has(&api->trusted_proxies[i], ip))
+			return true;
+	return false;
+}
+
+/* "192.0.2.1", with a port or in brackets as some proxies write it. */
+static bool parse_hop(struct ip *ip, const char *p, size_t n)
+{
+	const char *colon;
+
+	while (n && (*p == ' ' || *p == '\t')) {
+		p++;
+		n--;
+	}
+	while (n && (p[n - 1] == ' ' || p[n - 1] == '\t'))
+		n--;
+	if (n && *p == '[') {
+		colon = memchr(p, ']', n);
+		return colon && ip_parse(ip, p + 1, (size_t)(colon - p - 1));
+	}
+	colon = memchr(p, ':', n);
+	if (colon && !memchr(colon + 1, ':', n - (size_t)(colon - p) - 1))
+		n = (size_t)(colon - p);
+	return ip_parse(ip, p, n);
+}
+
+/* Follows X-Forwarded-For from the right while the hops are trusted; stops at what is no address. False: it named nobody. */
+static bool forwarded_for(const struct api *api, const struct req *r, struct ip *ip)
+{
+	static const char name[] = "X-Forwarded-For";
+	bool found = false;
+
+	for (int i = req_header_count(r, name) - 1; i >= 0; i--) {
+		const char *value = req_header_nth(r, name, i), *end = value + strlen(value), *start;
+
+		for (; end >= value; end = start - 1) {
+			struct ip hop;
+
+			start = end;
+			while (start > value && start[-1] != ',')
+				start--;
+			if (!parse_hop(&hop, start, (size_t)(end - start)))
+				return found;
+			*ip = hop;
+			found = true;
+			if (!is_trusted(api, &hop))
+				return true;
+		}
+	}
+	return found;
+}
+
+void guard_client(struct api *api, struct req *r, struct client *c)
+{
+	const char *peer = req_peer(r);
+	bool known = ip_parse(&c->ip, peer, strlen(peer)), trusted = known ? is_trusted(api, &c->ip) : api->unix_is_trusted;
+
+	c->limited = trusted || (known && !ip_is_loopback(&c->ip));
+	if (trusted && forwarded_for(api, r, &c->ip)) {
+		known = true;
+	} else if (trusted) {
+		c->limited = known;
+		if (!api->warned_unnamed)
+			log_warn("a trusted proxy sends no X-Forwarded-For: all behind it count as one address", LOG_STR("peer", peer));
+		api->warned_unnamed = true;
+	}
+	if (known)
+		ip_print(c->text, &c->ip);
+	else
+		strcpy(c->text, "unix");
+}
+
+static int limited(struct req *r, const char *which, int64_t wait_ms)
+{
+	req_note(r, "limit", which);
+	return (int)((wait_ms + 999) / 1000);
+}
+
+int guard_login_limit(struct api *api, struct req *r, const struct client *c, const char *appid)
+{
+	int64_t wait_ms;
+	size_t len = ip_is_v4(&c->ip) ? sizeof(c->ip.b) : 8; /* an IPv6 subscriber has a /64 */
+
+	if (!c->limited) {
+		if (!api->warned_unlimited && api->login_per_ip.count)
+			log_warn("logins from loopback are not limited by address: name your proxy in trusted_proxies", LOG_STR("peer", c->text));
+		api->warned_unlimited = true;
+	} else if (!buckets_take(api->ip_buckets, c->ip.b, len, api->login_per_ip.count, api->login_per_ip.period_ms, &wait_ms)) {
+		return limited(r, "login_per_ip", wait_ms);
+	}
+	if (!buckets_take(api->app_buckets, appid, strlen(appid), api->login_per_app.count, api->login_per_app.period_ms, &wait_ms))
+		return limited(r, "login_per_app", wait_ms);
+	return 0;
+}
+
+/* ---- what it carries ---- */
 
 bool guard_cors(const struct api *api, struct req *r)
 {

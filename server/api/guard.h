@@ -1,8 +1,21 @@
-/* What stands before a handler: the internal token, CORS, and the third_session a request carries. */
+/* What stands before a handler: the internal token, CORS, limits, who the client is, and the third_session a request carries. */
 #ifndef API_GUARD_H
 #define API_GUARD_H
 
 #include "api/routes.h"
+#include "common/ip.h"
+
+/* Who sent the request: the peer, or the one that trusted proxies name in X-Forwarded-For, read from the right (what stands left of the
+ * first address that is no trusted proxy is the caller's own word). */
+struct client {
+	char text[IP_TEXT_MAX]; /* "unix" when nothing more is known */
+	struct ip ip;           /* unless it is "unix" */
+	bool limited;           /* false for peers that may speak for a whole site: loopback or a unix socket, and no trusted proxy */
+};
+void guard_client(struct api *api, struct req *r, struct client *c);
+
+/* One login's share of [limit]: 0, or the seconds until it may be asked again. */
+int guard_login_limit(struct api *api, struct req *r, const struct client *c, const char *appid);
 
 /* Each answers the request itself when it returns false. */
 bool guard_internal(const struct api *api, struct req *r, const struct route *rt);

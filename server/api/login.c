@@ -4,7 +4,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "api/routes.h"
+#include "api/guard.h"
 #include "common/clock.h"
 #include "common/encode.h"
 #include "common/json.h"
@@ -28,6 +28,8 @@ struct login {
 	const char *token;
 	int64_t     expires_in_s;
 	bool        replayed;
+	struct client client;
+	int         wait_s;         /* our own limit's */
 	const char *message;        /* for invalid_request */
 	int         errcode;
 };
@@ -165,7 +167,7 @@ static int retry_after(const struct login *l, enum outcome oc)
 {
 	switch (oc) {
 	case OC_RATE_LIMITED:
-		return l->errcode == 45009 ? 3600 : 60; /* WeChat's day, or its minute, is used up */
+		return l->wait_s ? l->wait_s : l->errcode == 45009 ? 3600 : 60; /* WeChat's day, or its minute, is used up */
 	case OC_WECHAT_UNAVAILABLE:
 	case OC_STORE_UNAVAILABLE:
 	case OC_OVERLOADED:
@@ -338,7 +340,7 @@ static enum outcome login_save_session(struct login *l)
 	const char *agent = req_header(l->req, "User-Agent");
 	struct session_login in = {
 		.appid = l->app.appid, .openid = l->ws.openid, .unionid = l->ws.unionid, .session_key = l->ws.session_key,
-		.ip = req_peer(l->req), .user_agent = agent ? agent : "",
+		.ip = l->client.text, .user_agent = agent ? agent : "",
 	};
 
 	req_hold(l->req);
@@ -372,7 +374,10 @@ void login_handle(struct api *api, struct req *r)
 	l->req = r;
 	l->look_ms = LOOK_FIRST_MS;
 	l->deadline_ms = clock_ms() + api->login_timeout_ms;
+	guard_client(api, r, &l->client);
 	oc = read_request(l);
+	if (oc == OC_OK && (l->wait_s = guard_login_limit(api, r, &l->client, l->app.appid)) > 0)
+		oc = OC_RATE_LIMITED;
 	if (oc == OC_OK && !redis_is_ready(api->redis))
 		oc = OC_STORE_UNAVAILABLE; /* before the code is spent */
 	req_hold(r); /* the answer releases the caller's reference, and the login is in the arena */

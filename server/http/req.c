@@ -189,10 +189,10 @@ static bool field_is(const struct req *r, size_t i, const char *name)
 	return strlen(name) == f->name_len && !strncasecmp(r->head + f->name, name, f->name_len);
 }
 
-const char *req_header(const struct req *r, const char *name)
+const char *req_header_nth(const struct req *r, const char *name, int n)
 {
 	for (size_t i = 0; i < r->v->field_count; i++)
-		if (field_is(r, i, name)) {
+		if (field_is(r, i, name) && n-- == 0) {
 			const struct vet_field *f = &r->v->fields[i];
 			char *at = (char *)(uintptr_t)(r->head + f->value); /* the arena's own copy: what follows a value is a blank or CR */
 
@@ -200,6 +200,11 @@ const char *req_header(const struct req *r, const char *name)
 			return at;
 		}
 	return NULL;
+}
+
+const char *req_header(const struct req *r, const char *name)
+{
+	return req_header_nth(r, name, 0);
 }
 
 int req_header_count(const struct req *r, const char *name)

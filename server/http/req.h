@@ -31,6 +31,7 @@ const char *req_method_name(const struct req *r);
 const char *req_path(const struct req *r);       /* raw, without the query */
 const char *req_query(const struct req *r);      /* raw, "" when none */
 const char *req_header(const struct req *r, const char *name); /* first of that name, trimmed; NULL when none */
+const char *req_header_nth(const struct req *r, const char *name, int n); /* the n-th of that name, from 0 */
 int         req_header_count(const struct req *r, const char *name);
 const char *req_body(const struct req *r, size_t *len);        /* NUL-terminated, never NULL */
 const char *req_peer(const struct req *r);       /* the socket's other end: "192.0.2.1", "2001:db8::1" or "unix" */

@@ -1,6 +1,8 @@
 """Clients that vanish, and a server that is told to end."""
+import contextlib
 import os
 import random
+import selectors
 import signal
 import socket
 import struct
@@ -114,3 +116,43 @@ def test_workers_share_the_ports(stack, redis, wxfake):
     os.kill(int(children[0]), signal.SIGKILL)
     poll(lambda: len(open(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read().split()) == 2
          and children[0] not in open(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read().split(), what="another worker")
+
+
+def test_a_thousand_slow_clients(stack, redis, wxfake):
+    """A byte a second does not keep a connection: all are cut at client_timeout, and the others notice nothing."""
+    server = stack.server(redis, wxfake, server__client_timeout="3s")
+    token = server.login(wxfake.code()).token
+    request = login_bytes("x" * 50)
+    with selectors.DefaultSelector() as readable:
+        slow = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(1000)]
+        for s in slow:
+            readable.register(s, selectors.EVENT_READ)
+        began, sent, answers = time.monotonic(), 0, []
+        while readable.get_map():
+            passed = time.monotonic() - began
+            assert passed < 8, f"{len(readable.get_map())} still open"
+            if passed > sent:
+                for key in list(readable.get_map().values()):
+                    with contextlib.suppress(OSError):
+                        key.fileobj.send(request[sent:sent + 1])
+                sent += 1
+            for key, _ in readable.select(0.01):
+                with contextlib.suppress(OSError):
+                    answers.append(key.fileobj.recv(4096))
+                readable.unregister(key.fileobj)
+                key.fileobj.close()
+            assert server.auth(token).status == 200
+    assert passed > 2.5 and len([a for a in answers if b" 408 " in a]) >= 990
+
+
+def test_a_full_public_side_leaves_the_internal_one(stack, redis, wxfake):
+    server = stack.server(redis, wxfake, server__max_connections="8")
+    token = server.login(wxfake.code()).token
+    held = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(8)]
+    poll(lambda: server.metric("wxlogind_connections", listener="public") == 8, what="full")
+    a = server.session(token)
+    assert (a.status, a.error, a.headers["Retry-After"]) == (503, "overloaded", "1")
+    assert server.auth(token).status == 200
+    for s in held:
+        s.close()
+    poll(lambda: server.session(token).status == 200, what="room again")

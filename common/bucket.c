@@ -1,0 +1,81 @@
+/* A bucket is one number, the time at which it will be full again (the "theoretical arrival time" of the generic cell rate algorithm,
+ * ITU-T I.371): taking a token moves it on by one token's time, and it may lie at most one period ahead. */
+#include "common/bucket.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/crypt.h"
+#include "common/mem.h"
+
+enum { WAYS = 8, SECRET_LEN = 16, KEY_MAX = 112 };
+
+struct bucket {
+	uint64_t key;     /* a piece of its hash */
+	int64_t  full_us; /* by clock_us; in the past: it is full, and as good as not there */
+};
+_Static_assert(sizeof(struct bucket) == BUCKET_BYTES, "the documented cost of a bucket");
+
+struct buckets {
+	struct bucket *all;
+	size_t  sets;
+	uint8_t secret[SECRET_LEN];
+};
+
+struct buckets *buckets_new(size_t n)
+{
+	struct buckets *b = mem_alloc(sizeof(*b));
+
+	b->sets = n / WAYS;
+	b->all = mem_alloc(n * sizeof(*b->all));
+	crypt_random(b->secret, sizeof(b->secret));
+	return b;
+}
+
+void buckets_free(struct buckets *b)
+{
+	if (!b)
+		return;
+	free(b->all);
+	free(b);
+}
+
+static struct bucket *find(struct buckets *b, const void *key, size_t len)
+{
+	uint8_t text[SECRET_LEN + KEY_MAX], hash[SHA256_LEN];
+	uint64_t piece[2];
+	struct bucket *set, *fullest;
+
+	len = len < KEY_MAX ? len : KEY_MAX;
+	memcpy(text, b->secret, SECRET_LEN);
+	memcpy(text + SECRET_LEN, key, len);
+	crypt_sha256(hash, text, SECRET_LEN + len);
+	memcpy(piece, hash, sizeof(piece));
+	set = fullest = &b->all[piece[0] % b->sets * WAYS];
+	for (int i = 0; i < WAYS; i++) {
+		if (set[i].key == piece[1])
+			return &set[i];
+		if (set[i].full_us < fullest->full_us)
+			fullest = &set[i];
+	}
+	*fullest = (struct bucket){.key = piece[1]};
+	return fullest;
+}
+
+bool buckets_take(struct buckets *b, const void *key, size_t len, int64_t count, int64_t period_ms, int64_t *wait_ms)
+{
+	int64_t now = clock_us(), period_us = period_ms * 1000, full_us;
+	struct bucket *at;
+
+	if (count == 0)
+		return true;
+	at = find(b, key, len);
+	full_us = (at->full_us > now ? at->full_us : now) + period_us / count;
+	if (full_us - now <= period_us) {
+		at->full_us = full_us;
+		return true;
+	}
+	*wait_ms = (full_us - now - period_us + 999) / 1000;
+	return false;
+}

@@ -1,0 +1,23 @@
+/* Token buckets for any number of keys in bounded memory: count tokens a period, and up to count at once.
+ *
+ * A table of a fixed number of buckets. When a key finds no room, the bucket that is fullest makes it: the one that held its key
+ * back least. So a flood of keys can only make the limit milder, never deny a key its share. Keys are hashed under a secret of the
+ * process: nobody can choose keys that meet. */
+#ifndef COMMON_BUCKET_H
+#define COMMON_BUCKET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { BUCKET_BYTES = 16 }; /* what one costs */
+
+struct buckets;
+
+struct buckets *buckets_new(size_t n); /* n: how many, a power of two, 8 or more */
+void buckets_free(struct buckets *b);
+
+/* One token of key's. count 0: no limit. false: there is none; *wait_ms says when there will be. */
+bool buckets_take(struct buckets *b, const void *key, size_t len, int64_t count, int64_t period_ms, int64_t *wait_ms);
+
+#endif

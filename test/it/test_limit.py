@@ -1,0 +1,125 @@
+"""Limits at the edge: logins per address and per app, and who counts as the client."""
+import time
+
+import pytest
+
+from conftest import APPID, poll
+
+
+def login_from(server, wxfake, forwarded, code="x"):
+    return server.login(code, headers={"X-Forwarded-For": forwarded})
+
+
+def limited(stack, redis, wxfake, rate="3/1h", **kw):
+    return stack.server(redis, wxfake, limit__login_per_ip=rate, server__trusted_proxies="127.0.0.0/8, 10.0.0.0/8, 2001:db8:ffff::/48", **kw)
+
+
+def test_an_address_has_its_share(stack, redis, wxfake):
+    server = limited(stack, redis, wxfake)
+    for _ in range(3):
+        assert login_from(server, wxfake, "203.0.113.1").status == 401
+    a = login_from(server, wxfake, "203.0.113.1")
+    assert (a.status, a.error) == (429, "rate_limited") and 1150 <= int(a.headers["Retry-After"]) <= 1200
+    assert login_from(server, wxfake, "203.0.113.2").status == 401
+    assert server.metric("wxlogind_logins_total", outcome="rate_limited") == 1
+    calls = wxfake.calls()
+    login_from(server, wxfake, "203.0.113.1", "another")
+    assert wxfake.calls() == calls
+
+
+def test_retry_after_is_honest(stack, redis, wxfake):
+    server = limited(stack, redis, wxfake, rate="2/4s")
+    for _ in range(2):
+        login_from(server, wxfake, "203.0.113.1")
+    a = login_from(server, wxfake, "203.0.113.1")
+    assert a.status == 429 and a.headers["Retry-After"] == "2"
+    began = time.monotonic()
+    poll(lambda: login_from(server, wxfake, "203.0.113.1").status == 401, seconds=3, what="let in again")
+    assert time.monotonic() - began <= 2.2
+
+
+@pytest.mark.parametrize("first, second, same", [
+    ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", True),              # one /64
+    ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+    ("6.6.6.6, 203.0.113.1", "7.7.7.7, 203.0.113.1", True),         # what the client wrote itself is not believed
+    ("203.0.113.1, 10.9.9.9", "203.0.113.1", True),                 # a trusted hop between
+    ("203.0.113.1, 10.9.9.9, 10.1.1.1", "203.0.113.2, 10.9.9.9, 10.1.1.1", False),
+    ("203.0.113.1:4711", "203.0.113.1", True),
+    ("[2001:db8:1:2::1]:443", "2001:db8:1:2::2", True),
+    ("::ffff:203.0.113.1", "203.0.113.1", True),
+    ("garbage", "rubbish", True),                                   # then it is the proxy itself
+    ("203.0.113.1, garbage", "203.0.113.2, garbage", True),
+    ("203.0.113.1, unknown, 10.1.1.1", "203.0.113.2, unknown, 10.1.1.1", True),
+])
+def test_who_is_the_client(stack, redis, wxfake, first, second, same):
+    server = limited(stack, redis, wxfake, rate="1/1h")
+    assert login_from(server, wxfake, first).status == 401
+    assert login_from(server, wxfake, second).status == (429 if same else 401)
+
+
+def test_several_headers_are_one_list(stack, redis, wxfake):
+    server = limited(stack, redis, wxfake, rate="1/1h")
+    body = b'{"code":"x"}'
+
+    def raw(*forwarded):
+        head = "".join(f"X-Forwarded-For: {f}\r\n" for f in forwarded)
+        return server.raw(f"POST /v1/login HTTP/1.1\r\nHost: x\r\n{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
+    assert b" 401 " in raw("6.6.6.6", "203.0.113.1, 10.1.1.1")
+    assert b" 429 " in raw("7.7.7.7", "203.0.113.1")
+    assert b" 401 " in raw("203.0.113.1", "203.0.113.2")
+
+
+def test_loopback_that_is_no_proxy_is_not_limited(stack, redis, wxfake):
+    server = stack.server(redis, wxfake, limit__login_per_ip="1/1h")
+    for _ in range(5):
+        assert login_from(server, wxfake, "203.0.113.1").status == 401
+    assert server.process.text().count("not limited by address") == 1
+
+
+def test_an_app_has_its_share(stack, redis, wxfake):
+    server = stack.server(redis, wxfake, limit__login_per_app="2/1h", **{"app_wxaaaaaaaaaaaaaaaa__secret": "s"})
+    assert [server.login("x", appid=APPID).status for _ in range(3)] == [401, 401, 429]
+    assert server.login("x", appid="wxaaaaaaaaaaaaaaaa").status == 502
+
+
+def test_the_session_names_the_client(stack, redis, wxfake):
+    server = limited(stack, redis, wxfake)
+    login_from(server, wxfake, "203.0.113.77, 10.1.1.1", wxfake.code(openid="oTestClientAddress"))
+    rows = server.inside("GET", f"/internal/apps/{APPID}/users/oTestClientAddress/sessions").json["sessions"]
+    assert rows[0]["ip"] == "203.0.113.77"
+
+
+def test_a_reload_changes_limits(stack, redis, wxfake):
+    import signal
+    server = limited(stack, redis, wxfake, rate="1/1h")
+    login_from(server, wxfake, "203.0.113.1")
+    assert login_from(server, wxfake, "203.0.113.1").status == 429
+    server.file.write_text(server.file.read_text().replace("1/1h", "0"))
+    server.process.signal(signal.SIGHUP)
+    poll(lambda: login_from(server, wxfake, "203.0.113.1").status == 401, what="no limit")
+    assert "needs a restart" not in server.process.text()
+
+
+def test_ten_thousand_addresses(stack, redis, wxfake):
+    """Memory does not grow with them, and who keeps to the limit is served."""
+    import http.client
+    import json
+    server = limited(stack, redis, wxfake, rate="5/1h")
+    conn = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+
+    def login(address):
+        conn.request("POST", "/v1/login", json.dumps({"code": "no such code"}), {"Content-Type": "application/json", "X-Forwarded-For": address})
+        r = conn.getresponse()
+        r.read()
+        return r.status
+
+    def rss():
+        return int(next(line for line in open(f"/proc/{server.process.pid}/status") if line.startswith("VmRSS")).split()[1])
+    for i in range(1000):
+        login(f"198.18.{i >> 8}.{i & 255}")
+    before, seen = rss(), set()
+    for i in range(10000):
+        seen.add(login(f"198.19.{i >> 8}.{i & 255}"))
+    assert seen == {401}
+    assert login("203.0.113.9") == 401
+    assert rss() - before < 4096  # kB
