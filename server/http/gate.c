@@ -1,5 +1,6 @@
 #include "http/gate.h"
 
+#include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -25,15 +26,19 @@ static void set_state(struct gate *g, enum gate_state state, int64_t wait_ms)
 		http_list_gate(g->http, g, clock_ms() + wait_ms);
 }
 
+static struct evbuffer *input(struct gate *g)
+{
+	return bufferevent_get_input(g->conn->bev);
+}
+
+/* What was arriving will not be asked. */
 static void forget_message(struct gate *g)
 {
-	if (g->head_bytes)
-		mem_wipe(g->head_bytes, g->head.len);
-	free(g->head_bytes);
-	g->head_bytes = NULL;
-	buf_free(&g->body);
+	if (g->req)
+		req_discard(g->req);
+	g->req = NULL;
 	memset(&g->chunks, 0, sizeof(g->chunks));
-	g->in_body = g->continued = false;
+	g->continued = false;
 }
 
 static evhtp_res on_connection_fini(evhtp_connection_t *c, void *arg)
@@ -43,11 +48,13 @@ static evhtp_res on_connection_fini(evhtp_connection_t *c, void *arg)
 	(void)c;
 	if (g->dead)
 		*g->dead = true;
-	if (g->req)
+	if (g->req && g->state == GATE_BUSY)
 		req_client_gone(g->req);
+	else
+		forget_message(g);
 	http_gate_gone(g->http, g);
-	evbuffer_free(g->in);
-	forget_message(g);
+	if (g->stash)
+		evbuffer_free(g->stash);
 	free(g);
 	return EVHTP_RES_OK;
 }
@@ -66,7 +73,7 @@ static void refuse(struct gate *g, enum outcome oc)
 	req_print_error(&b, oc);
 	metric_add(metric_series(METRIC_HTTP_REQUESTS, g->http->name, "none",
 			   oc == OC_OVERLOADED ? "503" : oc == OC_TIMEOUT ? "408" : "4xx"), 1);
-	evbuffer_drain(g->in, evbuffer_get_length(g->in));
+	evbuffer_drain(input(g), evbuffer_get_length(input(g)));
 	forget_message(g);
 	set_state(g, GATE_LINGER, LINGER_MS);
 	bufferevent_write(g->conn->bev, b.data, b.len);
@@ -91,13 +98,15 @@ static bool feed_evhtp(struct gate *g)
 
 static bool message_whole(struct gate *g)
 {
-	struct vet_head *v = &g->head;
-	struct req *r;
-
 	set_state(g, GATE_BUSY, 0);
-	r = req_new(g->http, g, g->head_bytes, v, g->body.data ? g->body.data : "", g->body.len);
-	g->req = r;
-	forget_message(g);
+	if (evbuffer_get_length(input(g))) {
+		if (!g->stash && !(g->stash = evbuffer_new()))
+			abort(); /* out of memory */
+		evbuffer_add_buffer(g->stash, input(g));
+	}
+	memset(&g->chunks, 0, sizeof(g->chunks));
+	g->continued = false;
+	req_whole(g->req);
 	return feed_evhtp(g);
 }
 
@@ -105,58 +114,61 @@ static bool message_whole(struct gate *g)
 static enum outcome collect_body(struct gate *g)
 {
 	size_t max = g->http->o.max_body, len, used;
+	struct evbuffer *in = input(g);
+	struct buf *body = &g->req->body;
 	enum outcome oc = OC_PENDING;
 	const char *p;
 
-	if (!g->head.chunked) {
-		size_t want = (size_t)g->head.content_length - g->body.len, have = evbuffer_get_length(g->in);
+	if (!g->req->v->chunked) {
+		size_t want = (size_t)g->req->v->content_length - body->len, have = evbuffer_get_length(in);
 		size_t take = want < have ? want : have;
 
 		if (take) {
-			buf_add(&g->body, evbuffer_pullup(g->in, (ev_ssize_t)take), take);
-			evbuffer_drain(g->in, take);
+			buf_add(body, evbuffer_pullup(in, (ev_ssize_t)take), take);
+			evbuffer_drain(in, take);
 		}
 		return take == want ? OC_OK : OC_PENDING;
 	}
-	while (oc == OC_PENDING && (len = evbuffer_get_contiguous_space(g->in)) > 0) {
-		p = (const char *)evbuffer_pullup(g->in, (ev_ssize_t)len);
-		oc = vet_chunks(&g->chunks, p, len, max, &g->body, &used);
-		evbuffer_drain(g->in, used);
+	while (oc == OC_PENDING && (len = evbuffer_get_contiguous_space(in)) > 0) {
+		p = (const char *)evbuffer_pullup(in, (ev_ssize_t)len);
+		oc = vet_chunks(&g->chunks, p, len, max, body, &used);
+		evbuffer_drain(in, used);
 	}
 	return oc;
 }
 
 static enum outcome collect_head(struct gate *g)
 {
-	size_t len = evbuffer_get_length(g->in), skip = 0, look;
+	struct vet_head *v = &g->http->head;
+	struct evbuffer *in = input(g);
+	size_t len = evbuffer_get_length(in), skip = 0, look;
 	const char *p;
 	enum outcome oc;
 
-	p = (const char *)evbuffer_pullup(g->in, len < 4 ? (ev_ssize_t)len : 4);
+	p = (const char *)evbuffer_pullup(in, len < 4 ? (ev_ssize_t)len : 4);
 	while (skip < len && skip < 4 && (p[skip] == '\r' || p[skip] == '\n'))
 		skip++; /* an empty line before a request: RFC 9112 section 2.2 */
-	evbuffer_drain(g->in, skip);
+	evbuffer_drain(in, skip);
 	len -= skip;
 	if (len == 0)
 		return OC_PENDING;
 	look = len < 2 * VET_HEAD_MAX ? len : 2 * VET_HEAD_MAX;
-	p = (const char *)evbuffer_pullup(g->in, (ev_ssize_t)look);
-	oc = vet_head(p, look, g->http->o.max_body, &g->head);
+	p = (const char *)evbuffer_pullup(in, (ev_ssize_t)look);
+	oc = vet_head(p, look, g->http->o.max_body, v);
 	if (oc != OC_OK)
 		return oc;
-	g->head_bytes = mem_strndup(p, g->head.len);
-	evbuffer_drain(g->in, g->head.len);
-	g->in_body = true;
+	g->req = req_new(g->http, g, p, v);
+	evbuffer_drain(in, v->len);
 	return OC_OK;
 }
 
 static enum outcome collect(struct gate *g)
 {
-	enum outcome oc = g->in_body ? OC_OK : collect_head(g);
+	enum outcome oc = g->req ? OC_OK : collect_head(g);
 
 	if (oc == OC_OK)
 		oc = collect_body(g);
-	if (oc == OC_PENDING && g->in_body && g->head.expect && !g->continued && evbuffer_get_length(g->in) == 0 && g->body.len == 0) {
+	if (oc == OC_PENDING && g->req && g->req->v->expect && !g->continued && g->req->body.len == 0) {
 		g->continued = true;
 		bufferevent_write(g->conn->bev, "HTTP/1.1 100 Continue\r\n\r\n", 25);
 	}
@@ -168,9 +180,10 @@ static void gate_next(struct gate *g)
 {
 	enum outcome oc;
 
-	evbuffer_add_buffer(g->in, bufferevent_get_input(g->conn->bev));
+	if (g->stash && evbuffer_get_length(g->stash))
+		evbuffer_prepend_buffer(input(g), g->stash);
 	if (g->state == GATE_IDLE) {
-		if (evbuffer_get_length(g->in) == 0) {
+		if (evbuffer_get_length(input(g)) == 0) {
 			if (g->eof || g->http->draining)
 				gate_close(g);
 			return;
@@ -184,13 +197,13 @@ static void gate_next(struct gate *g)
 		refuse(g, oc);
 	else if (g->eof)
 		gate_close(g); /* the rest will not come */
-	else if (!g->in_body && evbuffer_get_length(g->in) == 0)
+	else if (!g->req && evbuffer_get_length(input(g)) == 0)
 		set_state(g, GATE_IDLE, g->http->o.client_timeout_ms); /* only empty lines came */
 }
 
 static void linger_read(struct gate *g)
 {
-	struct evbuffer *in = bufferevent_get_input(g->conn->bev);
+	struct evbuffer *in = input(g);
 
 	g->lingered += evbuffer_get_length(in);
 	evbuffer_drain(in, evbuffer_get_length(in));
@@ -255,6 +268,17 @@ static void on_event(struct bufferevent *bev, short what, void *arg)
 		gate_close(g);
 }
 
+static void name_peer(struct gate *g)
+{
+	const struct sockaddr *sa = g->conn->saddr;
+
+	strcpy(g->peer, "unix");
+	if (sa && sa->sa_family == AF_INET)
+		inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)sa)->sin_addr, g->peer, sizeof(g->peer));
+	else if (sa && sa->sa_family == AF_INET6)
+		inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr, g->peer, sizeof(g->peer));
+}
+
 bool gate_open(struct http *h, evhtp_connection_t *c, bool reject)
 {
 	struct gate *g = mem_alloc(sizeof(*g));
@@ -264,10 +288,8 @@ bool gate_open(struct http *h, evhtp_connection_t *c, bool reject)
 	g->http = h;
 	g->conn = c;
 	g->rejected = reject;
-	g->in = evbuffer_new();
-	if (!g->in || evhtp_connection_set_hook(c, evhtp_hook_on_connection_fini, (evhtp_hook)on_connection_fini, g)) {
-		if (g->in)
-			evbuffer_free(g->in);
+	name_peer(g);
+	if (evhtp_connection_set_hook(c, evhtp_hook_on_connection_fini, (evhtp_hook)on_connection_fini, g)) {
 		free(g);
 		return false;
 	}
@@ -292,10 +314,26 @@ static void finish_request(struct gate *g, bool close)
 	set_state(g, GATE_FLUSHING, g->http->o.client_timeout_ms);
 }
 
+/* Straight to the socket where nothing waits before it: the loop need not be asked whether it can be written to. */
+static size_t send_now(struct gate *g, const void *p, size_t n)
+{
+	ssize_t sent;
+
+	if (g->http->ssl_ctx || gate_unsent(g))
+		return 0;
+	sent = send(bufferevent_getfd(g->conn->bev), p, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+	return sent < 0 ? 0 : (size_t)sent; /* an error comes again when the loop writes */
+}
+
 void gate_answer(struct gate *g, const void *p, size_t n, bool close)
 {
-	bufferevent_write(g->conn->bev, p, n);
+	size_t sent = send_now(g, p, n);
+
+	if (sent < n)
+		bufferevent_write(g->conn->bev, (const char *)p + sent, n - sent);
 	finish_request(g, close);
+	if (sent == n)
+		bufferevent_trigger(g->conn->bev, EV_WRITE, BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
 }
 
 void gate_write(struct gate *g, const void *p, size_t n)

@@ -8,6 +8,7 @@
 
 #include <event2/bufferevent.h>
 #include <event2/buffer.h>
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -31,17 +32,15 @@ struct gate {
 	struct http *http;
 	evhtp_connection_t *conn;
 	bufferevent_data_cb evhtp_read, evhtp_write;
-	struct evbuffer *in;       /* what has come and was not yet asked for */
+	struct evbuffer *stash;    /* what came behind a message, out of evhtp's sight; NULL until there was some */
 	enum gate_state state;
 	int64_t     deadline_ms;
 	size_t      unsent;        /* output at the last look, to tell a slow reader from one that stopped */
 	size_t      lingered;      /* bytes thrown away */
-	struct vet_head head;      /* of the message being collected, once in_body */
-	bool        in_body, eof, rejected, continued;
-	char       *head_bytes;    /* kept while the body comes */
-	struct vet_chunks chunks;
-	struct buf  body;
-	struct req *req;           /* while evhtp has a request */
+	bool        eof, rejected, continued;
+	struct vet_chunks chunks;  /* how far a chunked body has come */
+	struct req *req;           /* the message: while its body comes, and until it is answered */
+	char        peer[INET6_ADDRSTRLEN];
 	bool       *dead;          /* set when the connection ends while its own code is on the stack */
 };
 

@@ -378,6 +378,7 @@ void http_free(struct http *h)
 		evhtp_free(h->listeners[i].htp);
 	}
 	SSL_CTX_free(h->ssl_ctx);
+	buf_free(&h->reply);
 	timer_free(h->tick);
 	free(h->name);
 	free(h);

@@ -6,7 +6,7 @@
 #include "common/metrics.h"
 #include "http/gate.h"
 
-enum { LISTENERS_MAX = 16, REJECTED_MAX = 64 };
+enum { LISTENERS_MAX = 16, REJECTED_MAX = 64, ROUTE_SERIES = 64, HEADERS_MAX = 16 };
 
 struct listener {
 	struct http *http;
@@ -33,6 +33,9 @@ struct http {
 	void   *drained_ctx;
 	void   *ssl_ctx;
 	struct metric_series *connections_metric;
+	struct vet_head head;        /* the one being read: no connection needs its own */
+	struct buf reply;            /* the one being written */
+	struct route_series { const char *route; int status; struct metric_series *count, *seconds; } series[ROUTE_SERIES]; /* found before */
 	int64_t accept_logged_ms;
 };
 
@@ -41,9 +44,9 @@ void http_unlist_gate(struct http *h, struct gate *g);
 void http_gate_gone(struct http *h, struct gate *g);
 
 struct req {
-	struct req *prev, *next;     /* http's list of the unanswered */
+	struct req *prev, *next;     /* http's list of the unanswered, once it is whole */
 	int     refs;
-	bool    open;                /* unanswered, and the client is there */
+	bool    open;                /* whole, unanswered, and the client is there */
 	bool    streaming;
 	struct arena *arena;
 	struct http *http;
@@ -51,19 +54,22 @@ struct req {
 	char    id[65];
 	const char *head;            /* the vetted head's bytes */
 	struct vet_head *v;
-	const char *method, *path, *query, *body, *peer, *route;
-	size_t  body_len;
+	const char *method, *path, *query, *peer, *route;
+	struct buf body;
 	bool    keep_alive;
 	int64_t started_us;
-	struct buf out;              /* headers of the answer to come */
+	struct { const char *name, *value; } headers[HEADERS_MAX]; /* of the answer to come */
+	int     header_count;
 	int     status;
 	const char *outcome;         /* for the log line */
 	struct { const char *key, *value; } notes[4];
 	int     note_count;
 };
 
-/* A whole message becomes a req with the caller's reference. Takes head bytes; copies body. */
-struct req *req_new(struct http *h, struct gate *g, const char *head_bytes, const struct vet_head *v, const char *body, size_t body_len);
+/* A head becomes a req that holds a copy of it, while its body is still coming; then it is whole, and unanswered. */
+struct req *req_new(struct http *h, struct gate *g, const char *head_bytes, const struct vet_head *v);
+void req_whole(struct req *r);
+void req_discard(struct req *r);     /* it will not be whole */
 void req_client_gone(struct req *r); /* the connection ended before the answer */
 void req_overdue(struct req *r);     /* the backstop */
 /* A whole answer to what was no request: written into b. */

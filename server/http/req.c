@@ -1,9 +1,7 @@
 /* A request from whole to answered. */
 #include "http/req.h"
 
-#include <arpa/inet.h>
 #include <inttypes.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +28,20 @@ static bool id_ok(const char *id)
 	return n >= 1 && n <= 64 && strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == n;
 }
 
+/* Random bytes for ids, fetched many at a time. */
+static void id_bytes(uint8_t out[8])
+{
+	static uint8_t pool[512];
+	static size_t left;
+
+	if (left < 8) {
+		crypt_random(pool, sizeof(pool));
+		left = sizeof(pool);
+	}
+	left -= 8;
+	memcpy(out, pool + left, 8);
+}
+
 static void make_id(char id[65], const char *theirs)
 {
 	uint8_t random[8];
@@ -38,46 +50,43 @@ static void make_id(char id[65], const char *theirs)
 		snprintf(id, 65, "%s", theirs);
 		return;
 	}
-	crypt_random(random, sizeof(random));
+	id_bytes(random);
 	hex_encode(id, random, sizeof(random));
 }
 
-static const char *peer_of(struct arena *a, const evhtp_connection_t *c)
-{
-	char text[INET6_ADDRSTRLEN] = "unix";
-
-	if (c->saddr && c->saddr->sa_family == AF_INET)
-		inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)c->saddr)->sin_addr, text, sizeof(text));
-	else if (c->saddr && c->saddr->sa_family == AF_INET6)
-		inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)(const void *)c->saddr)->sin6_addr, text, sizeof(text));
-	return arena_strdup(a, text);
-}
-
-struct req *req_new(struct http *h, struct gate *g, const char *head_bytes, const struct vet_head *v, const char *body, size_t body_len)
+struct req *req_new(struct http *h, struct gate *g, const char *head_bytes, const struct vet_head *v)
 {
 	struct arena *a = arena_new();
 	struct req *r = arena_alloc(a, sizeof(*r));
-	size_t fields = v->field_count * sizeof(v->fields[0]);
+	size_t size = offsetof(struct vet_head, fields) + v->field_count * sizeof(v->fields[0]);
 
 	r->arena = a;
 	r->http = h;
 	r->gate = g;
 	r->refs = 1;
-	r->open = true;
-	r->started_us = clock_us();
 	r->head = arena_strndup(a, head_bytes, v->len);
-	r->v = arena_alloc(a, offsetof(struct vet_head, fields) + fields);
-	memcpy(r->v, v, offsetof(struct vet_head, fields) + fields);
+	r->v = arena_alloc(a, size);
+	memcpy(r->v, v, size);
 	r->method = arena_strndup(a, r->head, v->method_len);
 	r->path = arena_strndup(a, r->head + v->path, v->path_len);
 	r->query = arena_strndup(a, r->head + v->query, v->query_len);
-	r->body = arena_strndup(a, body, body_len);
-	r->body_len = body_len;
-	r->peer = peer_of(a, g->conn);
 	r->keep_alive = v->keep_alive;
-	make_id(r->id, req_header(r, "X-Request-Id"));
-	DL_APPEND(h->reqs, r);
 	return r;
+}
+
+void req_whole(struct req *r)
+{
+	r->open = true;
+	r->started_us = clock_us();
+	r->peer = arena_strdup(r->arena, r->gate->peer); /* the gate may go first */
+	make_id(r->id, req_header(r, "X-Request-Id"));
+	DL_APPEND(r->http->reqs, r);
+}
+
+void req_discard(struct req *r)
+{
+	r->gate = NULL;
+	req_release(r);
 }
 
 void req_hold(struct req *r)
@@ -89,7 +98,7 @@ void req_release(struct req *r)
 {
 	if (--r->refs > 0)
 		return;
-	buf_free(&r->out);
+	buf_free(&r->body);
 	arena_free(r->arena);
 }
 
@@ -101,23 +110,36 @@ static void close_req(struct req *r)
 	DL_DELETE(r->http->reqs, r);
 }
 
+static void count(struct req *r, int status, int64_t us)
+{
+	const char *route = r->route ? r->route : "none";
+	struct route_series *at = &r->http->series[((uintptr_t)route / 8 + (unsigned)status) % ROUTE_SERIES];
+	char code[12];
+
+	if (at->route != route || at->status != status) { /* routes are string constants */
+		snprintf(code, sizeof(code), "%d", status);
+		at->route = route;
+		at->status = status;
+		at->count = metric_series(METRIC_HTTP_REQUESTS, r->http->name, route, code);
+		at->seconds = metric_series(METRIC_HTTP_SECONDS, route, NULL, NULL);
+	}
+	metric_add(at->count, 1);
+	metric_observe_us(at->seconds, us);
+}
+
 /* One line and two metrics for each request. */
 static void account(struct req *r, int status)
 {
 	int64_t us = clock_us() - r->started_us;
-	const char *route = r->route ? r->route : "none";
-	char code[12];
+	int n = 7;
+
+	count(r, status, us);
+	if (!log_is_on(LOG_INFO))
+		return;
 	struct log_field f[16] = {
 		LOG_STR("listener", r->http->name), LOG_STR("method", r->method), {.key = "path", .str = r->path, .keep = 128},
 		LOG_INT("status", status), LOG_INT("us", us), LOG_STR("peer", r->peer), LOG_STR("id", r->id),
 	};
-	int n = 7;
-
-	snprintf(code, sizeof(code), "%d", status);
-	metric_inc3(HTTP_REQUESTS, r->http->name, route, code);
-	metric_observe_us(metric_series(METRIC_HTTP_SECONDS, route, NULL, NULL), us);
-	if (!log_is_on(LOG_INFO))
-		return;
 	if (r->outcome)
 		f[n++] = LOG_STR("error", r->outcome);
 	for (int i = 0; i < r->note_count; i++)
@@ -218,8 +240,8 @@ int req_header_count(const struct req *r, const char *name)
 
 const char *req_body(const struct req *r, size_t *len)
 {
-	*len = r->body_len;
-	return r->body;
+	*len = r->body.len;
+	return r->body.data ? r->body.data : "";
 }
 
 const char *req_peer(const struct req *r)
@@ -267,11 +289,12 @@ void req_note(struct req *r, const char *key, const char *value)
 
 void req_add_header(struct req *r, const char *name, const char *value)
 {
-	if (strpbrk(value, "\r\n")) {
-		log_error("a header of ours holds a line break", LOG_STR("name", name));
+	if (strpbrk(value, "\r\n") || r->header_count == HEADERS_MAX) {
+		log_error("a header of ours holds a line break, or is one too many", LOG_STR("name", name));
 		return;
 	}
-	buf_printf(&r->out, "%s: %s\r\n", name, value);
+	r->headers[r->header_count].name = name;
+	r->headers[r->header_count++].value = arena_strdup(r->arena, value);
 }
 
 static const char *phrase(int status)
@@ -306,38 +329,57 @@ static const char *http_date(void)
 	return text;
 }
 
+static void header(struct buf *b, const char *name, const char *value)
+{
+	buf_str(b, name);
+	buf_add(b, ": ", 2);
+	buf_str(b, value);
+	buf_add(b, "\r\n", 2);
+}
+
 static void print_head(struct buf *b, int status, const char *id, const char *type, size_t len)
 {
-	buf_printf(b, "HTTP/1.1 %d %s\r\nDate: %s\r\nX-Request-Id: %s\r\n", status, phrase(status), http_date(), id);
+	char number[24];
+
+	snprintf(number, sizeof(number), "%d ", status);
+	buf_str(b, "HTTP/1.1 ");
+	buf_str(b, number);
+	buf_str(b, phrase(status));
+	buf_add(b, "\r\n", 2);
+	header(b, "Date", http_date());
+	header(b, "X-Request-Id", id);
 	if (type)
-		buf_printf(b, "Content-Type: %s\r\n", type);
-	if (status != 204 && status != 304)
-		buf_printf(b, "Content-Length: %zu\r\n", len);
+		header(b, "Content-Type", type);
+	if (status == 204 || status == 304)
+		return;
+	snprintf(number, sizeof(number), "%zu", len);
+	header(b, "Content-Length", number);
 }
 
 void req_reply(struct req *r, int status, const char *content_type, const void *body, size_t len)
 {
+	struct buf *b = &r->http->reply;
 	struct gate *g = r->gate;
-	struct buf b = {0};
 	bool close;
 
 	if (!req_is_open(r))
 		return;
 	close = !r->keep_alive || r->http->draining;
-	print_head(&b, status, r->id, content_type, len);
-	if (r->out.len)
-		buf_add(&b, r->out.data, r->out.len);
+	print_head(b, status, r->id, content_type, len);
+	for (int i = 0; i < r->header_count; i++)
+		header(b, r->headers[i].name, r->headers[i].value);
 	if (close)
-		buf_str(&b, "Connection: close\r\n");
+		header(b, "Connection", "close");
 	else if (r->v->minor == 0)
-		buf_str(&b, "Connection: keep-alive\r\n");
-	buf_str(&b, "\r\n");
+		header(b, "Connection", "keep-alive");
+	buf_add(b, "\r\n", 2);
 	if (r->v->method != METHOD_HEAD && len)
-		buf_add(&b, body, len);
+		buf_add(b, body, len);
 	account(r, status);
 	close_req(r);
-	gate_answer(g, b.data, b.len, close);
-	buf_free(&b);
+	gate_answer(g, b->data, b->len, close);
+	mem_wipe(b->data, b->len);
+	buf_clear(b);
 	req_release(r);
 }
 

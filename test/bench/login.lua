@@ -1,0 +1,19 @@
+-- POST /v1/login with a new code each. Needs a WeChat that takes any code (wxfake --any-code).
+require("report")
+local thread = 0
+
+function setup(t)
+	t:set("id", thread)
+	thread = thread + 1
+end
+
+function init(args)
+	math.randomseed(os.time() + id)
+	run = string.format("%x%x", math.random(1, 2147483647), id)
+	n = 0
+end
+
+function request()
+	n = n + 1
+	return wrk.format("POST", os.getenv("LOGIN_PATH") or "/v1/login", {["Content-Type"] = "application/json"}, '{"code":"b' .. run .. "-" .. n .. '"}')
+end

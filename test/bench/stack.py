@@ -1,0 +1,165 @@
+"""What a benchmark runs: Redis, wxfake and wxlogind of its own, the server on one core and all else on the others."""
+import contextlib
+import http.client
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BUILD = ROOT / os.environ.get("WXLOGIND_BUILD", "build")
+HERE = pathlib.Path(__file__).resolve().parent
+APPID, SECRET = "wxfa4efa4efa4efa4e", "fa4efa4efa4efa4efa4efa4efa4efa4e"
+CORES = sorted(os.sched_getaffinity(0))
+SERVER_CORE, OTHER_CORES = {CORES[0]}, set(CORES[1:]) or {CORES[0]}
+
+
+def say(*words):
+    print(*words, file=sys.stderr, flush=True)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def poll(check, seconds=20, what="it"):
+    end = time.monotonic() + seconds
+    while not (value := check()):
+        if time.monotonic() > end:
+            raise SystemExit(f"bench: {what} did not come up")
+        time.sleep(0.02)
+    return value
+
+
+def call(port, method, path, body=None, headers=None):
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as c:
+        c.request(method, path, body if body is None or isinstance(body, (str, bytes)) else json.dumps(body), headers or {})
+        r = c.getresponse()
+        return r.status, r.read()
+
+
+class Stack:
+    """Starts processes, and ends all of them at the end."""
+
+    def __init__(self):
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="wxlogind-bench-"))
+        self.processes = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for p in reversed(self.processes):
+            p.send_signal(signal.SIGCONT)
+            p.terminate()
+        for p in self.processes:
+            try:
+                p.wait(10)
+            except subprocess.TimeoutExpired:
+                p.kill()
+                p.wait()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    def start(self, argv, cores, name, env=None):
+        log = open(self.dir / f"{name}{len(self.processes)}.log", "wb")
+        p = subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **(env or {})},
+                             preexec_fn=lambda: os.sched_setaffinity(0, cores))
+        p.log = log.name
+        self.processes.append(p)
+        return p
+
+    def redis(self, *args):
+        path = str(self.dir / f"redis{len(self.processes)}.sock")
+        port = free_port()
+        p = self.start(["redis-server", "--port", port, "--unixsocket", path, "--dir", self.dir, "--save", "", *args], OTHER_CORES, "redis")
+        p.socket, p.port = path, port
+        poll(lambda: "PONG" in redis_cli(p, "PING"), what="redis")
+        return p
+
+    def wxfake(self, *args):
+        port = free_port()
+        p = self.start([BUILD / "wxfake", "--listen", f"127.0.0.1:{port}", "--any-code", *args], OTHER_CORES, "wxfake")
+        p.port, p.url = port, f"{'https' if '--tls-cert' in args else 'http'}://127.0.0.1:{port}"
+        poll(lambda: can_connect(port), what="wxfake")
+        return p
+
+    def server(self, redis, wxfake, cores=None, **config):
+        port, internal = free_port(), free_port()
+        sections = {
+            "server": {"listen": f"127.0.0.1:{port}", "internal_listen": f"127.0.0.1:{internal}"},
+            "log": {"level": "warn"},
+            "redis": {"url": f"unix://{redis.socket}"},
+            "session": {"encryption_key": "00112233445566778899aabbccddeeff" * 2},
+            "wechat": {"base_url": wxfake.url, "fallback_urls": ""},
+            "users": {"url": "none"},
+            "limit": {"login_per_ip": "0"},
+            f"app {APPID}": {"secret": SECRET},
+        }
+        for key, value in config.items():
+            section, _, name = key.partition("__")
+            sections[section][name] = value
+        file = self.dir / f"wxlogind{len(self.processes)}.ini"
+        file.write_text("".join(f"[{s}]\n" + "".join(f"{k} = {v}\n" for k, v in kv.items()) for s, kv in sections.items()))
+        p = self.start([BUILD / "wxlogind", "-c", file], cores or SERVER_CORE, "wxlogind")
+        p.port, p.internal = port, internal
+        poll(lambda: can_connect(internal) and call(internal, "GET", "/readyz")[0] == 200, what="wxlogind")
+        return p
+
+
+def redis_cli(redis, *args):
+    return subprocess.run(["redis-cli", "-s", redis.socket, *map(str, args)], capture_output=True, text=True).stdout
+
+
+def can_connect(port):
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+
+
+def login(server, code):
+    status, body = call(server.port, "POST", "/v1/login", {"code": code}, {"Content-Type": "application/json"})
+    assert status == 200, body
+    return json.loads(body)["third_session"]
+
+
+def tokens(stack, server, n):
+    """n living third_sessions, in a file."""
+    file = stack.dir / f"tokens{len(stack.processes)}"
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)) as c, open(file, "w") as out:
+        for i in range(n):
+            c.request("POST", "/v1/login", json.dumps({"code": f"t{time.monotonic_ns()}-{i}"}), {"Content-Type": "application/json"})
+            r = c.getresponse()
+            out.write(json.loads(r.read())["third_session"] + "\n")
+    return file
+
+
+def family(pid):
+    """A process and its children."""
+    children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *[p for c in children for p in family(int(c))]]
+
+
+def cpu_seconds(pid):
+    """What a process, its threads and its children have used: the scheduler's own account, in nanoseconds."""
+    return sum(int((t / "schedstat").read_text().split()[0]) for p in family(pid) for t in pathlib.Path(f"/proc/{p}/task").iterdir()) / 1e9
+
+
+def rss_mb(pid):
+    return sum(int(line.split()[1]) for p in family(pid) for line in open(f"/proc/{p}/status") if line.startswith("VmRSS")) / 1024
+
+
+def wrk(script, url, seconds, connections, env=None, threads=1):
+    """Its report as a dict."""
+    out = subprocess.run(["wrk", "-t", str(threads), "-c", str(connections), "-d", f"{seconds}s", "--timeout", "10s",
+                          "-s", str(HERE / script), url], capture_output=True, text=True, env={**os.environ, "LUA_PATH": f"{HERE}/?.lua;;", **(env or {})},
+                         preexec_fn=lambda: os.sched_setaffinity(0, OTHER_CORES))
+    if out.returncode != 0:
+        raise SystemExit(f"bench: wrk failed: {out.stdout}{out.stderr}")
+    return json.loads(out.stdout.strip().splitlines()[-1])
