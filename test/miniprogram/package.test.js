@@ -1,0 +1,74 @@
+/** What is shipped: syntax, types, and the npm package. */
+"use strict";
+const assert = require("node:assert/strict");
+const { execFileSync, spawnSync } = require("node:child_process");
+const fs = require("node:fs");
+const os = require("node:os");
+const path = require("node:path");
+const { test } = require("node:test");
+const acorn = require("acorn");
+const typescript = require("typescript");
+const { MINIPROGRAM } = require("./phone.js");
+
+const read = (file) => fs.readFileSync(path.join(MINIPROGRAM, file), "utf8");
+
+for (const file of ["common/common.js", "app.js", "pages/index/index.js", "pages/profile/profile.js"]) {
+  test(`${file} is ES2015`, () => {
+    acorn.parse(read(file), { ecmaVersion: 2015, sourceType: "script" });
+  });
+}
+
+test("common.js stands alone and is silent", () => {
+  assert.doesNotMatch(read("common/common.js"), /\brequire\(|\bconsole\.|\.finally\(/);
+});
+
+test("the types fit miniprogram-api-typings; common.js and the sample use nothing that ES2015 and WeChat do not have", () => {
+  const tsc = require.resolve("typescript/bin/tsc");
+  const { status, stdout } = spawnSync(process.execPath, [tsc, "-p", __dirname], { encoding: "utf8" });
+  assert.equal(status, 0, stdout);
+});
+
+test("common.d.ts names what common.js exports", () => {
+  const file = path.join(MINIPROGRAM, "common/common.d.ts");
+  const source = typescript.createSourceFile(file, fs.readFileSync(file, "utf8"), typescript.ScriptTarget.ES2015);
+  const declared = source.statements.filter(typescript.isFunctionDeclaration).map((f) => f.name.text);
+  assert.deepEqual([...new Set(declared)].sort(), Object.keys(require(path.join(MINIPROGRAM, "common/common.js"))).sort());
+});
+
+test("npm pack: a few kB that work in Node and build as a mini program package", () => {
+  const dir = fs.mkdtempSync(path.join(os.tmpdir(), "wxlogind-pack-"));
+  try {
+    const source = path.join(dir, "source"); // packing writes miniprogram_dist: not into the tree that others read
+    fs.cpSync(MINIPROGRAM, source, { recursive: true });
+    execFileSync("npm", ["pack", "--pack-destination", dir], { cwd: source, stdio: "pipe" });
+    const [tarball] = fs.readdirSync(dir).filter((name) => name.endsWith(".tgz"));
+    assert.ok(fs.statSync(path.join(dir, tarball)).size < 20000);
+    execFileSync("tar", ["-xzf", tarball], { cwd: dir });
+    const unpacked = path.join(dir, "package");
+    const manifest = JSON.parse(fs.readFileSync(path.join(unpacked, "package.json"), "utf8"));
+    assert.equal(manifest.dependencies, undefined);
+    assert.equal(manifest.license, "Apache-2.0");
+    // The developer tools copy the directory named by "miniprogram" and take its index.js.
+    assert.equal(fs.readFileSync(path.join(unpacked, manifest.miniprogram, "index.js"), "utf8"), read("common/common.js"));
+    assert.equal(fs.readFileSync(path.join(unpacked, manifest.types), "utf8"), read("common/common.d.ts"));
+    assert.deepEqual(Object.keys(require(unpacked)), Object.keys(require(path.join(MINIPROGRAM, "common/common.js"))));
+    assert.deepEqual(fs.readdirSync(unpacked).sort(), ["README.md", "README.zh-CN.md", "miniprogram_dist", "package.json"]);
+  } finally {
+    fs.rmSync(dir, { recursive: true, force: true });
+  }
+});
+
+test("the lock file of the tests names no registry", () => {
+  assert.doesNotMatch(fs.readFileSync(path.join(__dirname, "package-lock.json"), "utf8"), /"resolved"|https?:\/\/(?!github\.com|opencollective\.com)/);
+});
+
+test("the two READMEs hold the same code and the same tables", () => {
+  const shape = (text) => ({
+    code: [...text.matchAll(/```js\n([\s\S]*?)```/g)].map((m) => m[1].replace(/\s*\/\/.*$/gm, "")),
+    rows: [...text.matchAll(/^\| (`[^|]*) \|/gm)].map((m) => m[1]),
+    headings: (text.match(/^#+ /gm) || []).length,
+  });
+  const english = shape(read("README.md"));
+  assert.ok(english.code.length > 0 && english.rows.length > 0);
+  assert.deepEqual(shape(read("README.zh-CN.md")), english);
+});

@@ -1,0 +1,427 @@
+/** request() and what is built on it: sessions that die, servers that are busy, networks that are gone. */
+"use strict";
+const assert = require("node:assert/strict");
+const { after, before, test } = require("node:test");
+const { Phone } = require("./phone.js");
+const { Stack, poll, startBackend } = require("./stack.js");
+
+let stack;
+before(async () => { stack = await Stack.start({ session: { max_per_user: 1 } }); });
+after(() => stack.stop());
+
+const OLD = "A".repeat(43); // a session that the server never gave, or gave long ago
+const newPhone = (more) => new Phone({ fake: stack.fake, baseUrl: stack.url, ...more });
+const refusal = (reason) => ({ statusCode: 401, header: {}, data: { error: "invalid_session", reason } });
+const ok = (data = {}) => ({ statusCode: 200, header: {}, data });
+const isLogin = (options) => options.url.endsWith("/v1/login");
+
+/** A phone that has a session, and whose calls, logins excepted, get what `answer` says. */
+function phoneThatMeets(answer, more) {
+  const phone = newPhone(more);
+  phone.session = OLD;
+  phone.transport = (options, send) => (isLogin(options) ? send(options) : answer(options, send));
+  return phone;
+}
+
+/** Answers that come one after the other; the last stays. */
+const inTurn = (...answers) => () => (answers.length > 1 ? answers.shift() : answers[0]);
+
+test("a call travels as wx.request's, with the session and nothing else changed", async () => {
+  const phone = phoneThatMeets((options) => ok(options));
+  const res = await phone.common.request({
+    url: "/orders?page=2",
+    method: "post",
+    data: { a: 1 },
+    header: { "X-Mine": "1", authorization: "Basic of the caller" },
+    dataType: "text",
+    timeout: 1234,
+  });
+  const { url, method, data, header, dataType, timeout, redirect } = res.data;
+  assert.deepEqual({ url, method, data, header, dataType, timeout, redirect }, {
+    url: `${stack.url}/orders?page=2`,
+    method: "POST",
+    data: { a: 1 },
+    header: { "X-Mine": "1", Authorization: `Bearer ${OLD}` },
+    dataType: "text",
+    timeout: 1234,
+    redirect: "manual",
+  });
+});
+
+test("a path in baseUrl stays in front", async () => {
+  const phone = phoneThatMeets((options) => ok(options.url), { baseUrl: "https://x.example/wx/" });
+  assert.equal((await phone.common.request({ url: "/v1/session" })).data, "https://x.example/wx/v1/session");
+});
+
+test("a session that the server does not know: one new login, one repeat", async () => {
+  for (const dead of [OLD, "not a session"]) {
+    const phone = newPhone();
+    phone.session = dead;
+    const res = await phone.common.request({ url: "/v1/session" });
+    assert.equal(res.statusCode, 200);
+    assert.equal(phone.calls.login, 1);
+    assert.notEqual(phone.session, dead);
+  }
+});
+
+test("50 calls that all meet a 401 make one new login, and all succeed", async () => {
+  const phone = newPhone();
+  phone.session = OLD;
+  const results = await Promise.all(Array.from({ length: 50 }, () => phone.common.request({ url: "/v1/session" })));
+  assert.ok(results.every((res) => res.statusCode === 200));
+  assert.equal(phone.calls.login, 1);
+  assert.equal(phone.logins.length, 1);
+});
+
+test("a 401 that arrives after the new login ended is met with the session of that login", async () => {
+  const phone = newPhone();
+  phone.session = OLD;
+  const held = [];
+  phone.transport = async (options, send) => {
+    const res = await send(options);
+    if (options.url.endsWith("?late")) {
+      await new Promise((resolve) => held.push(resolve));
+    }
+    return res;
+  };
+  const late = Array.from({ length: 10 }, () => phone.common.request({ url: "/v1/session?late" }));
+  await phone.common.request({ url: "/v1/session" });
+  assert.equal(phone.calls.login, 1);
+  phone.transport = (options, send) => send(options);
+  held.forEach((letGo) => letGo());
+  assert.ok((await Promise.all(late)).every((res) => res.statusCode === 200));
+  assert.equal(phone.calls.login, 1);
+});
+
+test("a second copy of common.js on the same phone uses the login of the first", async () => {
+  const phone = newPhone();
+  phone.session = OLD;
+  const second = phone.load("common/common.js");
+  second.configure({ baseUrl: stack.url });
+  let letGo;
+  phone.transport = async (options, send) => {
+    const res = await send(options);
+    if (options.url.endsWith("?late")) {
+      await new Promise((resolve) => { letGo = resolve; });
+    }
+    return res;
+  };
+  const late = second.request({ url: "/v1/session?late" });
+  await phone.common.request({ url: "/v1/session" });
+  phone.transport = (options, send) => send(options);
+  letGo();
+  assert.equal((await late).statusCode, 200);
+  assert.equal(phone.calls.login, 1);
+});
+
+test("a server that refuses each new session as well: one login, two calls, then the caller hears", async () => {
+  const phone = phoneThatMeets(() => refusal("unknown"));
+  await assert.rejects(phone.common.request({ url: "/x" }), { code: "invalid_session", reason: "unknown", statusCode: 401 });
+  assert.equal(phone.calls.login, 1);
+  assert.equal(phone.requests.length - phone.logins.length, 2);
+});
+
+test("a new login that fails is what the caller hears; the stored session stays", async () => {
+  const phone = phoneThatMeets(() => refusal("unknown"));
+  phone.login = () => { throw new Error("no"); };
+  await assert.rejects(phone.common.request({ url: "/x" }), { code: "wx_login" });
+  assert.equal(phone.session, OLD);
+});
+
+test("a 401 that is not about the session is the caller's", async () => {
+  for (const answer of [
+    { statusCode: 401, header: {}, data: { error: "password_wrong", message: "No." } },
+    { statusCode: 401, header: { "WWW-Authenticate": 'Bearer realm="x"' }, data: "" },
+    { statusCode: 403, header: {}, data: { error: "invalid_session" } },
+  ]) {
+    const phone = phoneThatMeets(() => answer);
+    await assert.rejects(phone.common.request({ url: "/x" }), { statusCode: answer.statusCode, code: answer.data.error || "http_error" });
+    assert.equal(phone.calls.login, 0);
+    assert.equal(phone.session, OLD);
+  }
+});
+
+test("a proxy's 401 without the body is known by WWW-Authenticate, in any case of its name", async () => {
+  for (const name of ["WWW-Authenticate", "www-authenticate", "Www-Authenticate"]) {
+    const phone = phoneThatMeets(inTurn({ statusCode: 401, header: { [name]: 'Bearer error="invalid_token", error_description="expired"' }, data: "" }, ok()));
+    await phone.common.request({ url: "/x" });
+    assert.equal(phone.calls.login, 1);
+  }
+  const phone = phoneThatMeets(() => ({ statusCode: 401, header: { "www-authenticate": 'Bearer error="invalid_token", error_description="revoked"' }, data: "<html>" }));
+  await assert.rejects(phone.common.request({ url: "/x" }), { code: "invalid_session", reason: "revoked" });
+  assert.equal(phone.session, undefined);
+});
+
+test("the body is read also where the caller asked for text", async () => {
+  const phone = phoneThatMeets(inTurn({ statusCode: 401, header: {}, data: '{"error":"invalid_session","reason":"expired"}' }, ok("fine")));
+  assert.equal((await phone.common.request({ url: "/x", dataType: "text" })).data, "fine");
+  assert.equal(phone.calls.login, 1);
+});
+
+test("a backend on another origin, behind forward-auth that drops the body", async () => {
+  const backend = await startBackend(async ({ headers }) => {
+    const auth = await fetch(`${stack.internal}/internal/auth`, { headers: { authorization: headers.authorization } });
+    return auth.status === 200
+      ? { headers: { "content-type": "application/json" }, body: { openid: auth.headers.get("x-wx-openid") } }
+      : { status: auth.status, headers: { "www-authenticate": auth.headers.get("www-authenticate") }, body: "<html>401</html>" };
+  });
+  try {
+    const phone = newPhone({ origins: [backend.url] });
+    phone.session = OLD;
+    const res = await phone.common.request({ url: `${backend.url}/orders` });
+    assert.match(res.data.openid, /^o/);
+    assert.equal(phone.calls.login, 1);
+    assert.equal(backend.seen.length, 2);
+  } finally {
+    backend.stop();
+  }
+});
+
+test("one device: the phone that was replaced is told, and does not throw the other out", async () => {
+  const { openid } = await stack.askFake("POST", "/fake/code", {});
+  const [one, two] = [newPhone({ openid }), newPhone({ openid })];
+  await one.common.userLogin();
+  await two.common.userLogin();
+  await assert.rejects(one.common.request({ url: "/v1/session" }), { code: "invalid_session", reason: "replaced" });
+  assert.equal(one.session, undefined);
+  assert.equal(one.calls.login, 1);
+  assert.equal((await two.common.request({ url: "/v1/session" })).statusCode, 200);
+  assert.equal(two.calls.login, 1);
+  // Calls that the app makes by itself do not log in behind the user's back; the user does, with userLogin.
+  const calls = one.requests.length;
+  await assert.rejects(one.common.request({ url: "/v1/session" }), { code: "invalid_session", reason: "replaced" });
+  await assert.rejects(one.common.checkLogin(), { reason: "replaced" });
+  assert.equal(one.requests.length, calls);
+  await one.common.userLogin();
+  assert.equal((await one.common.request({ url: "/v1/session" })).statusCode, 200);
+  assert.equal(one.calls.login, 2);
+});
+
+test("50 calls with a revoked session: all reject, nobody logs in", async () => {
+  const phone = phoneThatMeets(() => refusal("revoked"));
+  const results = await Promise.allSettled(Array.from({ length: 50 }, () => phone.common.request({ url: "/x" })));
+  assert.ok(results.every((r) => r.reason.code === "invalid_session" && r.reason.reason === "revoked"));
+  assert.equal(phone.calls.login, 0);
+  assert.equal(phone.session, undefined);
+});
+
+test("a session that this phone itself replaced, by a login while the call was out: repeated with the new one", async () => {
+  const { openid } = await stack.askFake("POST", "/fake/code", {});
+  const phone = newPhone({ openid });
+  await phone.common.userLogin();
+  let arrived;
+  phone.transport = async (options, send) => {
+    if (options.url.endsWith("?slow") && !arrived) {
+      arrived = true;
+      await phone.common.onLogin();
+    }
+    return send(options);
+  };
+  assert.equal((await phone.common.request({ url: "/v1/session?slow" })).statusCode, 200);
+  assert.equal(phone.calls.login, 2);
+});
+
+test("a session that is refused for good while a login is under way: the call waits for that login", async () => {
+  let letGo;
+  const phone = phoneThatMeets((options) => (options.header.Authorization.endsWith(OLD) ? refusal("replaced") : ok("fine")));
+  const login = phone.login.bind(phone);
+  phone.login = () => new Promise((resolve) => { letGo = () => resolve(login()); });
+  const loggedIn = phone.common.onLogin();
+  const call = phone.common.request({ url: "/x" });
+  await poll(() => phone.requests.length === 1 && letGo, "the call is out, the login under way");
+  await new Promise((resolve) => phone.wx.getStorage({ key: "none", complete: () => setImmediate(resolve) }));
+  letGo();
+  assert.equal((await call).data, "fine");
+  await loggedIn;
+  assert.equal(phone.calls.login, 1);
+});
+
+test("a session that was ended on purpose is history after a login, and after logout", async () => {
+  for (const startOver of ["onLogin", "logout"]) {
+    const phone = phoneThatMeets(inTurn(refusal("revoked"), ok("fine")));
+    await assert.rejects(phone.common.request({ url: "/x" }), { reason: "revoked" });
+    await phone.common[startOver]();
+    phone.store.clear(); // as when the system cleans up
+    assert.equal((await phone.common.request({ url: "/x" })).data, "fine", startOver);
+  }
+});
+
+test("the new session revoked at once: rejects and is forgotten", async () => {
+  const phone = phoneThatMeets(inTurn(refusal("unknown"), refusal("revoked")));
+  await assert.rejects(phone.common.request({ url: "/x" }), { reason: "revoked" });
+  assert.equal(phone.session, undefined);
+  assert.equal(phone.calls.login, 1);
+});
+
+test("a late refusal of an old session leaves the newer one alone", async () => {
+  const phone = phoneThatMeets(async (options, send) => {
+    await phone.common.onLogin();
+    return refusal("revoked");
+  });
+  await assert.rejects(phone.common.checkLogin(), { reason: "revoked" });
+  assert.match(phone.session, /^[A-Za-z0-9_-]{43}$/);
+  assert.notEqual(phone.session, OLD);
+  phone.transport = (options, send) => send(options);
+  assert.equal((await phone.common.request({ url: "/v1/session" })).statusCode, 200);
+  assert.equal(phone.calls.login, 1);
+  phone.store.clear();
+  assert.equal((await phone.common.request({ url: "/v1/session" })).statusCode, 200, "and ends nothing for the calls that follow");
+});
+
+test("after logout the next call logs in again", async () => {
+  const phone = newPhone();
+  await phone.common.userLogin();
+  await phone.common.logout();
+  assert.equal((await phone.common.request({ url: "/v1/session" })).statusCode, 200);
+  assert.equal(phone.calls.login, 2);
+});
+
+test("Redis away: 503, repeats as the server asks, and the session is kept", async () => {
+  const phone = newPhone();
+  const { third_session: session } = await phone.common.userLogin();
+  stack.redis.kill("SIGSTOP");
+  try {
+    await assert.rejects(phone.common.request({ url: "/v1/session" }), (e) => e.code === "store_unavailable" && e.statusCode === 503);
+  } finally {
+    stack.redis.kill("SIGCONT");
+  }
+  assert.equal(phone.session, session);
+  assert.deepEqual(phone.waits.map((ms) => ms >= 1000 && ms <= 1500), [true, true]);
+  await poll(async () => (await fetch(`${stack.internal}/readyz`)).ok, "Redis is back");
+  assert.equal((await phone.common.request({ url: "/v1/session" })).statusCode, 200);
+  assert.equal(phone.calls.login, 1);
+});
+
+const busy = (after) => ({ statusCode: 503, header: after === undefined ? {} : { "retry-after": after }, data: { error: "overloaded" } });
+
+test("only GET, HEAD, PUT and DELETE are sent again, for a 503 as for a network fault", async () => {
+  for (const [method, times] of [["GET", 3], ["HEAD", 3], ["PUT", 3], ["DELETE", 3], ["POST", 1], ["OPTIONS", 1]]) {
+    const phone = phoneThatMeets(() => busy());
+    await assert.rejects(phone.common.request({ url: "/x", method }), { code: "overloaded" });
+    assert.equal(phone.requests.length, times, method);
+    phone.requests.length = 0;
+    phone.transport = () => { throw new Error("reset"); };
+    await assert.rejects(phone.common.request({ url: "/x", method }), { code: "network" });
+    assert.equal(phone.requests.length, times, method);
+    assert.equal(phone.session, OLD);
+  }
+});
+
+test("a repeat that succeeds is all the caller sees; 500, 429 and 502 are not repeated", async () => {
+  const phone = phoneThatMeets(inTurn(busy(), ok("fine")));
+  assert.equal((await phone.common.request({ url: "/x" })).data, "fine");
+  for (const statusCode of [429, 500, 502]) {
+    const other = phoneThatMeets(() => ({ statusCode, header: { "x-request-id": "abc" }, data: { error: "odd", detail: 7 } }));
+    await assert.rejects(other.common.request({ url: "/x" }), { code: "odd", statusCode, requestId: "abc", data: { error: "odd", detail: 7 } });
+    assert.equal(other.requests.length, 1);
+  }
+});
+
+test("Retry-After: seconds or a date, never earlier than asked; a wait that is too long is the caller's to decide", async () => {
+  const seconds = phoneThatMeets(inTurn(busy("3"), ok()));
+  await seconds.common.request({ url: "/x" });
+  assert.ok(seconds.waits[0] >= 3000 && seconds.waits[0] <= 4500);
+
+  const date = phoneThatMeets(inTurn(busy(new Date(Date.now() + 5000).toUTCString()), ok()));
+  await date.common.request({ url: "/x" });
+  assert.ok(date.waits[0] >= 3000 && date.waits[0] <= 7500, String(date.waits[0]));
+
+  const nonsense = phoneThatMeets(inTurn(busy("soon"), ok()));
+  await nonsense.common.request({ url: "/x" });
+  assert.ok(nonsense.waits[0] >= 500 && nonsense.waits[0] <= 750);
+
+  const long = phoneThatMeets(() => busy("3600"));
+  await assert.rejects(long.common.request({ url: "/x" }), { statusCode: 503, retryAfterMs: 3600000 });
+  assert.deepEqual(long.waits, []);
+});
+
+test("retries: 0 repeats nothing", async () => {
+  const phone = phoneThatMeets(() => busy("1"), { retries: 0 });
+  await assert.rejects(phone.common.request({ url: "/x" }), { statusCode: 503 });
+  assert.equal(phone.requests.length, 1);
+});
+
+test("profile and phone number: the calls and what they resolve with", async () => {
+  const phone = phoneThatMeets((options) => ok({ method: options.method, path: options.url.slice(stack.url.length), data: options.data }));
+  assert.deepEqual(await phone.common.getUserInfo(), { method: "GET", path: "/v1/user", data: undefined });
+  assert.deepEqual(
+    await phone.common.setUserInfo({ nickName: "Ming", avatarUrl: null, openId: "not the server's to learn from here" }),
+    { method: "PUT", path: "/v1/user", data: { nickName: "Ming", avatarUrl: null } }
+  );
+  assert.deepEqual(await phone.common.getPhoneNumber({ detail: { code: "abc", errMsg: "getPhoneNumber:ok" } }),
+    { method: "POST", path: "/v1/user/phone", data: { code: "abc" } });
+});
+
+test("a phone number that the user does not give makes no call", async () => {
+  const phone = phoneThatMeets(() => ok());
+  await assert.rejects(phone.common.getPhoneNumber({ detail: { errMsg: "getPhoneNumber:fail user deny" } }), {
+    code: "wx_phone",
+    message: "getPhoneNumber:fail user deny",
+  });
+  assert.equal(phone.requests.length, 0);
+});
+
+test("before configure(), every function says what is missing", async () => {
+  const { common } = new Phone();
+  for (const name of Object.keys(common).filter((n) => n !== "configure")) {
+    await assert.rejects(common[name]({ url: "/" }), { code: "not_configured" });
+  }
+});
+
+test("callbacks: success or fail, then complete, and no Promise", async () => {
+  const phone = phoneThatMeets((options) => (options.url.endsWith("/good") ? ok("data") : { statusCode: 404, header: {}, data: {} }));
+  const told = [];
+  const run = (start) =>
+    new Promise((resolve) => {
+      const returned = start({
+        success: (r) => told.push(["success", r.data]),
+        fail: (e) => told.push(["fail", e.statusCode || e.code]),
+        complete: (r) => {
+          told.push(["complete", r.data === "data" || r instanceof Error]);
+          resolve();
+        },
+      });
+      assert.equal(returned, undefined);
+    });
+  await run((callbacks) => phone.common.request({ url: "/good", ...callbacks }));
+  await run((callbacks) => phone.common.request({ url: "/bad", ...callbacks }));
+  await run((callbacks) => phone.common.setUserInfo({ nickName: "x" }, callbacks));
+  await run((callbacks) => phone.common.getPhoneNumber({ detail: {} }, callbacks));
+  await run((callbacks) => phone.common.request({ url: "https://elsewhere.example/", ...callbacks }));
+  assert.deepEqual(told, [
+    ["success", "data"], ["complete", true],
+    ["fail", 404], ["complete", true],
+    ["fail", 404], ["complete", true],
+    ["fail", "wx_phone"], ["complete", true],
+    ["fail", "origin"], ["complete", true],
+  ]);
+});
+
+test("one callback is enough; failures that nobody asked about are no unhandled rejections", async () => {
+  const unhandled = [];
+  const note = (e) => unhandled.push(e);
+  process.on("unhandledRejection", note);
+  const phone = phoneThatMeets(() => ({ statusCode: 500, header: {}, data: {} }));
+  phone.login = () => { throw new Error("no"); };
+  const { common } = phone;
+  common.request({ url: "/x", success() {} });
+  common.onLogin({ success() {} });
+  common.checkLogin({ success() {} });
+  common.getUserInfo({ success() {} });
+  await new Promise((resolve) => common.userLogin({ complete: resolve }));
+  phone.store.clear();
+  await new Promise((resolve) => common.userLogin({ complete: resolve }));
+  await new Promise((resolve) => common.logout({ complete: resolve }));
+  await new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
+  process.removeListener("unhandledRejection", note);
+  assert.deepEqual(unhandled, []);
+});
+
+test("what a callback throws reaches the app as its own error; complete is called all the same", async () => {
+  const phone = phoneThatMeets(() => ok());
+  await new Promise((resolve) =>
+    phone.common.request({ url: "/x", success: () => { throw new Error("the app's own"); }, complete: resolve })
+  );
+  await new Promise(setImmediate);
+  assert.deepEqual(phone.thrown.map((e) => e.message), ["the app's own"]);
+});

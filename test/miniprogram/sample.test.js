@@ -1,0 +1,306 @@
+/** The sample: its files fit together, and each step that can fail leaves a page that says so and offers it again. */
+"use strict";
+const assert = require("node:assert/strict");
+const fs = require("node:fs");
+const path = require("node:path");
+const { after, before, test } = require("node:test");
+const { MINIPROGRAM, Phone } = require("./phone.js");
+const { APPID, Stack, poll } = require("./stack.js");
+
+const read = (file) => fs.readFileSync(path.join(MINIPROGRAM, file), "utf8");
+const { pages, sitemapLocation } = JSON.parse(read("app.json"));
+
+/* ---- structure ---- */
+
+/** What Page({...}) was given. */
+function definitionOf(page, globals) {
+  let definition;
+  new Phone().load(`${page}.js`, { Page: (d) => { definition = d; }, ...globals });
+  return definition;
+}
+
+test("every page in app.json has its files, every folder of pages is in app.json", () => {
+  for (const page of pages) {
+    for (const end of ["js", "json", "wxml"]) {
+      assert.ok(fs.existsSync(path.join(MINIPROGRAM, `${page}.${end}`)), `${page}.${end}`);
+    }
+    JSON.parse(read(`${page}.json`));
+  }
+  assert.deepEqual(fs.readdirSync(path.join(MINIPROGRAM, "pages")).sort(), pages.map((page) => page.split("/")[1]).sort());
+  ["sitemap.json", "project.config.json"].forEach((file) => JSON.parse(read(file)));
+  assert.equal(sitemapLocation, "sitemap.json");
+});
+
+for (const page of pages) {
+  const wxml = read(`${page}.wxml`);
+
+  test(`${page}: every handler named in wxml is defined, and every handler defined is named`, () => {
+    const definition = definitionOf(page);
+    const named = [...wxml.matchAll(/\b(?:capture-)?(?:bind|catch):?[a-z]+="([^"]*)"/g)].map((m) => m[1]);
+    const lifeCycle = ["onLoad", "onShow"];
+    assert.ok(named.length > 0);
+    named.forEach((name) => assert.equal(typeof definition[name], "function", name));
+    assert.deepEqual(
+      Object.keys(definition).filter((name) => /^on[A-Z]/.test(name) && !lifeCycle.includes(name)).sort(),
+      [...new Set(named)].sort()
+    );
+  });
+
+  test(`${page}: every {{name}} in wxml is in data, every link leads to a page`, () => {
+    const { data } = definitionOf(page);
+    for (const [, expression] of wxml.matchAll(/{{(.*?)}}/g)) {
+      for (const [name] of expression.replace(/'[^']*'/g, "").matchAll(/(?<![.\w])[a-zA-Z]\w*/g)) {
+        assert.ok(name in data, name);
+      }
+    }
+    for (const [, url] of wxml.matchAll(/\burl="\/([^"]*)"/g)) {
+      assert.ok(pages.includes(url), url);
+    }
+  });
+
+  test(`${page}: the tags of wxml are closed in order`, () => {
+    const open = [];
+    for (const [, close, name, self] of wxml.matchAll(/<(\/?)([a-z]+)(?:"[^"]*"|[^">])*?(\/?)>/g)) {
+      if (close) {
+        assert.equal(open.pop(), name);
+      } else if (!self && name !== "input") {
+        open.push(name);
+      } else {
+        assert.ok(self, `<${name}> closes itself`);
+      }
+    }
+    assert.deepEqual(open, []);
+  });
+}
+
+test("the APIs that give no names and pictures any more are not used", () => {
+  const files = ["app.js", "common/common.js", ...pages.flatMap((page) => [`${page}.js`, `${page}.wxml`])];
+  files.forEach((file) => assert.doesNotMatch(read(file), /wx\.getUserInfo|getUserProfile|open-data|open-type="getUserInfo"|Sync\(/, file));
+});
+
+/* ---- behaviour: the sample on a phone, against the real server ---- */
+
+let stack;
+before(async () => { stack = await Stack.start(); });
+after(() => stack.stop());
+
+/** A phone with the sample on it. `user` are calls that wxlogind answers otherwise: by path. */
+class SamplePhone extends Phone {
+  constructor({ answers = {} } = {}) {
+    super({ fake: stack.fake });
+    const configure = this.common.configure;
+    this.common.configure = (options) => configure({ ...options, baseUrl: stack.url });
+    this.answers = answers;
+    this.transport = (options, send) => {
+      const answer = this.answers[`${options.method} ${options.url.slice(stack.url.length)}`];
+      return answer ? answer(options) : send(options);
+    };
+    this.getApp = () => this.app;
+    this.load("app.js", { App: (definition) => { this.app = definition; } });
+  }
+
+  launch() {
+    this.app.onLaunch();
+    return this;
+  }
+
+  open(page) {
+    let instance;
+    this.load(`${page}.js`, {
+      getApp: this.getApp,
+      Page: (definition) => {
+        instance = { ...definition, data: structuredClone(definition.data) };
+        instance.setData = (change) => {
+          for (const [key, value] of Object.entries(change)) {
+            const [outer, inner] = key.split(".");
+            if (inner) {
+              instance.data[outer][inner] = value;
+            } else {
+              instance.data[key] = value;
+            }
+          }
+        };
+      },
+    });
+    if (instance.onLoad) {
+      instance.onLoad();
+    }
+    if (instance.onShow) {
+      instance.onShow();
+    }
+    return instance;
+  }
+}
+
+const INDEX = "pages/index/index";
+const PROFILE = "pages/profile/profile";
+const profileIs = (profile) => ({ "GET /v1/user": () => ({ statusCode: 200, header: {}, data: profile }) });
+const shows = (page, check, what) => poll(() => check(page.data), what);
+
+test("index: opened before the login ends, it shows the session when it has", async () => {
+  const page = new SamplePhone().launch().open(INDEX);
+  assert.equal(page.data.state, "working");
+  await shows(page, (d) => d.state === "in", "logged in");
+  assert.equal(page.data.session.appid, APPID);
+  assert.equal(page.data.problem, "");
+});
+
+for (const [what, spoil, text] of [
+  ["wx.login gives no code", (phone) => { phone.login = () => ({}); }, /gave no code/],
+  ["the code is refused", (phone) => { phone.login = () => ({ code: "spent" }); }, /refused the code/],
+  ["there is no network", (phone) => { phone.transport = () => { throw new Error("no network"); }; }, /No network/],
+  ["the server is away", (phone) => { phone.transport = () => ({ statusCode: 502, header: {}, data: "<html>" }); }, /not available/],
+]) {
+  test(`index: ${what}: the page says so, goes on, and offers the login again`, async () => {
+    const phone = new SamplePhone();
+    const { login, transport } = phone;
+    spoil(phone);
+    const page = phone.launch().open(INDEX);
+    await shows(page, (d) => d.state === "out", "not logged in");
+    assert.match(page.data.problem, text);
+    Object.assign(phone, { login, transport });
+    page.onLoginTap();
+    await shows(page, (d) => d.state === "in", "logged in");
+    assert.equal(page.data.problem, "");
+  });
+}
+
+test("index: a call with the session heals a session that ended", async () => {
+  const phone = new SamplePhone().launch();
+  const page = phone.open(INDEX);
+  await shows(page, (d) => d.state === "in", "logged in");
+  phone.session = "A".repeat(43);
+  page.onCheckTap();
+  await shows(page, (d) => d.state === "in", "logged in");
+  assert.equal(phone.calls.login, 2);
+});
+
+test("index: a session that was revoked: the page says so, and logs in when the user wants", async () => {
+  const phone = new SamplePhone().launch();
+  const page = phone.open(INDEX);
+  await shows(page, (d) => d.state === "in", "logged in");
+  phone.answers["GET /v1/session"] = () => ({ statusCode: 401, header: {}, data: { error: "invalid_session", reason: "revoked" } });
+  page.onCheckTap();
+  await shows(page, (d) => d.state === "out", "logged out");
+  assert.match(page.data.problem, /was ended/);
+  phone.answers = {};
+  page.onLoginTap();
+  await shows(page, (d) => d.state === "in", "logged in");
+});
+
+test("index: after logging out no page logs in by itself", async () => {
+  const phone = new SamplePhone().launch();
+  const page = phone.open(INDEX);
+  await shows(page, (d) => d.state === "in", "logged in");
+  page.onLogoutTap();
+  await shows(page, (d) => d.state === "out", "logged out");
+  const profile = phone.open(PROFILE);
+  await shows(profile, (d) => d.notes.profile, "the note");
+  page.onShow();
+  await shows(page, (d) => d.state === "out", "logged out");
+  assert.equal(page.data.problem, "");
+  assert.equal(phone.calls.login, 1);
+  page.onLoginTap();
+  await shows(page, (d) => d.state === "in", "logged in");
+});
+
+test("index: logged out without network: the page says that the server was not told", async () => {
+  const phone = new SamplePhone().launch();
+  const page = phone.open(INDEX);
+  await shows(page, (d) => d.state === "in", "logged in");
+  phone.transport = () => { throw new Error("no network"); };
+  page.onLogoutTap();
+  await shows(page, (d) => d.state === "out", "logged out");
+  assert.match(page.data.problem, /could not be told/);
+});
+
+test("profile: shows what the server keeps", async () => {
+  const page = new SamplePhone({ answers: profileIs({ nickName: "Ming", avatarUrl: "https://x.example/a.png" }) }).launch().open(PROFILE);
+  await shows(page, (d) => d.nickName === "Ming" && d.avatarUrl === "https://x.example/a.png", "the profile");
+  assert.equal(page.data.notes.profile, "");
+});
+
+test("profile: a server without profiles, and a login that failed: the page goes on and can be asked again", async () => {
+  const phone = new SamplePhone({ answers: { "GET /v1/user": () => ({ statusCode: 404, header: {}, data: { error: "not_found" } }) } });
+  const page = phone.launch().open(PROFILE);
+  await shows(page, (d) => /keeps no profile/.test(d.notes.profile), "the note");
+
+  const other = new SamplePhone({ answers: profileIs({ nickName: "Ming" }) });
+  const { login } = other;
+  other.login = () => ({});
+  const otherPage = other.launch().open(PROFILE);
+  await shows(otherPage, (d) => /cannot be read/.test(d.notes.profile), "the note");
+  other.login = login;
+  otherPage.onLoadTap();
+  await shows(otherPage, (d) => d.nickName === "Ming" && !d.notes.profile, "the profile");
+});
+
+test("profile: picture chosen, and not chosen", () => {
+  const page = new SamplePhone({ answers: profileIs({}) }).launch().open(PROFILE);
+  page.onChooseAvatar({ detail: { errMsg: "chooseAvatar:fail cancel" } });
+  assert.match(page.data.notes.avatar, /No picture chosen/);
+  page.onChooseAvatar({ detail: { avatarUrl: "wxfile://tmp/1.png" } });
+  assert.equal(page.data.avatarUrl, "wxfile://tmp/1.png");
+});
+
+test("profile: a name given, none given, WeChat's nobody, and one that could not be saved", async () => {
+  const phone = new SamplePhone({ answers: profileIs({}) });
+  const page = phone.launch().open(PROFILE);
+  const submit = (nickname) => page.onNicknameSubmit({ detail: { value: { nickname } } });
+  for (const nobody of ["", "  ", "微信用户"]) {
+    page.data.notes.nickname = "";
+    submit(nobody);
+    assert.match(page.data.notes.nickname, /No name given/);
+  }
+  assert.equal(phone.requests.filter((r) => r.method === "PUT").length, 0);
+  phone.answers["PUT /v1/user"] = () => ({ statusCode: 500, header: {}, data: {} });
+  submit("Ming");
+  await shows(page, (d) => /Not saved/.test(d.notes.nickname), "the note");
+  phone.answers["PUT /v1/user"] = ({ data }) => ({ statusCode: 200, header: {}, data });
+  submit(" Ming ");
+  await shows(page, (d) => /Saved/.test(d.notes.nickname), "the note");
+  assert.equal(page.data.nickName, "Ming");
+});
+
+test("profile: a number given, declined, and lost on the way", async () => {
+  const phone = new SamplePhone({ answers: profileIs({}) });
+  const page = phone.launch().open(PROFILE);
+  const give = () => page.onPhone({ detail: { code: "abc", errMsg: "getPhoneNumber:ok" } });
+  page.onPhone({ detail: { errMsg: "getPhoneNumber:fail user deny" } });
+  await shows(page, (d) => /No number given/.test(d.notes.phone), "the note");
+  phone.answers["POST /v1/user/phone"] = () => { throw new Error("no network"); };
+  give();
+  await shows(page, (d) => /did not come/.test(d.notes.phone), "the note");
+  phone.answers["POST /v1/user/phone"] = () => ({ statusCode: 200, header: {}, data: { phoneNumber: "+8613800138000" } });
+  give();
+  await shows(page, (d) => d.phoneNumber === "+8613800138000" && !d.notes.phone, "the number");
+});
+
+test("profile: the privacy notice is asked for, declined, offered again, agreed to", () => {
+  const phone = new SamplePhone({ answers: profileIs({}) });
+  phone.wx.getPrivacySetting = ({ success }) => success({ needAuthorization: true, privacyContractName: "《隐私保护指引》" });
+  const page = phone.launch().open(PROFILE);
+  assert.equal(page.data.privacyNeeded, true);
+  assert.equal(page.data.contractName, "《隐私保护指引》");
+  page.onPrivacyDecline();
+  assert.match(page.data.notes.privacy, /go on without/);
+  assert.equal(page.data.privacyNeeded, true, "offered again");
+  phone.wx.openPrivacyContract = ({ fail }) => fail({});
+  page.onContractTap();
+  assert.match(page.data.notes.privacy, /cannot be opened/);
+  page.onPrivacyAgree();
+  assert.equal(page.data.privacyNeeded, false);
+  assert.equal(page.data.notes.privacy, "");
+});
+
+test("profile: the privacy notice declined in WeChat's own dialog", async () => {
+  const phone = new SamplePhone({ answers: profileIs({}) });
+  phone.wx.getPrivacySetting = ({ fail }) => fail({ errMsg: "getPrivacySetting:fail" });
+  const page = phone.launch().open(PROFILE);
+  assert.equal(page.data.privacyNeeded, false);
+  page.onChooseAvatar({ detail: { errno: 104, errMsg: "chooseAvatar:fail privacy permission is not authorized" } });
+  assert.equal(page.data.privacyNeeded, true);
+  page.onPrivacyAgree();
+  page.onPhone({ detail: { errMsg: "getPhoneNumber:fail privacy permission is not authorized" } });
+  await shows(page, (d) => d.privacyNeeded && /go on without/.test(d.notes.privacy), "the notice");
+});

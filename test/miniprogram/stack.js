@@ -1,0 +1,184 @@
+/** A Redis, a wxfake and a wxlogind for one test file, on ports and in a directory of their own. Ready means: it answers. */
+"use strict";
+const { spawn } = require("node:child_process");
+const { once } = require("node:events");
+const fs = require("node:fs");
+const http = require("node:http");
+const net = require("node:net");
+const os = require("node:os");
+const path = require("node:path");
+
+const ROOT = path.resolve(__dirname, "../..");
+const BUILD = path.join(ROOT, process.env.WXLOGIND_BUILD || "build");
+const APPID = "wxfa4efa4efa4efa4e";
+const SECRET = "fa4efa4efa4efa4efa4efa4efa4efa4e";
+
+async function poll(check, what) {
+  const end = Date.now() + 20000;
+  for (;;) {
+    const value = await check();
+    if (value) {
+      return value;
+    }
+    if (Date.now() > end) {
+      throw new Error(`${what} did not come true`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+async function freePort() {
+  const server = net.createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address();
+  server.close();
+  await once(server, "close");
+  return port;
+}
+
+/** Whether `url` answers 200. A connection of its own: none is left behind to a process that is about to end. */
+function answers(url) {
+  return new Promise((resolve) => {
+    http
+      .get(url, { agent: false }, (res) => {
+        res.resume();
+        resolve(res.statusCode === 200);
+      })
+      .on("error", () => resolve(false));
+  });
+}
+
+class Stack {
+  /** @param {object} settings sections of wxlogind's configuration: { session: { max_per_user: 1 } } */
+  static async start(settings = {}) {
+    const stack = new Stack();
+    try {
+      await stack.startAll(settings);
+    } catch (e) {
+      await stack.stop();
+      throw e;
+    }
+    return stack;
+  }
+
+  constructor() {
+    this.dir = fs.mkdtempSync(path.join(os.tmpdir(), "wxlogind-mp-"));
+    this.children = [];
+    this.killAll = () => this.children.forEach((child) => child.kill("SIGKILL"));
+    process.once("exit", this.killAll); // also where a test crashes, or is told to end
+    process.once("SIGTERM", () => process.exit(1));
+  }
+
+  async startAll(settings) {
+    const socket = path.join(this.dir, "redis.sock");
+    this.redis = this.spawn("redis", "redis-server", ["--port", "0", "--unixsocket", socket, "--dir", this.dir, "--save", ""]);
+
+    await this.spawnOnFreePorts("wxfake", async () => {
+      const port = await freePort();
+      this.fake = `http://127.0.0.1:${port}`;
+      return { argv: [path.join(BUILD, "wxfake"), "--listen", `127.0.0.1:${port}`], ready: `${this.fake}/fake/stats` };
+    });
+
+    await this.spawnOnFreePorts("wxlogind", async () => {
+      const [port, internal] = [await freePort(), await freePort()];
+      this.url = `http://127.0.0.1:${port}`;
+      this.internal = `http://127.0.0.1:${internal}`;
+      const sections = {
+        server: { listen: `127.0.0.1:${port}`, internal_listen: `127.0.0.1:${internal}` },
+        redis: { url: `unix://${socket}` },
+        wechat: { base_url: this.fake, fallback_urls: "" },
+        users: { url: "none" },
+        [`app ${APPID}`]: { secret: SECRET },
+      };
+      for (const [name, keys] of Object.entries(settings)) {
+        sections[name] = { ...sections[name], ...keys };
+      }
+      const lines = Object.entries(sections).map(([name, keys]) =>
+        [`[${name}]`, ...Object.entries(keys).map(([key, value]) => `${key} = ${value}`)].join("\n")
+      );
+      fs.writeFileSync(path.join(this.dir, "wxlogind.ini"), lines.join("\n") + "\n");
+      return { argv: [path.join(BUILD, "wxlogind"), "-c", path.join(this.dir, "wxlogind.ini")], ready: `${this.internal}/readyz` };
+    });
+  }
+
+  spawn(name, program, args) {
+    const log = fs.openSync(path.join(this.dir, `${name}.log`), "a");
+    const env = Object.fromEntries(Object.entries(process.env).filter(([key]) => !key.startsWith("WXLOGIND_")));
+    const child = spawn(program, args, { stdio: ["ignore", log, log], env });
+    fs.closeSync(log);
+    child.ended = new Promise((resolve) => child.once("exit", resolve).once("error", resolve));
+    this.children.push(child);
+    return child;
+  }
+
+  /** Between finding a free port and listening on it somebody else may take it: then again, with others. */
+  async spawnOnFreePorts(name, plan) {
+    for (let tries = 0; tries < 3; tries++) {
+      const { argv, ready } = await plan();
+      const child = this.spawn(name, argv[0], argv.slice(1));
+      let ended = false;
+      child.ended.then(() => (ended = true));
+      await poll(async () => ended || (await answers(ready)), `${name} answers`);
+      if (!ended) {
+        return;
+      }
+    }
+    throw new Error(`${name} does not start:\n${this.log(name)}`);
+  }
+
+  log(name) {
+    return fs.readFileSync(path.join(this.dir, `${name}.log`), "utf8");
+  }
+
+  async askFake(method, url, body) {
+    const res = await fetch(this.fake + url, { method, body: body && JSON.stringify(body) });
+    const text = await res.text();
+    return text ? JSON.parse(text) : null;
+  }
+
+  fault(fault) {
+    return this.askFake("POST", "/fake/fault", { api: "jscode2session", ...fault });
+  }
+
+  /** How many logins WeChat saw. */
+  async exchanges() {
+    return (await this.askFake("GET", "/fake/stats")).calls.jscode2session;
+  }
+
+  async stop() {
+    for (const child of this.children.reverse()) {
+      child.kill("SIGCONT");
+      child.kill("SIGTERM");
+      await child.ended;
+    }
+    process.removeListener("exit", this.killAll);
+    fs.rmSync(this.dir, { recursive: true, force: true });
+  }
+}
+
+/** A backend of the team's own. `answer(req)` gives { status, headers, body }; `seen` are the requests that came. */
+async function startBackend(answer) {
+  const seen = [];
+  const server = http.createServer(async (req, res) => {
+    let body = "";
+    for await (const piece of req) {
+      body += piece;
+    }
+    const got = { method: req.method, url: req.url, headers: req.headers, body };
+    seen.push(got);
+    const { status = 200, headers = {}, body: out = "" } = await answer(got);
+    res.writeHead(status, headers).end(typeof out === "string" ? out : JSON.stringify(out));
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return {
+    url: `http://127.0.0.1:${server.address().port}`,
+    seen,
+    stop() {
+      server.close();
+      server.closeAllConnections();
+    },
+  };
+}
+
+module.exports = { APPID, Stack, poll, startBackend };
