@@ -14,14 +14,14 @@
 
 #define CHANNEL "__redis__:invalidate"
 
-enum { ID_TEXT_LEN = 22, TEXT_MAX = 101, EPOCHS = 4096, SWEEP_MAX = 64, HEARTBEAT_MS = 50, NONE = 0 };
+enum { ID_TEXT_LEN = 20, TEXT_MAX = 102, EPOCHS = 4096, SWEEP_MAX = 64, HEARTBEAT_MS = 50, NONE = 0 };
 
 struct entry {
-	uint8_t  id[CACHE_ID_LEN];
 	int64_t  until_ms;          /* not used from here on */
 	int64_t  end_ms, renew_ms, created_at;
 	uint32_t next;              /* in its chain: index + 1, or NONE */
 	uint32_t generation;        /* of the memory it belongs to */
+	uint8_t  id[CACHE_ID_LEN];
 	bool     used;              /* since the hand last passed */
 	uint8_t  openid, unionid;   /* where they begin in text */
 	char     text[TEXT_MAX];    /* appid, openid, unionid, each with its NUL */

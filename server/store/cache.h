@@ -18,7 +18,7 @@
 #include "io/redis.h"
 
 enum {
-	CACHE_ID_LEN = 16,      /* the first half of SHA-256(token) */
+	CACHE_ID_LEN = 15,      /* the first 120 bits of SHA-256(token) */
 	CACHE_LEASE_MS = 200,
 	CACHE_KEEP_MS = 60000,  /* nothing is remembered for longer */
 	CACHE_ENTRY_BYTES = 168, /* what one entry costs at most, its share of the index included */
@@ -32,7 +32,7 @@ struct cached {
 	int64_t end_ms, renew_ms;  /* by clock_ms: when it ends, and from when on a use should renew it */
 };
 
-/* conn: how to reach Redis; its on_ members are ours. key_prefix: of session keys, whose last 22 characters are the id in base64url. */
+/* conn: how to reach Redis; its on_ members are ours. key_prefix: of session keys, whose last 20 characters are the id in base64url. */
 struct cache *cache_new(struct loop *l, const struct redis_options *conn, const char *key_prefix, size_t entries);
 void cache_free(struct cache *c);
 

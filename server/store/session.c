@@ -17,7 +17,7 @@
 #include "store/cache.h"
 #include "store/session_script.h"
 
-enum { USER_NAME_LEN = 24, BASE_MAX = 144, KEY_MAX = 192, FIELDS = 8, IP_MAX = 45, AGENT_MAX = 256, END_BATCH = 1000 };
+enum { USER_NAME_LEN = 20, MARK_LEN = 6, BASE_MAX = 144, KEY_MAX = 192, FIELDS = 8, IP_MAX = 45, AGENT_MAX = 256, END_BATCH = 1000 };
 
 struct sessions {
 	struct redis *redis;
@@ -146,31 +146,28 @@ static void drop_ids(struct sessions *s, const struct redisReply *reply, size_t 
 
 /* ---- session_key at rest ---- */
 
-/* What a session_key is known by without being opened: a new login under the same one must not push out the one before. */
-static void mark_make(const struct sessions *s, const char *session_key, char mark[17])
-{
-	static const uint8_t none[SEAL_KEY_LEN];
-	uint8_t hash[SHA256_LEN];
-
-	crypt_hmac_sha256(hash, s->key_count ? s->keys[0] : none, SEAL_KEY_LEN, session_key, strlen(session_key));
-	hex_encode(mark, hash, 8);
-}
+struct at_rest {
+	uint8_t *bytes;
+	size_t   len;
+	size_t   same; /* as many of them tell whether it is the same session_key: sealed twice, the rest differs */
+};
 
 /* As it came, or sealed and bound to its user's key. */
-static char *session_key_seal(const struct sessions *s, struct arena *a, const char *user_key, const char *session_key)
+static struct at_rest session_key_seal(const struct sessions *s, struct arena *a, const char *user_key, const char *session_key)
 {
 	size_t n = strlen(session_key);
-	uint8_t *sealed;
-	char *text;
+	uint8_t hash[SHA256_LEN];
+	struct at_rest out;
 
 	if (s->key_count == 0)
-		return arena_strdup(a, session_key);
-	sealed = arena_alloc(a, n + SEAL_EXTRA);
-	crypt_seal(sealed, s->keys[0], user_key, strlen(user_key), session_key, n);
-	text = arena_alloc(a, BASE64URL_LEN(n + SEAL_EXTRA) + 3);
-	text[0] = '~'; /* no base64 text begins so */
-	base64url_encode(text + 1, sealed, n + SEAL_EXTRA);
-	return text;
+		return (struct at_rest){(uint8_t *)arena_strdup(a, session_key), n, n};
+	out.bytes = arena_alloc(a, 1 + MARK_LEN + n + SEAL_EXTRA);
+	out.bytes[0] = '~'; /* no base64 text begins so */
+	crypt_hmac_sha256(hash, s->keys[0], SEAL_KEY_LEN, session_key, n);
+	memcpy(out.bytes + 1, hash, MARK_LEN);
+	out.same = 1 + MARK_LEN;
+	out.len = out.same + crypt_seal(out.bytes + out.same, s->keys[0], user_key, strlen(user_key), session_key, n);
+	return out;
 }
 
 /* ---- create ---- */
@@ -214,13 +211,13 @@ void session_create(struct sessions *s, const struct session_login *in, session_
 	struct create *c = arena_alloc(a, sizeof(*c));
 	struct token_names t;
 	struct user_names u;
-	char mark[17];
+	struct at_rest key;
 
 	*c = (struct create){.s = s, .arena = a, .cb = cb, .ctx = ctx};
 	user_names_make(s, in->appid, in->openid, &u);
 	token_make(c->token, u.tag);
 	token_names_make(s, c->token, &t);
-	mark_make(s, in->session_key, mark);
+	key = session_key_seal(s, a, u.key, in->session_key);
 	const char *argv[] = {
 		"EVAL", create_script, "2", t.session, u.key,
 		arena_printf(a, "%" PRId64, s->ttl_ms),
@@ -229,9 +226,12 @@ void session_create(struct sessions *s, const struct session_login *in, session_
 			field(a, in->user_agent, AGENT_MAX)),
 		t.id, t.n.session_base,
 		arena_printf(a, "%d", s->max_per_user),
-		mark, session_key_seal(s, a, u.key, in->session_key),
+		(const char *)key.bytes, (const char *)key.bytes,
 	};
-	redis_command(s->redis, NELEM(argv), argv, NULL, on_created, c);
+	size_t len[NELEM(argv)];
+	for (size_t i = 0; i < NELEM(argv); i++)
+		len[i] = i == NELEM(argv) - 1 ? key.same : i == NELEM(argv) - 2 ? key.len : strlen(argv[i]);
+	redis_command(s->redis, NELEM(argv), argv, len, on_created, c);
 }
 
 /* ---- values ---- */
@@ -255,7 +255,7 @@ static bool read_value(struct arena *a, const char *text, size_t len, struct val
 	if (n != FIELDS)
 		return false;
 	v->created_ms = strtoll(f[0], NULL, 10);
-	v->seen_s = strtoll(f[1], NULL, 10);
+	v->seen_s = v->created_ms / 1000 + strtoll(f[1], NULL, 10);
 	v->grace_ms = strtoll(f[2], NULL, 10);
 	v->appid = f[3];
 	v->openid = f[4];

@@ -1,10 +1,11 @@
 /* Sessions in Redis. Redis never sees a third_session: keys are made from its SHA-256.
  *
- *   {prefix}s:{tag}:<22 characters of SHA-256(token)>       a session, with its TTL
- *   {prefix}u:{tag}:<24 characters of SHA-1(appid:openid)>  a user: newest and second session_key, and the ids of its sessions
+ *   {prefix}s:{tag}:<20 characters: 120 bits of SHA-256(token)>     a session, with its TTL
+ *   {prefix}u:{tag}:<20 characters: 80 bits of SHA-1(appid:openid)> a user: newest and second session_key, and the ids of its sessions
  *
- * tag is the first 16 bits of SHA-256(appid, openid), carried by the token's first two bytes: a user's keys are one slot of Redis
- * Cluster, and each change of them is one script. (SHA-1 because Redis' scripts can make it; it only shortens a name.) Ages are counted by Redis' clock (TTL and TIME), never by ours. */
+ * tag is the first 16 bits of SHA-256(appid:openid), carried by the token's first two bytes: a user's keys are one slot of Redis
+ * Cluster, and each change of them is one script. (SHA-1 because Redis' scripts can make it; it only shortens a name.) Ages are
+ * counted by Redis' clock (TTL and TIME), never by ours. */
 #ifndef STORE_SESSION_H
 #define STORE_SESSION_H
 
@@ -17,7 +18,7 @@
 #include "io/redis.h"
 
 #define TOKEN_LEN   43 /* third_session: 32 bytes in base64url */
-#define SESSION_ID_LEN 22 /* names a session to its user's operators; not the token, and the token cannot be made from it */
+#define SESSION_ID_LEN 20 /* names a session to its user's operators; not the token, and the token cannot be made from it */
 
 struct sessions;
 struct cache;

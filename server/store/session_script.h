@@ -1,22 +1,25 @@
 /* How sessions lie in Redis, and the scripts that change them. Only session.c includes it.
  *
  * A session is one string under the hash of its token; a user is one sorted set beside it, in the same slot. Every change of the two
- * is one script, so nobody ever sees half of it. Values are text, fields apart by '|':
+ * is one script, so nobody ever sees half of it.
  *
- *   session   created(ms)|seen(s)|grace(ms)|appid|openid|unionid|ip|user agent     or, once it was ended,  !reason
- *   user      scored by the ms of Redis' clock:  <session id>:<created>  at the session's end; and without an end
- *             1<mark><session_key>, the newest, and 2<mark><session_key>, the one before
+ *   session   created(ms)|seen(s after that)|grace(ms)|appid|openid|unionid|ip|user agent     or, once it was ended,  !reason
+ *   user      session ids, scored by the second of Redis' clock in which they end; the newest session_key, scored 1, and the
+ *             different one before it, scored 2: as it came, or sealed: ~, six bytes to know it by, and what crypt_seal made
  *
- * The set costs a login O(log n) however many sessions a user has made, and the dead leave it by their score. grace (ms) is what the
- * key's TTL outlasts the session by: one that max_age cuts short leaves the reason "expired" behind for as long as it would have lived. */
+ * grace is what the key's TTL outlasts the session by: one that max_age cuts short leaves the reason "expired" behind for as long as
+ * it would have lived. The set costs a login O(log n) however many sessions a user has made, and the dead leave it by their score.
+ * Lengths count: with ids of 20 characters, scores in seconds and a sealed key below 64 bytes the set of a user is one listpack in
+ * one small allocation (redis.conf: zset-max-listpack-value). */
 #ifndef STORE_SESSION_SCRIPT_H
 #define STORE_SESSION_SCRIPT_H
 
-/* now; bury(): end one session; tidy(): sweep a user's dead ones out and move the set's end to that of the longest left; user_of():
- * a user's name, as it stands in its key, from a session's value. */
+/* now, now_s; bury(): end one session; tidy(): sweep a user's dead ones out and move the set's end to that of the longest left;
+ * user_of(): a user's name, as it stands in its key, from a session's value. */
 #define PRELUDE \
 	"local t = redis.call('TIME') " \
-	"local now = t[1] * 1000 + math.floor(t[2] / 1000) " \
+	"local now_s = tonumber(t[1]) " \
+	"local now = now_s * 1000 + math.floor(t[2] / 1000) " \
 	"local function grace_of(v) return tonumber(string.match(v, '^%d+|%d+|(%d+)|')) or 0 end " \
 	"local function bury(key, reason) " \
 	"  local v = redis.call('GET', key) " \
@@ -25,44 +28,43 @@
 	"  if left > grace_of(v) then redis.call('SET', key, '!' .. reason, 'PX', left) end " \
 	"end " \
 	"local function tidy(user) " \
-	"  redis.call('ZREMRANGEBYSCORE', user, '-inf', now) " \
-	"  local last = redis.call('ZREVRANGEBYSCORE', user, '(+inf', '-inf', 'WITHSCORES', 'LIMIT', 0, 1)[2] " \
-	"  if last then redis.call('PEXPIRE', user, last - now) else redis.call('DEL', user) end " \
+	"  redis.call('ZREMRANGEBYSCORE', user, '(2', now_s - 1) " \
+	"  local last = tonumber(redis.call('ZRANGE', user, -1, -1, 'WITHSCORES')[2]) or 0 " \
+	"  if last > 2 then redis.call('EXPIREAT', user, last) else redis.call('DEL', user) end " \
 	"end " \
 	"local function user_of(value) " \
 	"  local appid, openid = string.match(value, '^%d+|%d+|%d+|([^|]*)|([^|]*)|') " \
-	"  return appid and string.sub(redis.sha1hex(appid .. ':' .. openid), 1, 24) " \
+	"  return appid and string.sub(redis.sha1hex(appid .. ':' .. openid), 1, 20) " \
 	"end "
 
-/* KEYS session user; ARGV ttl max_age rest id session-base max_per_user mark session_key. The life in ms, then the ids of those it replaced. */
+/* KEYS session user; ARGV ttl max_age rest id session-base max_per_user session_key what-it-begins-with-if-it-is-the-same.
+ * The life in ms, then the ids of those it replaced. */
 static const char create_script[] = PRELUDE
 	"local user, ttl, max = KEYS[2], tonumber(ARGV[1]), tonumber(ARGV[6]) "
 	"local life = math.min(ttl, tonumber(ARGV[2])) "
 	"local out = {life} "
-	"tidy(user) "
-	"for _, m in ipairs(redis.call('ZRANGEBYSCORE', user, '+inf', '+inf')) do "
-	"  local newest = string.sub(m, 1, 1) == '1' "
-	"  if string.sub(m, 2, 17) == ARGV[7] then redis.call('ZREM', user, m) "
-	"  elseif newest then "
-	"    redis.call('ZREM', user, m) "
-	"    for _, o in ipairs(redis.call('ZRANGEBYSCORE', user, '+inf', '+inf')) do redis.call('ZREM', user, o) end "
-	"    redis.call('ZADD', user, '+inf', '2' .. string.sub(m, 2)) "
-	"    break "
-	"  end "
+	"redis.call('ZREMRANGEBYSCORE', user, '(2', now_s - 1) "
+	"local newest = redis.call('ZRANGEBYSCORE', user, 1, 1)[1] "
+	"if not newest or string.sub(newest, 1, #ARGV[8]) ~= ARGV[8] then "
+	"  redis.call('ZREMRANGEBYSCORE', user, 2, 2) "
+	"  if newest then redis.call('ZADD', user, 2, newest) end "
+	"  redis.call('ZADD', user, 1, ARGV[7]) "
 	"end "
-	"redis.call('ZADD', user, '+inf', '1' .. ARGV[7] .. ARGV[8]) "
-	"if max > 0 then "
-	"  local live = redis.call('ZRANGEBYSCORE', user, '-inf', '(+inf') "
-	"  table.sort(live, function(a, b) return tonumber(string.sub(a, 24)) < tonumber(string.sub(b, 24)) end) "
+	"if max > 0 and redis.call('ZCOUNT', user, '(2', '+inf') >= max then "
+	"  local live = {} "
+	"  for _, id in ipairs(redis.call('ZRANGEBYSCORE', user, '(2', '+inf')) do "
+	"    local created = string.match(redis.call('GET', ARGV[5] .. id) or '', '^%d+') "
+	"    if created then live[#live + 1] = {id, tonumber(created)} else redis.call('ZREM', user, id) end "
+	"  end "
+	"  table.sort(live, function(a, b) return a[2] < b[2] end) "
 	"  for i = 1, #live - max + 1 do "
-	"    local id = string.sub(live[i], 1, 22) "
-	"    bury(ARGV[5] .. id, 'replaced') "
-	"    redis.call('ZREM', user, live[i]) "
-	"    out[#out + 1] = id "
+	"    bury(ARGV[5] .. live[i][1], 'replaced') "
+	"    redis.call('ZREM', user, live[i][1]) "
+	"    out[#out + 1] = live[i][1] "
 	"  end "
 	"end "
-	"redis.call('SET', KEYS[1], string.format('%.0f|%d|%.0f|', now, t[1], ttl - life) .. ARGV[3], 'PX', ttl) "
-	"redis.call('ZADD', user, now + life, string.format('%s:%.0f', ARGV[4], now)) "
+	"redis.call('SET', KEYS[1], string.format('%.0f|0|%.0f|', now, ttl - life) .. ARGV[3], 'PX', ttl) "
+	"redis.call('ZADD', user, math.ceil((now + life) / 1000), ARGV[4]) "
 	"tidy(user) "
 	"return out";
 
@@ -74,10 +76,10 @@ static const char renew_script[] = PRELUDE
 	"local ttl = tonumber(ARGV[1]) "
 	"local life = math.min(ttl, created + tonumber(ARGV[2]) - now) "
 	"if life <= 0 then return '!expired' end "
-	"redis.call('SET', KEYS[1], string.format('%s|%d|%.0f|', created, t[1], ttl - life) .. rest, 'PX', ttl) "
+	"redis.call('SET', KEYS[1], string.format('%s|%.0f|%.0f|', created, math.floor((now - created) / 1000), ttl - life) .. rest, 'PX', ttl) "
 	"local user = ARGV[4] .. user_of(v) "
-	"redis.call('ZADD', user, 'XX', now + life, ARGV[3] .. ':' .. created) "
-	"if redis.call('PTTL', user) < life then redis.call('PEXPIRE', user, life) end "
+	"redis.call('ZADD', user, 'XX', math.ceil((now + life) / 1000), ARGV[3]) "
+	"tidy(user) "
 	"return life";
 
 /* KEYS session; ARGV reason id user-base user-name. user-name: only if it is this user's; empty: whoever's. */
@@ -86,18 +88,16 @@ static const char end_script[] = PRELUDE
 	"local name = v and user_of(v) "
 	"if not name or (ARGV[4] ~= '' and ARGV[4] ~= name) then return 0 end "
 	"bury(KEYS[1], ARGV[1]) "
-	"local user = ARGV[3] .. name "
-	"redis.call('ZREM', user, ARGV[2] .. ':' .. string.match(v, '^%d+')) "
-	"tidy(user) "
+	"redis.call('ZREM', ARGV[3] .. name, ARGV[2]) "
+	"tidy(ARGV[3] .. name) "
 	"return 1";
 
 /* KEYS user; ARGV session-base reason limit. The ids it ended; as many as the limit: there may be more. */
 static const char end_user_script[] = PRELUDE
-	"local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(+inf', 'LIMIT', 0, ARGV[3]) "
-	"for i, m in ipairs(ids) do "
-	"  ids[i] = string.sub(m, 1, 22) "
-	"  bury(ARGV[1] .. ids[i], ARGV[2]) "
-	"  redis.call('ZREM', KEYS[1], m) "
+	"local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '(2', '+inf', 'LIMIT', 0, ARGV[3]) "
+	"for _, id in ipairs(ids) do "
+	"  bury(ARGV[1] .. id, ARGV[2]) "
+	"  redis.call('ZREM', KEYS[1], id) "
 	"end "
 	"tidy(KEYS[1]) "
 	"return ids";
@@ -105,15 +105,14 @@ static const char end_user_script[] = PRELUDE
 /* KEYS user; ARGV session-base limit. id, value, what remains in ms; and so on, those that end last first. Forgets those that are no more. */
 static const char list_script[] = PRELUDE
 	"local out = {} "
-	"for _, m in ipairs(redis.call('ZREVRANGEBYSCORE', KEYS[1], '(+inf', now, 'LIMIT', 0, ARGV[2])) do "
-	"  local id = string.sub(m, 1, 22) "
+	"for _, id in ipairs(redis.call('ZREVRANGEBYSCORE', KEYS[1], '+inf', '(2', 'LIMIT', 0, ARGV[2])) do "
 	"  local v = redis.call('GET', ARGV[1] .. id) "
 	"  if v and string.sub(v, 1, 1) ~= '!' then "
 	"    out[#out + 1] = id "
 	"    out[#out + 1] = v "
 	"    out[#out + 1] = redis.call('PTTL', ARGV[1] .. id) - grace_of(v) "
 	"  else "
-	"    redis.call('ZREM', KEYS[1], m) "
+	"    redis.call('ZREM', KEYS[1], id) "
 	"  end "
 	"end "
 	"tidy(KEYS[1]) "

@@ -426,7 +426,7 @@ static void test_ended_between_reading_and_renewing(void **state)
 
 static void user_keys(const char *what)
 {
-	command("EVAL", "return redis.call('ZRANGEBYSCORE', redis.call('KEYS', 't:u:*')[1], '+inf', '+inf')", "0", NULL);
+	command("EVAL", "return redis.call('ZRANGEBYSCORE', redis.call('KEYS', 't:u:*')[1], 1, 2)", "0", NULL);
 	(void)what;
 }
 
@@ -441,12 +441,11 @@ static void test_session_keys_newest_and_the_one_before(void **state)
 		create(s, "o5", keys[i]);
 	user_keys("newest, and the different one before it");
 	assert_int_equal(lines(got.text), 2);
-	assert_true(got.text[0] == '1' && !strncmp(got.text + 17, "a2V5Mw==\n2", 10));
-	assert_non_null(strstr(got.text, "a2V5Mg=="));
+	assert_string_equal(got.text, "a2V5Mw==\na2V5Mg==\n");
 	create(s, "o5", "a2V5Mg=="); /* the older one again is the newest now */
 	user_keys("");
 	assert_int_equal(lines(got.text), 2);
-	assert_true(got.text[0] == '1' && !strncmp(got.text + 17, "a2V5Mg==\n2", 10));
+	assert_string_equal(got.text, "a2V5Mg==\na2V5Mw==\n");
 	sessions_free(s);
 }
 
@@ -462,7 +461,7 @@ static void test_sealed(void **state)
 	s = sessions_new(redis, &o);
 	create(s, "o6", "c2Vzc2lvbl9rZXkxMjM0NQ==");
 	user_keys("");
-	assert_true(got.text[17] == '~');
+	assert_true(got.text[0] == '~');
 	assert_null(strstr(got.text, "c2Vzc2lvbl9rZXkxMjM0NQ"));
 	sessions_free(s);
 }
