@@ -13,17 +13,22 @@
 #include "http/http.h"
 #include "io/fetch.h"
 #include "store/cache.h"
+#include "store/seal.h"
+#include "store/token.h"
 
-enum { REPLY_MAX = 64 * 1024, FETCH_QUEUE = 4096, REDIS_PENDING = 16384, DESCRIPTORS_KEPT = 64, IP_BUCKETS = 65536, APP_BUCKETS = 1024 };
+enum { LOGIN_REPLY_MAX = 64 * 1024, LOGIN_QUEUE = 4096, REDIS_PENDING = 16384, DESCRIPTORS_KEPT = 64, IP_BUCKETS = 65536, APP_BUCKETS = 1024 };
+enum { SERVICE_CONNECTIONS = 16, SERVICE_QUEUE = 1024, PASS_CONNECTIONS = 32, PASS_QUEUE = 256, PASS_REPLY_MAX = 1024 * 1024 };
 
 struct app {
 	const struct app_options *o;
 	struct config   *config;
 	struct loop     *loop;
-	struct fetch    *fetch;
+	struct fetch    *login_fetch, *service_fetch, *pass_fetch;
 	struct redis    *redis;
 	struct cache    *cache;
+	struct seal     *seal;
 	struct sessions *sessions;
+	struct tokens   *tokens;
 	struct codes    *codes;
 	struct wechat   *wechat;
 	struct http     *sides[2]; /* public, internal */
@@ -44,7 +49,7 @@ static int bearable(const struct config *c)
 
 	if (getrlimit(RLIMIT_NOFILE, &lim) || lim.rlim_cur == RLIM_INFINITY)
 		return (int)want;
-	left = ((int64_t)lim.rlim_cur - DESCRIPTORS_KEPT - c->wechat_max_connections) / 2;
+	left = ((int64_t)lim.rlim_cur - DESCRIPTORS_KEPT - c->wechat_max_connections - SERVICE_CONNECTIONS - PASS_CONNECTIONS) / 2;
 	if (left < 8)
 		left = 8;
 	if (want <= left)
@@ -162,6 +167,19 @@ static void on_terminate(void *ctx, int signo)
 
 /* ---- the rooms ---- */
 
+static struct fetch *build_fetch(struct app *a, int connections, int queue, size_t max_reply)
+{
+	const struct config *c = a->config;
+
+	return fetch_new(a->loop, &(struct fetch_options){
+		.max_connections = connections,
+		.max_queue = queue,
+		.connect_timeout_ms = (int)c->wechat_connect_timeout_ms,
+		.max_reply = max_reply,
+		.ca_file = c->wechat_ca_file,
+	});
+}
+
 static void build_gates(struct app *a)
 {
 	struct config *c = a->config;
@@ -179,16 +197,14 @@ static void build_gates(struct app *a)
 	};
 
 	a->loop = loop_new();
-	a->fetch = fetch_new(a->loop, &(struct fetch_options){
-		.max_connections = (int)c->wechat_max_connections,
-		.max_queue = FETCH_QUEUE,
-		.connect_timeout_ms = (int)c->wechat_connect_timeout_ms,
-		.max_reply = REPLY_MAX,
-		.ca_file = c->wechat_ca_file,
-	});
+	a->login_fetch = build_fetch(a, (int)c->wechat_max_connections, LOGIN_QUEUE, LOGIN_REPLY_MAX);
+	a->service_fetch = build_fetch(a, SERVICE_CONNECTIONS, SERVICE_QUEUE, LOGIN_REPLY_MAX);
+	a->pass_fetch = build_fetch(a, PASS_CONNECTIONS, PASS_QUEUE, PASS_REPLY_MAX);
 	a->redis = redis_new(a->loop, &redis);
 	session_key_prefix(session_keys, c->redis_key_prefix);
 	a->cache = cache_new(a->loop, &redis, session_keys, (size_t)c->cache_entries);
+	a->seal = seal_new((const uint8_t(*)[SEAL_KEY_LEN])c->encryption_keys, c->encryption_key_count);
+	a->tokens = tokens_new(a->redis, c->redis_key_prefix, a->seal);
 	a->sessions = sessions_new(a->redis, &(struct sessions_options){
 		.key_prefix = c->redis_key_prefix,
 		.cache = a->cache,
@@ -196,14 +212,16 @@ static void build_gates(struct app *a)
 		.max_age_ms = c->max_age_ms,
 		.timeout_ms = c->redis_timeout_ms,
 		.max_per_user = (int)c->max_per_user,
-		.keys = (const uint8_t(*)[32])c->encryption_keys,
-		.key_count = c->encryption_key_count,
+		.seal = a->seal,
 	});
 	a->codes = codes_new(a->redis, &(struct codes_options){.key_prefix = c->redis_key_prefix, .replay_window_ms = c->replay_window_ms});
 	urls[0] = c->wechat_base_url;
 	for (size_t i = 0; i < c->wechat_fallback_urls.n; i++)
 		urls[i + 1] = c->wechat_fallback_urls.items[i];
-	a->wechat = wechat_new(a->loop, a->fetch, &(struct wechat_options){
+	a->wechat = wechat_new(a->loop, &(struct wechat_options){
+		.login = a->login_fetch,
+		.service = a->service_fetch,
+		.pass = a->pass_fetch,
 		.base_urls = urls,
 		.base_url_count = c->wechat_fallback_urls.n + 1,
 		.timeout_ms = c->wechat_timeout_ms,
@@ -258,12 +276,16 @@ static void tear_down(struct app *a)
 {
 	for (size_t i = 0; i < NELEM(a->sides); i++)
 		http_free(a->sides[i]);
-	fetch_free(a->fetch);
+	fetch_free(a->login_fetch);
+	fetch_free(a->service_fetch);
+	fetch_free(a->pass_fetch);
 	wechat_free(a->wechat);
 	redis_free(a->redis);
 	codes_free(a->codes);
 	sessions_free(a->sessions);
+	tokens_free(a->tokens);
 	cache_free(a->cache);
+	seal_free(a->seal);
 	timer_free(a->drain_limit);
 	loop_free(a->loop);
 	buckets_free(a->api.ip_buckets);

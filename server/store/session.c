@@ -15,9 +15,10 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "store/cache.h"
+#include "store/seal.h"
 #include "store/session_script.h"
 
-enum { USER_NAME_LEN = 20, MARK_LEN = 6, BASE_MAX = 144, KEY_MAX = 192, FIELDS = 8, IP_MAX = 45, AGENT_MAX = 256, END_BATCH = 1000 };
+enum { USER_NAME_LEN = 20, BASE_MAX = 144, KEY_MAX = 192, FIELDS = 8, IP_MAX = 45, AGENT_MAX = 256, END_BATCH = 1000 };
 
 struct sessions {
 	struct redis *redis;
@@ -25,8 +26,7 @@ struct sessions {
 	char    *prefix;
 	int64_t  ttl_ms, max_age_ms, timeout_ms;
 	int      max_per_user;
-	uint8_t (*keys)[SEAL_KEY_LEN];
-	size_t   key_count;
+	const struct seal *seal;
 	struct get *gets;     /* in flight and young enough to be joined, by id */
 };
 
@@ -144,32 +144,6 @@ static void drop_ids(struct sessions *s, const struct redisReply *reply, size_t 
 		drop_id(s, redis_reply_str(redis_reply_at(reply, i), NULL));
 }
 
-/* ---- session_key at rest ---- */
-
-struct at_rest {
-	uint8_t *bytes;
-	size_t   len;
-	size_t   same; /* as many of them tell whether it is the same session_key: sealed twice, the rest differs */
-};
-
-/* As it came, or sealed and bound to its user's key. */
-static struct at_rest session_key_seal(const struct sessions *s, struct arena *a, const char *user_key, const char *session_key)
-{
-	size_t n = strlen(session_key);
-	uint8_t hash[SHA256_LEN];
-	struct at_rest out;
-
-	if (s->key_count == 0)
-		return (struct at_rest){(uint8_t *)arena_strdup(a, session_key), n, n};
-	out.bytes = arena_alloc(a, 1 + MARK_LEN + n + SEAL_EXTRA);
-	out.bytes[0] = '~'; /* no base64 text begins so */
-	crypt_hmac_sha256(hash, s->keys[0], SEAL_KEY_LEN, session_key, n);
-	memcpy(out.bytes + 1, hash, MARK_LEN);
-	out.same = 1 + MARK_LEN;
-	out.len = out.same + crypt_seal(out.bytes + out.same, s->keys[0], user_key, strlen(user_key), session_key, n);
-	return out;
-}
-
 /* ---- create ---- */
 
 struct create {
@@ -211,13 +185,13 @@ void session_create(struct sessions *s, const struct session_login *in, session_
 	struct create *c = arena_alloc(a, sizeof(*c));
 	struct token_names t;
 	struct user_names u;
-	struct at_rest key;
+	struct sealed key;
 
 	*c = (struct create){.s = s, .arena = a, .cb = cb, .ctx = ctx};
 	user_names_make(s, in->appid, in->openid, &u);
 	token_make(c->token, u.tag);
 	token_names_make(s, c->token, &t);
-	key = session_key_seal(s, a, u.key, in->session_key);
+	key = seal_text(s->seal, a, u.key, in->session_key);
 	const char *argv[] = {
 		"EVAL", create_script, "2", t.session, u.key,
 		arena_printf(a, "%" PRId64, s->ttl_ms),
@@ -226,7 +200,7 @@ void session_create(struct sessions *s, const struct session_login *in, session_
 			field(a, in->user_agent, AGENT_MAX)),
 		t.id, t.n.session_base,
 		arena_printf(a, "%d", s->max_per_user),
-		(const char *)key.bytes, (const char *)key.bytes,
+		key.bytes, key.bytes,
 	};
 	size_t len[NELEM(argv)];
 	for (size_t i = 0; i < NELEM(argv); i++)
@@ -548,6 +522,49 @@ void session_end_user(struct sessions *s, const char *appid, const char *openid,
 	end_user(e);
 }
 
+/* ---- a user's session_keys ---- */
+
+struct keys {
+	struct sessions *s;
+	session_keys_cb cb;
+	void *ctx;
+	char user_key[KEY_MAX];
+};
+
+static void on_keys(void *ctx, enum outcome oc, const struct redisReply *reply)
+{
+	struct keys *k = ctx;
+	struct arena *a = arena_new();
+	const char *keys[SESSION_KEYS_MAX];
+	size_t n = 0, len;
+
+	for (size_t i = 0; i < redis_reply_count(reply) && n < SESSION_KEYS_MAX; i++) {
+		const char *bytes = redis_reply_str(redis_reply_at(reply, i), &len);
+
+		if (bytes && (keys[n] = unseal_text(k->s->seal, a, k->user_key, bytes, len)))
+			n++;
+		else
+			log_error("a session_key in redis does not open: is encryption_key the same everywhere?", LOG_STR("key", k->user_key));
+	}
+	k->cb(k->ctx, oc, keys, n);
+	arena_free(a);
+	free(k);
+}
+
+void session_keys(struct sessions *s, const char *appid, const char *openid, session_keys_cb cb, void *ctx)
+{
+	struct keys *k = mem_alloc(sizeof(*k));
+	struct user_names u;
+
+	k->s = s;
+	k->cb = cb;
+	k->ctx = ctx;
+	user_names_make(s, appid, openid, &u);
+	memcpy(k->user_key, u.key, sizeof(u.key));
+	const char *argv[] = {"ZRANGEBYSCORE", k->user_key, "1", "2"};
+	redis_command(s->redis, NELEM(argv), argv, NULL, on_keys, k);
+}
+
 /* ---- list ---- */
 
 struct list {
@@ -609,10 +626,7 @@ struct sessions *sessions_new(struct redis *r, const struct sessions_options *o)
 	s->max_age_ms = o->max_age_ms;
 	s->timeout_ms = o->timeout_ms;
 	s->max_per_user = o->max_per_user;
-	s->key_count = o->key_count;
-	s->keys = mem_alloc(SEAL_KEY_LEN * (o->key_count + 1));
-	if (o->key_count)
-		memcpy(s->keys, o->keys, SEAL_KEY_LEN * o->key_count);
+	s->seal = o->seal;
 	return s;
 }
 
@@ -620,8 +634,6 @@ void sessions_free(struct sessions *s)
 {
 	if (!s)
 		return;
-	mem_wipe(s->keys, SEAL_KEY_LEN * (s->key_count + 1));
-	free(s->keys);
 	free(s->prefix);
 	free(s);
 }

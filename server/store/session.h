@@ -22,16 +22,16 @@
 
 struct sessions;
 struct cache;
+struct seal;
 
-enum { SESSION_LIST_MAX = 1000 };
+enum { SESSION_LIST_MAX = 1000, SESSION_KEYS_MAX = 2 };
 
 struct sessions_options {
 	const char *key_prefix;
 	int64_t ttl_ms, max_age_ms;
 	int64_t timeout_ms;          /* Redis': what is older than that is not told */
 	int     max_per_user;        /* 0 = any number */
-	const uint8_t (*keys)[32];   /* session_key is sealed under the first; all open. key_count 0: kept as it came */
-	size_t  key_count;
+	const struct seal *seal;     /* for session_key; must live as long */
 	struct cache *cache;         /* NULL = none */
 };
 
@@ -73,6 +73,10 @@ typedef void (*session_done_cb)(void *ctx, enum outcome oc);
 void session_end(struct sessions *s, const char *token, const char *reason, session_done_cb cb, void *ctx);
 void session_end_id(struct sessions *s, const char *appid, const char *openid, const char *id, session_done_cb cb, void *ctx); /* revoked */
 void session_end_user(struct sessions *s, const char *appid, const char *openid, session_done_cb cb, void *ctx);               /* all, revoked */
+
+/* A user's session_keys, the newest first: whatever opens or checks data tries them in this order. None when no session lives. Borrowed. */
+typedef void (*session_keys_cb)(void *ctx, enum outcome oc, const char *const *keys, size_t n);
+void session_keys(struct sessions *s, const char *appid, const char *openid, session_keys_cb cb, void *ctx);
 
 /* A user's living sessions, up to SESSION_LIST_MAX, those that end last first. Borrowed. */
 struct session_listed {

@@ -1,4 +1,4 @@
--- POST /v1/login with a new code each. Needs a WeChat that takes any code (wxfake --any-code).
+-- POST /v1/login with a new code each, and LOGINS_PER_USER codes of one user. Needs a WeChat that takes any code (wxfake --any-code).
 require("report")
 local thread = 0
 
@@ -11,9 +11,10 @@ function init(args)
 	math.randomseed(os.time() + id)
 	run = string.format("%x%x", math.random(1, 2147483647), id)
 	n = 0
+	per_user = tonumber(os.getenv("LOGINS_PER_USER") or "1")
 end
 
 function request()
 	n = n + 1
-	return wrk.format("POST", os.getenv("LOGIN_PATH") or "/v1/login", {["Content-Type"] = "application/json"}, '{"code":"b' .. run .. "-" .. n .. '"}')
+	return wrk.format("POST", os.getenv("LOGIN_PATH") or "/v1/login", {["Content-Type"] = "application/json"}, '{"code":"' .. run .. "-" .. math.floor(n / per_user) .. "~" .. n .. '"}')
 end

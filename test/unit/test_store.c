@@ -14,6 +14,7 @@
 #include "common/mem.h"
 #include "real_redis.h"
 #include "store/code.h"
+#include "store/seal.h"
 #include "store/session.h"
 
 static struct real_redis server;
@@ -155,7 +156,11 @@ static void end(struct sessions *s, const char *token, const char *reason)
 
 static struct sessions_options options(void)
 {
-	return (struct sessions_options){.key_prefix = "t:", .ttl_ms = 60000, .max_age_ms = 3600000};
+	static struct seal *plain;
+
+	if (!plain)
+		plain = seal_new(NULL, 0);
+	return (struct sessions_options){.key_prefix = "t:", .seal = plain, .ttl_ms = 60000, .max_age_ms = 3600000};
 }
 
 static void nothing(void *ctx)
@@ -454,16 +459,18 @@ static void test_sealed(void **state)
 	static const uint8_t keys[1][32] = {{1, 2, 3}};
 	struct sessions_options o = options();
 	struct sessions *s;
+	struct seal *seal;
 
 	(void)state;
-	o.keys = keys;
-	o.key_count = 1;
+	seal = seal_new(keys, 1);
+	o.seal = seal;
 	s = sessions_new(redis, &o);
 	create(s, "o6", "c2Vzc2lvbl9rZXkxMjM0NQ==");
 	user_keys("");
 	assert_true(got.text[0] == '~');
 	assert_null(strstr(got.text, "c2Vzc2lvbl9rZXkxMjM0NQ"));
 	sessions_free(s);
+	seal_free(seal);
 }
 
 static void test_tokens(void **state)

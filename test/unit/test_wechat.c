@@ -82,7 +82,7 @@ static struct result ask(struct fetch *f, const char *second_secret)
 {
 	static const char *const hosts[] = {"https://one", "https://two"};
 	struct result r = {.loop = loop_new()};
-	struct wechat *wx = wechat_new(r.loop, f, &(struct wechat_options){.base_urls = hosts, .base_url_count = 2, .timeout_ms = 3000});
+	struct wechat *wx = wechat_new(r.loop, &(struct wechat_options){.login = f, .service = f, .pass = f, .base_urls = hosts, .base_url_count = 2, .timeout_ms = 3000});
 
 	f->loop = r.loop;
 	wechat_code2session(wx, &(struct wechat_app){.appid = "wx1", .secrets = {"s3 cret", second_secret}}, "c de/+", 3000, on_session, &r);

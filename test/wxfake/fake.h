@@ -119,7 +119,7 @@ const char  *user_openid(const struct user *u);
 void         user_new_key(struct user *u);
 bool         user_may_call(struct fake *f, struct user *u); /* counts; false past the minute's share */
 void         random_openid(char out[29]);
-void         openid_of_code(char out[29], const struct app *a, const char *code);
+void         openid_of_code(char out[29], const struct app *a, const char *code, size_t len);
 struct code *code_make(struct fake *f, struct app *a, const char *openid, enum code_kind kind);
 enum code_state { CODE_GOOD, CODE_USED, CODE_UNKNOWN };
 enum code_state code_look(struct fake *f, const struct app *a, const char *text, enum code_kind kind, struct code **out);

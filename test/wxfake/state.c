@@ -198,11 +198,11 @@ void random_openid(char out[29])
 	id_from(out, b);
 }
 
-void openid_of_code(char out[29], const struct app *a, const char *code)
+void openid_of_code(char out[29], const struct app *a, const char *code, size_t len)
 {
 	uint8_t h[SHA256_LEN];
 
-	crypt_hmac_sha256(h, a->appid, strlen(a->appid), code, strlen(code));
+	crypt_hmac_sha256(h, a->appid, strlen(a->appid), code, len);
 	id_from(out, h);
 }
 

@@ -255,7 +255,7 @@ static int exchange(struct call *c, const char *text, enum code_kind kind, struc
 	if (st == CODE_UNKNOWN && c->f->any_code && !code) {
 		char openid[29];
 
-		openid_of_code(openid, c->app, text);
+		openid_of_code(openid, c->app, text, strcspn(text, "~")); /* u1~1, u1~2: one user logs in again */
 		*user = user_find(c->f, c->app, openid);
 		return (*user)->blocked ? 40226 : 0;
 	}

@@ -1,0 +1,222 @@
+/* One errand: look in Redis; if there is no token, renew it when the lock is ours, or look again until somebody has. */
+#include "api/keeper.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <utlist.h>
+
+#include "common/clock.h"
+#include "common/crypt.h"
+#include "common/encode.h"
+#include "common/log.h"
+#include "common/mem.h"
+
+enum { LOOK_FIRST_MS = 20, LOOK_MAX_MS = 250, SLACK_MS = 2000 };
+
+struct keeper {
+	struct loop   *loop;
+	struct tokens *tokens;
+	struct wechat *wechat;
+	int64_t        timeout_ms; /* of one call to WeChat */
+	struct errand *errands;
+};
+
+struct waiter {
+	struct waiter *next;
+	keeper_cb cb;
+	void *ctx;
+};
+
+struct errand {
+	struct errand *prev, *next;
+	struct keeper *k;
+	struct arena  *arena;
+	struct wechat_app app;
+	const char    *bad;
+	char           holder[18];   /* what we sign the lock with */
+	struct waiter *waiters;
+	bool           forced;       /* the renewal under way is */
+	int64_t        deadline_ms;
+	struct timer  *again;
+	int            look_ms;
+	const char    *token;        /* WeChat's */
+	int64_t        expires_in_s;
+};
+
+static int64_t lock_ms(const struct keeper *k)
+{
+	return 2 * k->timeout_ms + SLACK_MS; /* a normal renewal, and a forced one after it */
+}
+
+/* Tells all who wait; more may come of the errand, but nobody joins it. */
+static void answer(struct errand *e, enum outcome oc, const char *token, int64_t expires_in_s, int retry_after_s)
+{
+	struct waiter *w = e->waiters;
+
+	e->waiters = NULL;
+	for (; w; w = w->next)
+		w->cb(w->ctx, oc, token, expires_in_s, retry_after_s);
+}
+
+static void finish(struct errand *e, enum outcome oc, int retry_after_s)
+{
+	DL_DELETE(e->k->errands, e); /* NOLINT(clang-analyzer-core.NullDereference): e is on the list */
+	answer(e, oc, oc == OC_OK ? e->token : NULL, e->expires_in_s, retry_after_s);
+	timer_free(e->again);
+	arena_free(e->arena);
+}
+
+static void fail(struct errand *e, enum outcome oc, int retry_after_s)
+{
+	token_fail(e->k->tokens, e->app.appid, e->holder, oc);
+	finish(e, oc, retry_after_s);
+}
+
+/* ---- renewing ---- */
+
+static void renew(struct errand *e);
+
+static void on_may_force(void *ctx, enum outcome oc, int64_t wait_ms)
+{
+	struct errand *e = ctx;
+
+	if (oc == OC_OK && wait_ms == 0) {
+		log_warn("an access_token is dead before its time: forcing a new one", LOG_STR("appid", e->app.appid));
+		e->forced = true;
+		renew(e);
+		return;
+	}
+	if (oc == OC_OK)
+		log_warn("an access_token is dead, and WeChat's limits forbid to force a new one yet", LOG_STR("appid", e->app.appid),
+			LOG_INT("wait_ms", wait_ms));
+	fail(e, oc == OC_OK ? OC_WECHAT_UNAVAILABLE : oc, (int)((wait_ms + 999) / 1000));
+}
+
+static void on_saved(void *ctx, enum outcome oc, bool dead)
+{
+	struct errand *e = ctx;
+
+	if (oc == OC_OK && dead && !e->forced)
+		token_force(e->k->tokens, e->app.appid, on_may_force, e);
+	else if (oc == OC_OK && dead)
+		fail(e, OC_WECHAT_UNAVAILABLE, TOKEN_FORCE_PAUSE_MS / 1000); /* forced somewhere else just now */
+	else
+		finish(e, OC_OK, 0); /* Redis may not have it: it is good all the same */
+}
+
+static void on_token(void *ctx, enum outcome oc, const char *access_token, int64_t expires_in_s)
+{
+	struct errand *e = ctx;
+
+	if (oc != OC_OK) {
+		fail(e, oc, oc == OC_RATE_LIMITED ? 60 : 1);
+		return;
+	}
+	e->token = arena_strdup(e->arena, access_token);
+	e->expires_in_s = expires_in_s;
+	token_save(e->k->tokens, e->app.appid, e->holder, e->token, expires_in_s, on_saved, e);
+}
+
+static void renew(struct errand *e)
+{
+	wechat_stable_token(e->k->wechat, &e->app, e->forced, on_token, e);
+}
+
+/* ---- looking ---- */
+
+static void look(void *ctx);
+
+static void on_look(void *ctx, enum outcome oc, const struct token_look *l)
+{
+	struct errand *e = ctx;
+
+	if (oc != OC_OK) {
+		finish(e, oc, 1);
+		return;
+	}
+	if (l->token)
+		answer(e, OC_OK, l->token, l->left_ms / 1000, 0);
+	if (l->ours) {
+		renew(e);
+	} else if (l->token) {
+		finish(e, OC_OK, 0);
+	} else if (l->failed != OC_OK) {
+		finish(e, l->failed, 1);
+	} else if (clock_ms() + e->look_ms >= e->deadline_ms) {
+		finish(e, OC_WECHAT_UNAVAILABLE, 1);
+	} else {
+		timer_start(e->again, e->look_ms);
+		e->look_ms = e->look_ms * 2 < LOOK_MAX_MS ? e->look_ms * 2 : LOOK_MAX_MS;
+	}
+}
+
+static void look(void *ctx)
+{
+	struct errand *e = ctx;
+
+	token_look(e->k->tokens, e->app.appid, e->bad, e->holder, lock_ms(e->k), on_look, e);
+}
+
+static bool same(const char *a, const char *b)
+{
+	return a == b || (a && b && !strcmp(a, b));
+}
+
+static struct errand *errand_new(struct keeper *k, const struct wechat_app *app, const char *bad)
+{
+	struct arena *a = arena_new();
+	struct errand *e = arena_alloc(a, sizeof(*e));
+	uint8_t random[8];
+
+	e->k = k;
+	e->arena = a;
+	e->app.appid = arena_strdup(a, app->appid);
+	for (size_t i = 0; i < NELEM(app->secrets); i++)
+		e->app.secrets[i] = app->secrets[i] ? arena_strdup(a, app->secrets[i]) : NULL;
+	e->bad = bad ? arena_strdup(a, bad) : NULL;
+	crypt_random(random, sizeof(random));
+	hex_encode(e->holder, random, sizeof(random));
+	e->look_ms = LOOK_FIRST_MS;
+	e->deadline_ms = clock_ms() + lock_ms(k) + k->timeout_ms;
+	e->again = timer_new(k->loop, look, e);
+	DL_APPEND(k->errands, e);
+	return e;
+}
+
+void keeper_get(struct keeper *k, const struct wechat_app *app, const char *bad, keeper_cb cb, void *ctx)
+{
+	struct errand *e;
+	struct waiter *w;
+
+	DL_FOREACH(k->errands, e) /* one without waiters was answered: its token may be another by now */
+		if (e->waiters && !strcmp(e->app.appid, app->appid) && same(e->bad, bad))
+			break;
+	if (!e) {
+		e = errand_new(k, app, bad);
+		look(e);
+	}
+	w = arena_alloc(e->arena, sizeof(*w));
+	*w = (struct waiter){e->waiters, cb, ctx};
+	e->waiters = w;
+}
+
+struct keeper *keeper_new(struct loop *l, struct tokens *t, struct wechat *wx, int64_t wechat_timeout_ms)
+{
+	struct keeper *k = mem_alloc(sizeof(*k));
+
+	*k = (struct keeper){.loop = l, .tokens = t, .wechat = wx, .timeout_ms = wechat_timeout_ms};
+	return k;
+}
+
+void keeper_free(struct keeper *k)
+{
+	struct errand *e, *next;
+
+	if (!k)
+		return;
+	DL_FOREACH_SAFE(k->errands, e, next) /* in a pause between two looks */
+		finish(e, OC_WECHAT_UNAVAILABLE, 0);
+	free(k);
+}

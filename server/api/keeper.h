@@ -1,0 +1,24 @@
+/* The keeper of access_tokens: gives each app's one token to whoever needs it, and sees that one process at a time renews it.
+ *
+ * Callers of one process share an errand; those of others wait for what the holder of the lock in Redis brings. A token that ends soon
+ * is given while its renewal runs behind the caller's back. */
+#ifndef API_KEEPER_H
+#define API_KEEPER_H
+
+#include <stdint.h>
+
+#include "io/loop.h"
+#include "store/token.h"
+#include "wechat/wechat.h"
+
+struct keeper;
+
+struct keeper *keeper_new(struct loop *l, struct tokens *t, struct wechat *wx, int64_t wechat_timeout_ms);
+void keeper_free(struct keeper *k); /* after redis_free and wechat_free: by then every callback has come */
+
+/* bad: a token that WeChat refused just now, or NULL: it is not given again, and if nothing else helps a renewal is forced, within WeChat's
+ * limits. OK with a token, borrowed; or STORE_UNAVAILABLE, WECHAT_UNAVAILABLE, WECHAT_CONFIG, RATE_LIMITED, ... with seconds to wait, or 0. */
+typedef void (*keeper_cb)(void *ctx, enum outcome oc, const char *token, int64_t expires_in_s, int retry_after_s);
+void keeper_get(struct keeper *k, const struct wechat_app *app, const char *bad, keeper_cb cb, void *ctx);
+
+#endif

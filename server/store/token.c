@@ -1,0 +1,248 @@
+#include "store/token.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/encode.h"
+#include "common/log.h"
+#include "common/mem.h"
+
+enum { HASH_LEN = 22, KEY_MAX = 192, FAILED_MS = 1000, BAD_MS = 300000 };
+
+struct tokens {
+	struct redis *redis;
+	const struct seal *seal;
+	char *prefix;
+};
+
+/* KEYS token lock bad; ARGV bad-hash holder lock-ms ahead-ms bad-ms. {value, left, ours, lock} */
+static const char look_script[] =
+	"local v = redis.call('GET', KEYS[1]) "
+	"if ARGV[1] ~= '' then "
+	"  redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[5]) "
+	"  if v and string.sub(v, 1, #ARGV[1]) == ARGV[1] then "
+	"    redis.call('DEL', KEYS[1]) "
+	"    v = false "
+	"  end "
+	"end "
+	"local left = v and redis.call('PTTL', KEYS[1]) or 0 "
+	"local lock, ours = redis.call('GET', KEYS[2]), 0 "
+	"if left < tonumber(ARGV[4]) and not lock then "
+	"  redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3]) "
+	"  ours = 1 "
+	"end "
+	"return {v or '', left, ours, lock or ''}";
+
+/* KEYS token lock bad; ARGV holder hash value ttl-ms. 1: it is the one reported dead. Kept also by a holder whose lock has ended: the
+ * token is WeChat's newest all the same. */
+static const char save_script[] =
+	"if redis.call('GET', KEYS[3]) == ARGV[2] then return 1 end "
+	"redis.call('SET', KEYS[1], ARGV[2] .. ARGV[3], 'PX', ARGV[4]) "
+	"if redis.call('GET', KEYS[2]) == ARGV[1] then redis.call('DEL', KEYS[2]) end "
+	"return 0";
+
+/* KEYS lock; ARGV holder mark ms */
+static const char fail_script[] =
+	"if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end return 0";
+
+/* KEYS forced; ARGV pause-ms day. 0, or the ms until it may be */
+static const char force_script[] =
+	"local t = redis.call('TIME') "
+	"local now = t[1] * 1000 + math.floor(t[2] / 1000) "
+	"local last, first = redis.call('LINDEX', KEYS[1], 0), redis.call('LINDEX', KEYS[1], ARGV[2] - 1) "
+	"local wait = math.max(last and last + ARGV[1] - now or 0, first and first + 86400000 - now or 0) "
+	"if wait > 0 then return wait end "
+	"redis.call('LPUSH', KEYS[1], string.format('%.0f', now)) "
+	"redis.call('LTRIM', KEYS[1], 0, ARGV[2] - 1) "
+	"redis.call('PEXPIRE', KEYS[1], 86400000) "
+	"return 0";
+
+struct names {
+	char token[KEY_MAX], lock[KEY_MAX], bad[KEY_MAX], forced[KEY_MAX];
+};
+
+static void names_make(const struct tokens *t, const char *appid, struct names *n)
+{
+	snprintf(n->token, KEY_MAX, "%st:{%s}", t->prefix, appid);
+	snprintf(n->lock, KEY_MAX, "%st:{%s}:lock", t->prefix, appid);
+	snprintf(n->bad, KEY_MAX, "%st:{%s}:bad", t->prefix, appid);
+	snprintf(n->forced, KEY_MAX, "%st:{%s}:forced", t->prefix, appid);
+}
+
+static void hash_text(char out[HASH_LEN + 1], const char *token)
+{
+	uint8_t hash[SHA256_LEN];
+
+	crypt_sha256(hash, token, strlen(token));
+	base64url_encode(out, hash, 16);
+}
+
+/* ---- look ---- */
+
+struct look {
+	struct tokens *t;
+	struct names names;
+	token_look_cb cb;
+	void *ctx;
+};
+
+static enum outcome failed_of(const char *lock)
+{
+	if (!lock || *lock != '!')
+		return OC_OK;
+	for (int oc = OC_OK + 1; oc < OC_COUNT; oc++)
+		if (!strcmp(outcome_code((enum outcome)oc), lock + 1))
+			return (enum outcome)oc;
+	return OC_WECHAT_UNAVAILABLE;
+}
+
+static void on_look(void *ctx, enum outcome oc, const struct redisReply *reply)
+{
+	struct look *l = ctx;
+	struct arena *a = arena_new();
+	struct token_look look = {0};
+	int64_t ours = 0;
+	size_t len = 0;
+	const char *v = redis_reply_str(redis_reply_at(reply, 0), &len);
+
+	redis_reply_int(redis_reply_at(reply, 1), &look.left_ms);
+	redis_reply_int(redis_reply_at(reply, 2), &ours);
+	look.ours = ours == 1;
+	look.failed = failed_of(redis_reply_str(redis_reply_at(reply, 3), NULL));
+	if (v && len > HASH_LEN && look.left_ms > 0) {
+		look.token = unseal_text(l->t->seal, a, l->names.token, v + HASH_LEN, len - HASH_LEN);
+		if (!look.token)
+			log_error("an access_token in redis does not open: is encryption_key the same everywhere?", LOG_STR("key", l->names.token));
+	}
+	l->cb(l->ctx, oc, oc == OC_OK ? &look : NULL);
+	arena_free(a);
+	free(l);
+}
+
+void token_look(struct tokens *t, const char *appid, const char *bad, const char *holder, int64_t lock_ms, token_look_cb cb, void *ctx)
+{
+	struct look *l = mem_alloc(sizeof(*l));
+	char bad_hash[HASH_LEN + 1] = "", lock[24], ahead[24], bad_ms[24];
+
+	l->t = t;
+	l->cb = cb;
+	l->ctx = ctx;
+	names_make(t, appid, &l->names);
+	if (bad)
+		hash_text(bad_hash, bad);
+	snprintf(lock, sizeof(lock), "%" PRId64, lock_ms);
+	snprintf(ahead, sizeof(ahead), "%d", TOKEN_AHEAD_MS);
+	snprintf(bad_ms, sizeof(bad_ms), "%d", BAD_MS);
+	const char *argv[] = {"EVAL", look_script, "3", l->names.token, l->names.lock, l->names.bad, bad_hash, holder, lock, ahead, bad_ms};
+	redis_command(t->redis, NELEM(argv), argv, NULL, on_look, l);
+}
+
+/* ---- save and fail ---- */
+
+struct save {
+	token_save_cb cb;
+	void *ctx;
+};
+
+static void on_save(void *ctx, enum outcome oc, const struct redisReply *reply)
+{
+	struct save *s = ctx;
+	int64_t dead = 0;
+
+	redis_reply_int(reply, &dead);
+	s->cb(s->ctx, oc, dead == 1);
+	free(s);
+}
+
+void token_save(struct tokens *t, const char *appid, const char *holder, const char *token, int64_t expires_in_s, token_save_cb cb, void *ctx)
+{
+	struct save *s = mem_alloc(sizeof(*s));
+	struct arena *a = arena_new();
+	struct names n;
+	struct sealed v;
+	char hash[HASH_LEN + 1], ttl[24];
+
+	*s = (struct save){cb, ctx};
+	names_make(t, appid, &n);
+	hash_text(hash, token);
+	v = seal_text(t->seal, a, n.token, token);
+	snprintf(ttl, sizeof(ttl), "%" PRId64, expires_in_s * 1000);
+	const char *argv[] = {"EVAL", save_script, "3", n.token, n.lock, n.bad, holder, hash, v.bytes, ttl};
+	size_t len[NELEM(argv)];
+	for (size_t i = 0; i < NELEM(argv); i++)
+		len[i] = argv[i] == v.bytes ? v.len : strlen(argv[i]);
+	redis_command(t->redis, NELEM(argv), argv, len, on_save, s);
+	arena_free(a);
+}
+
+static void on_nothing(void *ctx, enum outcome oc, const struct redisReply *reply)
+{
+	(void)ctx;
+	(void)oc;
+	(void)reply; /* the lock ends by itself */
+}
+
+void token_fail(struct tokens *t, const char *appid, const char *holder, enum outcome why)
+{
+	struct names n;
+	char mark[40], ms[12];
+
+	names_make(t, appid, &n);
+	snprintf(mark, sizeof(mark), "!%s", outcome_code(why));
+	snprintf(ms, sizeof(ms), "%d", FAILED_MS);
+	const char *argv[] = {"EVAL", fail_script, "1", n.lock, holder, mark, ms};
+	redis_command(t->redis, NELEM(argv), argv, NULL, on_nothing, NULL);
+}
+
+/* ---- force ---- */
+
+struct force {
+	token_force_cb cb;
+	void *ctx;
+};
+
+static void on_force(void *ctx, enum outcome oc, const struct redisReply *reply)
+{
+	struct force *f = ctx;
+	int64_t wait = TOKEN_FORCE_PAUSE_MS;
+
+	redis_reply_int(reply, &wait);
+	f->cb(f->ctx, oc, wait);
+	free(f);
+}
+
+void token_force(struct tokens *t, const char *appid, token_force_cb cb, void *ctx)
+{
+	struct force *f = mem_alloc(sizeof(*f));
+	struct names n;
+	char pause[12], day[12];
+
+	*f = (struct force){cb, ctx};
+	names_make(t, appid, &n);
+	snprintf(pause, sizeof(pause), "%d", TOKEN_FORCE_PAUSE_MS);
+	snprintf(day, sizeof(day), "%d", TOKEN_FORCE_DAY);
+	const char *argv[] = {"EVAL", force_script, "1", n.forced, pause, day};
+	redis_command(t->redis, NELEM(argv), argv, NULL, on_force, f);
+}
+
+/* ---- */
+
+struct tokens *tokens_new(struct redis *r, const char *key_prefix, const struct seal *seal)
+{
+	struct tokens *t = mem_alloc(sizeof(*t));
+
+	t->redis = r;
+	t->seal = seal;
+	t->prefix = mem_strdup(key_prefix);
+	return t;
+}
+
+void tokens_free(struct tokens *t)
+{
+	if (!t)
+		return;
+	free(t->prefix);
+	free(t);
+}

@@ -1,0 +1,53 @@
+/* One access_token of each app, for all processes and machines, in Redis: who renews it, and what became of that.
+ *
+ *   {prefix}t:{appid}         22 characters of the token's SHA-256, then the token, sealed; ends when the token does
+ *   {prefix}t:{appid}:lock    who is renewing; or for a second, why it failed: !outcome
+ *   {prefix}t:{appid}:bad     the SHA-256 of the token that was reported dead last, for five minutes
+ *   {prefix}t:{appid}:forced  when renewals were forced, the newest first, for a day
+ *
+ * A lock ends with its holder's time limit, so a dead one cannot keep it. */
+#ifndef STORE_TOKEN_H
+#define STORE_TOKEN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/outcome.h"
+#include "io/redis.h"
+#include "store/seal.h"
+
+enum {
+	TOKEN_AHEAD_MS = 290 * 1000,    /* renewed from here on: WeChat gives a new one in the last 300 s, and both work then */
+	TOKEN_FORCE_PAUSE_MS = 30000,   /* WeChat's limits on force_refresh: 30 s apart, */
+	TOKEN_FORCE_DAY = 20,           /* 20 a day */
+};
+
+struct tokens;
+
+struct tokens *tokens_new(struct redis *r, const char *key_prefix, const struct seal *seal); /* copies the prefix */
+void tokens_free(struct tokens *t); /* after redis_free */
+
+struct token_look {
+	const char *token;     /* one that lives, and is not the bad one; or NULL */
+	int64_t  left_ms;
+	bool     ours;         /* the lock is the caller's now: it must renew, and say what came of it (token_save, token_fail) */
+	enum outcome failed;   /* OK, or how another's renewal failed a moment ago */
+};
+
+/* Looks for a token; bad, if not NULL, is one that WeChat refused: it is dropped, if it is still the one, and not given again. Takes the
+ * lock when there is none to give, or one that ends soon, and nobody has it. holder: any text of the caller's own. */
+typedef void (*token_look_cb)(void *ctx, enum outcome oc, const struct token_look *look); /* NULL unless OK; borrowed */
+void token_look(struct tokens *t, const char *appid, const char *bad, const char *holder, int64_t lock_ms, token_look_cb cb, void *ctx);
+
+/* The holder's renewal brought this one. dead: it is the one that was reported dead: not kept, the lock stays, and it must be forced. */
+typedef void (*token_save_cb)(void *ctx, enum outcome oc, bool dead);
+void token_save(struct tokens *t, const char *appid, const char *holder, const char *token, int64_t expires_in_s, token_save_cb cb, void *ctx);
+
+/* The holder's renewal failed: those who wait are told so for a second. */
+void token_fail(struct tokens *t, const char *appid, const char *holder, enum outcome why);
+
+/* May a renewal be forced? wait_ms 0: yes, and it is counted; else when it may. */
+typedef void (*token_force_cb)(void *ctx, enum outcome oc, int64_t wait_ms);
+void token_force(struct tokens *t, const char *appid, token_force_cb cb, void *ctx);
+
+#endif

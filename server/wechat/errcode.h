@@ -1,0 +1,24 @@
+/* WeChat's errcodes: what each means for the caller, and for us. One table, from the error tables of code2Session, getStableAccessToken,
+ * checkSessionKey and getPhoneNumber (developers.weixin.qq.com/miniprogram/dev/server/API/). */
+#ifndef WECHAT_ERRCODE_H
+#define WECHAT_ERRCODE_H
+
+#include "common/log.h"
+#include "common/outcome.h"
+
+enum errcode_flags {
+	ERRCODE_RETRY = 1, /* the same request may be sent again, soon */
+	ERRCODE_STALE = 2, /* the access_token is no good: renew it, and ask once more */
+};
+
+struct errcode_row {
+	int            errcode;
+	enum outcome   oc;
+	unsigned       flags;
+	enum log_level level;
+	const char    *mend;  /* for the operator: what it means, and what to do */
+};
+
+const struct errcode_row *errcode_find(int errcode); /* never NULL: what is not in the table is WECHAT_ERROR */
+
+#endif
