@@ -17,6 +17,7 @@
 #include "store/token.h"
 
 enum { LOGIN_REPLY_MAX = 64 * 1024, LOGIN_QUEUE = 4096, REDIS_PENDING = 16384, DESCRIPTORS_KEPT = 64, IP_BUCKETS = 65536, APP_BUCKETS = 1024 };
+enum { BACKSTOP_SLACK_MS = 25000 }; /* a call that a backend passes through may take 10 s, twice */
 enum { SERVICE_CONNECTIONS = 16, SERVICE_QUEUE = 1024, PASS_CONNECTIONS = 32, PASS_QUEUE = 256, PASS_REPLY_MAX = 1024 * 1024 };
 
 struct app {
@@ -29,6 +30,7 @@ struct app {
 	struct seal     *seal;
 	struct sessions *sessions;
 	struct tokens   *tokens;
+	struct keeper   *keeper;
 	struct codes    *codes;
 	struct wechat   *wechat;
 	struct http     *sides[2]; /* public, internal */
@@ -227,6 +229,7 @@ static void build_gates(struct app *a)
 		.timeout_ms = c->wechat_timeout_ms,
 	});
 	free(urls);
+	a->keeper = keeper_new(a->loop, a->tokens, a->wechat, c->wechat_timeout_ms);
 }
 
 static bool listen_all(struct http *h, const struct config_list *l, bool first)
@@ -251,7 +254,7 @@ static bool build_sides(struct app *a)
 		.max_connections = 1,
 		.client_timeout_ms = (int)c->client_timeout_ms,
 		.max_body = (size_t)c->max_body,
-		.backstop_ms = (int)(c->wechat_timeout_ms + 6 * c->redis_timeout_ms + 2000),
+		.backstop_ms = (int)(6 * c->wechat_timeout_ms + 10 * c->redis_timeout_ms + BACKSTOP_SLACK_MS),
 		.reuse_port = a->o->reuse_port,
 	};
 
@@ -262,6 +265,7 @@ static bool build_sides(struct app *a)
 	a->api.sessions = a->sessions;
 	a->api.codes = a->codes;
 	a->api.wechat = a->wechat;
+	a->api.keeper = a->keeper;
 	a->api.login_timeout_ms = c->wechat_timeout_ms;
 	o.name = "public";
 	a->sides[0] = http_new(a->loop, &o, api_public, &a->api);
@@ -283,6 +287,7 @@ static void tear_down(struct app *a)
 	redis_free(a->redis);
 	codes_free(a->codes);
 	sessions_free(a->sessions);
+	keeper_free(a->keeper);
 	tokens_free(a->tokens);
 	cache_free(a->cache);
 	seal_free(a->seal);

@@ -15,6 +15,16 @@ const struct wechat_app *api_app(const struct api *api, const char *appid, size_
 	return NULL;
 }
 
+struct wechat_app *api_app_copy(struct arena *a, const struct wechat_app *app)
+{
+	struct wechat_app *copy = arena_alloc(a, sizeof(*copy));
+
+	copy->appid = arena_strdup(a, app->appid);
+	for (size_t i = 0; i < sizeof(app->secrets) / sizeof(app->secrets[0]); i++)
+		copy->secrets[i] = app->secrets[i] ? arena_strdup(a, app->secrets[i]) : NULL;
+	return copy;
+}
+
 static void reply_not_allowed(struct req *r, unsigned allowed)
 {
 	static const struct { enum method m; const char *name; } names[] = {

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "api/keeper.h"
 #include "common/bucket.h"
 #include "common/ip.h"
 #include "http/req.h"
@@ -21,6 +22,7 @@ struct api { /* filled by app, read by handlers; what it points to is app's */
 	struct sessions *sessions;
 	struct codes    *codes;
 	struct wechat   *wechat;
+	struct keeper   *keeper;
 	const struct wechat_app *apps; /* may change on reload: a handler that waits copies what it keeps */
 	size_t           app_count;
 	int64_t          login_timeout_ms; /* one login's whole talk with WeChat, waiting for another's included */
@@ -37,6 +39,7 @@ struct api { /* filled by app, read by handlers; what it points to is app's */
 };
 
 const struct wechat_app *api_app(const struct api *api, const char *appid, size_t len); /* NULL: not configured */
+struct wechat_app *api_app_copy(struct arena *a, const struct wechat_app *app);
 
 /* http handlers; ctx is a struct api. */
 void api_public(void *ctx, struct req *r);

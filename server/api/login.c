@@ -141,9 +141,7 @@ static enum outcome choose_app(struct login *l, const char *appid)
 	}
 	if (!app)
 		return OC_UNKNOWN_APP;
-	l->app.appid = arena_strdup(req_arena(l->req), app->appid);
-	for (size_t i = 0; i < NELEM(app->secrets); i++)
-		l->app.secrets[i] = app->secrets[i] ? arena_strdup(req_arena(l->req), app->secrets[i]) : NULL;
+	l->app = *api_app_copy(req_arena(l->req), app);
 	return OC_OK;
 }
 

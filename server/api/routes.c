@@ -9,7 +9,8 @@
 #define POST   METHOD_BIT(METHOD_POST)
 #define DELETE METHOD_BIT(METHOD_DELETE)
 
-#define SESSIONS "/internal/apps/{appid}/users/{openid}/sessions"
+#define APP      "/internal/apps/{appid}"
+#define SESSIONS APP "/users/{openid}/sessions"
 
 static const struct route routes[] = {
 	{SIDE_PUBLIC,   POST,       "/v1/login",            login_handle,               0},
@@ -20,6 +21,8 @@ static const struct route routes[] = {
 	{SIDE_INTERNAL, GET,        SESSIONS,               sessions_get_handle,        0},
 	{SIDE_INTERNAL, DELETE,     SESSIONS,               sessions_delete_handle,     0},
 	{SIDE_INTERNAL, DELETE,     SESSIONS "/{id}",       sessions_delete_one_handle, 0},
+	{SIDE_INTERNAL, GET,        APP "/access-token",    access_token_handle,        0},
+	{SIDE_INTERNAL, METHOD_ANY, APP "/wechat",          pass_handle,                ROUTE_BELOW},
 	{SIDE_INTERNAL, GET,        "/metrics",             metrics_handle,             0},
 	{SIDE_INTERNAL, GET,        "/healthz",             healthz_handle,             ROUTE_OPEN},
 	{SIDE_INTERNAL, GET,        "/readyz",              readyz_handle,              ROUTE_OPEN},
@@ -61,6 +64,15 @@ const char *route_segment(struct req *r, int n)
 	end = segment_end(path);
 	text = arena_alloc(req_arena(r), (size_t)(end - path));
 	return percent_decode(text, path + 1, (size_t)(end - path - 1), false) > 0 ? text : NULL;
+}
+
+const char *route_rest(struct req *r)
+{
+	const char *path = req_path(r);
+
+	for (const char *want = req_route(r); *want; want = segment_end(want))
+		path = segment_end(path);
+	return *path ? path + 1 : "";
 }
 
 const struct route *route_find(enum side side, enum method m, const char *path, unsigned *allowed)

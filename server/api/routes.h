@@ -25,6 +25,8 @@ const struct route *route_find(enum side side, enum method m, const char *path, 
 
 /* What stands in the request's path for the n-th {name} of its route: decoded, not empty; NULL when it does not decode. */
 const char *route_segment(struct req *r, int n);
+/* What stands below the route, raw and without its first slash; "" when nothing does. */
+const char *route_rest(struct req *r);
 
 /* The handlers, by file. */
 void login_handle(struct api *api, struct req *r);          /* login.c */
@@ -35,6 +37,8 @@ void introspect_handle(struct api *api, struct req *r);
 void sessions_get_handle(struct api *api, struct req *r);   /* operator.c */
 void sessions_delete_handle(struct api *api, struct req *r);
 void sessions_delete_one_handle(struct api *api, struct req *r);
+void access_token_handle(struct api *api, struct req *r);   /* backend.c */
+void pass_handle(struct api *api, struct req *r);
 void healthz_handle(struct api *api, struct req *r);        /* ops.c */
 void readyz_handle(struct api *api, struct req *r);
 void metrics_handle(struct api *api, struct req *r);

@@ -1,0 +1,175 @@
+/* What backends ask of WeChat through us: the app's access_token, or a call of their own with the token added. */
+#include <inttypes.h>
+#include <string.h>
+#include <strings.h>
+
+#include "api/guard.h"
+#include "common/buf.h"
+#include "common/encode.h"
+
+enum { PASS_TIMEOUT_MS = 10000, PATH_MAX_LEN = 512 };
+
+/* The app that the path names, copied: it must outlive a reload. NULL: answered. */
+static struct wechat_app *path_app(struct api *api, struct req *r)
+{
+	const char *appid = route_segment(r, 0);
+	const struct wechat_app *app = appid ? api_app(api, appid, strlen(appid)) : NULL;
+
+	if (!app) {
+		req_reply_outcome(r, OC_UNKNOWN_APP);
+		return NULL;
+	}
+	return api_app_copy(req_arena(r), app);
+}
+
+/* ---- the access_token itself ---- */
+
+static void on_token(void *ctx, enum outcome oc, const char *token, int64_t expires_in_s, int retry_after_s)
+{
+	struct req *r = ctx;
+	struct buf b = {0};
+
+	if (oc == OC_OK) {
+		buf_str(&b, "{\"access_token\":");
+		buf_json_str(&b, token, strlen(token));
+		buf_printf(&b, ",\"expires_in\":%" PRId64 "}", expires_in_s);
+		req_reply_json(r, 200, b.data);
+		buf_free(&b);
+	} else {
+		req_reply_error(r, &(struct req_error){.oc = oc, .retry_after = retry_after_s});
+	}
+	req_release(r);
+}
+
+void access_token_handle(struct api *api, struct req *r)
+{
+	const char *bad = req_param(r, req_query(r), "refresh");
+	struct wechat_app *app = path_app(api, r);
+
+	if (!app)
+		return;
+	req_add_header(r, "Cache-Control", "no-store");
+	req_hold(r);
+	keeper_get(api->keeper, app, bad && *bad ? bad : NULL, on_token, r);
+}
+
+/* ---- a call of their own ---- */
+
+struct passing {
+	struct api *api;
+	struct req *req;
+	struct wechat_app *app;
+	struct wechat_pass what;
+	const char *token;
+	bool again; /* with a renewed token */
+};
+
+/* Tokens and quotas are the keeper's: a backend that touched them would pull the ground from under everybody. */
+static bool is_refused(const char *path)
+{
+	static const char *const refused[] = {
+		"cgi-bin/token", "cgi-bin/stable_token", "cgi-bin/clear_quota", "cgi-bin/clear_quota/v2", "sns/jscode2session", "sns/component/jscode2session"};
+
+	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
+		if (!strcasecmp(path, refused[i]))
+			return true;
+	return false;
+}
+
+/* What may stand in a path below WeChat's host, so that it is the same path for us and for WeChat: no escapes, no dots, no double slashes. */
+static bool is_plain(const char *path)
+{
+	return *path && strlen(path) <= PATH_MAX_LEN && path[strlen(path) - 1] != '/' && !strstr(path, "//") &&
+	       strspn(path, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-/") == strlen(path);
+}
+
+/* The query without the caller's own access_token, however it is spelled. */
+static const char *query_left(struct req *r)
+{
+	const char *p = req_query(r);
+	struct buf b = {0};
+	const char *left;
+
+	while (*p) {
+		size_t n = strcspn(p, "&"), name = strcspn(p, "=&");
+		char *text = arena_alloc(req_arena(r), name + 1);
+
+		if (n && (percent_decode(text, p, name, true) < 0 || strcasecmp(text, "access_token") != 0)) {
+			buf_str(&b, b.len ? "&" : "");
+			buf_add(&b, p, n);
+		}
+		p += n + (p[n] == '&');
+	}
+	left = arena_strdup(req_arena(r), b.len ? b.data : "");
+	buf_free(&b);
+	return left;
+}
+
+static void pass_token(struct passing *p, const char *bad);
+
+static void on_passed(void *ctx, enum outcome oc, const struct fetch_reply *reply, int errcode)
+{
+	struct passing *p = ctx;
+	struct req *r = p->req;
+
+	if (oc == OC_OK && wechat_token_is_stale(errcode) && !p->again) {
+		p->again = true;
+		pass_token(p, p->token);
+		return;
+	}
+	if (oc == OC_OK)
+		req_reply(r, reply->status, *reply->content_type ? reply->content_type : "application/octet-stream", reply->body, reply->body_len);
+	else
+		req_reply_error(r, &(struct req_error){.oc = oc, .retry_after = oc == OC_WECHAT_UNAVAILABLE ? 1 : 0});
+	req_release(r);
+}
+
+static void on_pass_token(void *ctx, enum outcome oc, const char *token, int64_t expires_in_s, int retry_after_s)
+{
+	struct passing *p = ctx;
+
+	(void)expires_in_s;
+	if (oc != OC_OK) {
+		req_reply_error(p->req, &(struct req_error){.oc = oc, .retry_after = retry_after_s});
+		req_release(p->req);
+		return;
+	}
+	p->token = arena_strdup(req_arena(p->req), token);
+	wechat_pass(p->api->wechat, p->app, p->token, &p->what, on_passed, p);
+}
+
+static void pass_token(struct passing *p, const char *bad)
+{
+	keeper_get(p->api->keeper, p->app, bad, on_pass_token, p);
+}
+
+void pass_handle(struct api *api, struct req *r)
+{
+	struct passing *p = arena_alloc(req_arena(r), sizeof(*p));
+	const char *path = route_rest(r);
+	size_t len;
+
+	if (!*api->internal_token) {
+		req_reply_error(r, &(struct req_error){.oc = OC_NOT_FOUND, .message = "This call is there only with internal_token set."});
+		return;
+	}
+	p->app = path_app(api, r);
+	if (!p->app)
+		return;
+	if (!is_plain(path) || is_refused(path)) {
+		req_reply_error(r, &(struct req_error){.oc = OC_INVALID_REQUEST,
+			.message = is_plain(path) ? "This path of WeChat's is wxlogind's own: ask for access-token instead."
+						  : "The path below wechat/ is none of WeChat's: letters, digits, _ - and /."});
+		return;
+	}
+	p->api = api;
+	p->req = r;
+	p->what = (struct wechat_pass){.method = req_method_name(r), .path = path, .query = query_left(r), .timeout_ms = PASS_TIMEOUT_MS};
+	p->what.body = req_body(r, &len);
+	p->what.body_len = len;
+	p->what.content_type = req_header(r, "Content-Type");
+	if (len == 0)
+		p->what.body = NULL;
+	req_hold(r);
+	pass_token(p, NULL);
+}

@@ -1,0 +1,209 @@
+"""One access_token for everybody: shared, renewed by one, dropped when dead, forced only within WeChat's limits; and calls passed through."""
+import os
+import signal
+import threading
+
+import pytest
+
+from conftest import APPID, KEY, SECRET, poll
+
+TOKEN = f"/internal/apps/{APPID}/access-token"
+INTERNAL = {"X-Internal-Token": "the-internal-token"}
+
+
+def token(server, query=""):
+    return server.inside("GET", TOKEN + query)
+
+
+def everywhere(servers, ask):
+    out = []
+    threads = [threading.Thread(target=lambda s=s: out.append(ask(s))) for s in servers]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    return out
+
+
+def test_one_for_all(stack, redis, wxfake):
+    """Eight processes on an empty Redis, at once: one call."""
+    servers = [stack.server(redis, wxfake) for _ in range(8)]
+    answers = everywhere(servers * 3, token)
+    assert {a.status for a in answers} == {200} and len({a.json["access_token"] for a in answers}) == 1
+    assert all(7100 < a.json["expires_in"] <= 7200 for a in answers)
+    assert wxfake.calls("stable_token") == 1
+    assert answers[0].headers["Cache-Control"] == "no-store"
+    assert answers[0].json["access_token"] not in redis.written()
+    for s in servers:
+        assert answers[0].json["access_token"] not in s.process.text()
+
+
+def test_unknown_app_and_wrong_secret(stack, redis, wxfake):
+    server = stack.server(redis, wxfake, **{"app_wxaaaaaaaaaaaaaaaa__secret": "s"})
+    assert server.inside("GET", "/internal/apps/wxbbbbbbbbbbbbbbbb/access-token").error == "unknown_app"
+    assert server.inside("GET", "/internal/apps/wxaaaaaaaaaaaaaaaa/access-token").error == "wechat_config"
+    assert server.inside("POST", TOKEN).status == 405
+
+
+def test_second_secret(stack, redis, wxfake):
+    server = stack.server(redis, wxfake, **{f"app_{APPID}__secret": f"wrong, {SECRET}"})
+    assert token(server).status == 200
+
+
+def test_refresh_drops_exactly_that_one(server, wxfake):
+    first = token(server).json["access_token"]
+    assert token(server, "?refresh=not-this-one").json["access_token"] == first
+    assert wxfake.calls("stable_token") == 1
+    a = token(server, "?refresh=" + first)  # WeChat's normal mode gives the same: it must be forced
+    assert a.status == 200 and a.json["access_token"] != first
+    assert wxfake.calls("stable_token") == 3
+    assert token(server, "?refresh=" + first).json["access_token"] == a.json["access_token"]
+    assert wxfake.calls("stable_token") == 3
+
+
+def test_never_forced_twice_within_30_seconds(stack, redis, wxfake):
+    servers = [stack.server(redis, wxfake) for _ in range(2)]
+    first = token(servers[0]).json["access_token"]
+    second = token(servers[0], "?refresh=" + first).json["access_token"]
+    answers = everywhere(servers * 4, lambda s: token(s, "?refresh=" + second))
+    for a in answers:
+        assert (a.status, a.error) == (503, "wechat_unavailable")
+    assert any(25 <= int(a.headers["Retry-After"]) <= 30 for a in answers)
+    forced = [line for line in redis.cli("LRANGE", f"wxlogin:t:{{{APPID}}}:forced", 0, -1).split() if line]
+    assert len(forced) == 1
+
+
+def test_twenty_forced_a_day(server, redis, wxfake):
+    first = token(server).json["access_token"]
+    now = int(redis.cli("TIME").split()[0]) * 1000
+    for i in range(20):
+        redis.cli("RPUSH", f"wxlogin:t:{{{APPID}}}:forced", now - 60000 - i * 1000)
+    a = token(server, "?refresh=" + first)
+    assert a.status == 503 and int(a.headers["Retry-After"]) > 80000
+
+
+def test_renewed_ahead_of_its_end(server, redis, wxfake):
+    """In its last minutes the token is given at once, and renewed behind."""
+    first = token(server).json["access_token"]
+    redis.cli("PEXPIRE", f"wxlogin:t:{{{APPID}}}", 200000)
+    a = token(server)
+    assert a.json["access_token"] == first and a.json["expires_in"] <= 200
+    poll(lambda: wxfake.calls("stable_token") == 2, what="renewed")
+    poll(lambda: token(server).json["expires_in"] > 7000, what="the new one")
+
+
+def test_a_killed_holder_is_followed(stack, redis, wxfake):
+    a = stack.server(redis, wxfake, server__workers="2", wechat__timeout="1s")  # so that a child can be killed, and the exit stays good
+    b = stack.server(redis, wxfake, wechat__timeout="1s")
+    wxfake.fault(api="stable_token", mode="hang", count=1)
+    lost = []
+
+    def ask():
+        try:
+            lost.append(token(a))
+        except Exception as e:
+            lost.append(e)
+    thread = threading.Thread(target=ask)
+    thread.start()
+    poll(lambda: wxfake.calls("stable_token") == 1, what="the holder asks")
+    for child in open(f"/proc/{a.process.pid}/task/{a.process.pid}/children").read().split():
+        os.kill(int(child), signal.SIGKILL)
+    got = token(b)
+    assert got.status == 200 and got.seconds < 4.5
+    thread.join()
+
+
+def test_a_failed_renewal_is_shared(stack, redis, wxfake):
+    servers = [stack.server(redis, wxfake) for _ in range(3)]
+    wxfake.fault(api="stable_token", mode="500", count=100)
+    answers = everywhere(servers * 5, token)
+    assert {a.error for a in answers} <= {"wechat_error", "wechat_unavailable"} and wxfake.calls("stable_token") <= 6
+    wxfake.clear()
+    poll(lambda: token(servers[1]).status == 200, what="good again")
+
+
+def test_a_reset_is_asked_again(server, wxfake):
+    wxfake.fault(api="stable_token", mode="reset", count=1)
+    assert token(server).status == 200 and wxfake.calls("stable_token") == 2
+
+
+def test_without_redis(server, redis):
+    redis.kill()
+    poll(lambda: token(server).status == 503, what="503")
+    assert token(server).error == "store_unavailable"
+    redis.start()
+
+
+def test_logins_do_not_notice(stack, redis, wxfake):
+    """A token API that hangs takes neither the connections nor the breaker of logins."""
+    server = stack.server(redis, wxfake, wechat__timeout="2s", wechat__max_connections="2")
+    wxfake.fault(api="stable_token", mode="hang", count=100)
+    waiting = [threading.Thread(target=token, args=(server,)) for _ in range(30)]
+    for t in waiting:
+        t.start()
+    poll(lambda: wxfake.calls("stable_token") >= 1, what="hanging")
+    for _ in range(20):
+        a = server.login(wxfake.code())
+        assert a.status == 200 and a.seconds < 1
+    wxfake.clear()
+    for t in waiting:
+        t.join()
+
+
+# ---- a backend's own calls ----
+
+@pytest.fixture
+def passing(stack, redis, wxfake):
+    return stack.server(redis, wxfake, wait=False, server__internal_token="the-internal-token")
+
+
+def through(server, path, method="GET", body=None, headers=None):
+    return server.inside(method, f"/internal/apps/{APPID}/wechat/{path}", body, {**INTERNAL, **(headers or {})})
+
+
+def test_passed_on_with_the_token(passing, wxfake):
+    poll(passing.ready, what="ready")
+    phone = wxfake.code(kind="phone", openid="oTestPassing")
+    a = through(passing, "wxa/business/getuserphonenumber?access_token=mine&%61ccess_token=mine", "POST", {"code": phone})
+    assert a.status == 200 and a.json["errcode"] == 0 and a.json["phone_info"]["watermark"]["appid"] == APPID
+    assert wxfake.calls("getuserphonenumber") == 1
+    assert "mine" not in passing.process.text()
+
+
+def test_a_stale_token_is_renewed_once(passing, wxfake):
+    poll(passing.ready, what="ready")
+    assert passing.inside("GET", TOKEN, headers=INTERNAL).status == 200
+    wxfake.fault(api="getuserphonenumber", mode="errcode", errcode=42001, count=1)
+    phone = wxfake.code(kind="phone", openid="oTestPassing")
+    a = through(passing, "wxa/business/getuserphonenumber", "POST", {"code": phone})
+    assert a.json["errcode"] == 0 and wxfake.calls("getuserphonenumber") == 2
+    wxfake.fault(api="getuserphonenumber", mode="errcode", errcode=40001, count=5)
+    a = through(passing, "wxa/business/getuserphonenumber", "POST", {"code": phone})
+    assert a.status in (200, 503) and wxfake.calls("getuserphonenumber") <= 4
+
+
+@pytest.mark.parametrize("path", [
+    "cgi-bin/token", "cgi-bin/stable_token", "CGI-BIN/Stable_Token", "cgi-bin/clear_quota", "cgi-bin//token", "cgi-bin/./token", "x/../cgi-bin/token",
+    "%63gi-bin/token", "cgi-bin/token/", "", "@evil.example/", "wxa%2f..%2fcgi-bin", "a\\b", "sns/jscode2session"])
+def test_refused_paths(passing, wxfake, path):
+    poll(passing.ready, what="ready")
+    a = through(passing, path)
+    assert a.status == 400 and a.error == "invalid_request"
+    assert wxfake.call("GET", "/fake/stats").json["calls"].get("stable_token", 0) == 0
+
+
+def test_only_with_an_internal_token(server, passing):
+    assert server.inside("GET", f"/internal/apps/{APPID}/wechat/wxa/x").status == 404
+    assert passing.inside("GET", f"/internal/apps/{APPID}/wechat/wxa/x").status == 401
+
+
+def test_what_wechat_says_comes_back(passing, wxfake):
+    poll(passing.ready, what="ready")
+    a = through(passing, "wxa/no_such_call", "POST", {"x": 1})
+    assert a.status == 200 and a.json["errcode"] == 40066
+    wxfake.fault(api="getuserphonenumber", mode="huge", count=1)
+    assert through(passing, "wxa/business/getuserphonenumber", "POST", {"code": "x"}).error == "wechat_error"
+    wxfake.fault(api="getuserphonenumber", mode="reset", count=1)
+    before = wxfake.calls("getuserphonenumber")
+    assert through(passing, "wxa/business/getuserphonenumber", "POST", {"code": "x"}).error == "wechat_unavailable"
+    assert wxfake.calls("getuserphonenumber") == before + 1  # never sent twice
