@@ -191,3 +191,48 @@ void guard_reply_no_session(struct req *r, enum outcome oc, const char *reason)
 	req_note(r, "reason", reason);
 	req_reply_error(r, &(struct req_error){.oc = OC_INVALID_SESSION, .reason = reason});
 }
+
+struct asking {
+	struct req *req;
+	guard_session_fn then;
+	void *ctx;
+};
+
+static void on_session(void *ctx, enum outcome oc, const struct session *ses, const char *reason)
+{
+	struct asking *a = ctx;
+	struct req *r = a->req;
+
+	if (oc == OC_OK)
+		a->then(a->ctx, ses);
+	else
+		guard_reply_no_session(r, oc, reason);
+	req_release(r);
+}
+
+void guard_session(struct api *api, struct req *r, guard_session_fn then, void *ctx)
+{
+	const char *reason, *token = guard_token(r, &reason);
+	struct session ses;
+	struct asking *a;
+
+	if (!token) {
+		guard_reply_no_session(r, OC_INVALID_SESSION, reason);
+	} else if (session_recall(api->sessions, token, true, &ses)) {
+		then(ctx, &ses);
+	} else {
+		a = arena_alloc(req_arena(r), sizeof(*a));
+		*a = (struct asking){r, then, ctx};
+		req_hold(r);
+		session_get(api->sessions, token, true, on_session, a);
+	}
+}
+
+struct wechat_app *guard_app(const struct api *api, struct req *r, const struct session *ses)
+{
+	const struct wechat_app *app = api_app(api, ses->appid, strlen(ses->appid));
+
+	if (!app)
+		req_reply_outcome(r, OC_UNKNOWN_APP);
+	return app ? api_app_copy(req_arena(r), app) : NULL;
+}

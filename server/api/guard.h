@@ -24,6 +24,14 @@ bool guard_cors(const struct api *api, struct req *r); /* false: it was a prefli
 /* The request's well-formed third_session (borrowed), or NULL with *reason "missing" or "malformed". */
 const char *guard_token(struct req *r, const char **reason);
 
+/* The session that the request carries: then is called with it, before or after this returns, and owns the answer; where there is none,
+ * the request is answered (401, 503). ctx is in the request's arena or outlives it; ses is borrowed. */
+typedef void (*guard_session_fn)(void *ctx, const struct session *ses);
+void guard_session(struct api *api, struct req *r, guard_session_fn then, void *ctx);
+
+/* The app of a session, copied into the request's arena; NULL: it is configured no more, and the request answered (unknown_app). */
+struct wechat_app *guard_app(const struct api *api, struct req *r, const struct session *ses);
+
 /* What became of the question after a session, when it is not that it lives. INVALID_SESSION: 401 with the reason and WWW-Authenticate
  * (RFC 6750); else the outcome's own answer. */
 void guard_reply_no_session(struct req *r, enum outcome oc, const char *reason);

@@ -16,6 +16,7 @@ static const struct route routes[] = {
 	{SIDE_PUBLIC,   POST,       "/v1/login",            login_handle,               0},
 	{SIDE_PUBLIC,   GET,        "/v1/session",          session_get_handle,         0},
 	{SIDE_PUBLIC,   DELETE,     "/v1/session",          session_delete_handle,      0},
+	{SIDE_PUBLIC,   POST,       "/v1/open-data",        open_data_handle,           0},
 	{SIDE_INTERNAL, METHOD_ANY, "/internal/auth",       auth_handle,                ROUTE_BELOW | ROUTE_SESSION},
 	{SIDE_INTERNAL, POST,       "/internal/introspect", introspect_handle,          0},
 	{SIDE_INTERNAL, GET,        SESSIONS,               sessions_get_handle,        0},

@@ -1,42 +1,117 @@
 /* A phone asks about its own session, or ends it. */
 #include <inttypes.h>
+#include <string.h>
 
 #include "api/guard.h"
 #include "common/buf.h"
 
-static void reply_session(struct req *r, const struct session *ses)
+struct looking {
+	struct api *api;
+	struct req *req;
+	struct wechat_app *app;
+	const char *openid, *session_key, *token;
+	int64_t created_at, expires_in_s;
+	bool again; /* with a renewed access_token */
+};
+
+static void reply_session(struct looking *l, const char *more)
 {
 	struct buf b = {0};
 
-	buf_printf(&b, "{\"appid\":\"%s\",\"expires_in\":%" PRId64 ",\"created_at\":%" PRId64 "}", ses->appid, ses->expires_in_s, ses->created_at);
-	req_reply_json(r, 200, b.data);
+	buf_printf(&b, "{\"appid\":\"%s\",\"expires_in\":%" PRId64 ",\"created_at\":%" PRId64 "%s}", l->app->appid, l->expires_in_s,
+		l->created_at, more);
+	req_reply_json(l->req, 200, b.data);
 	buf_free(&b);
 }
 
-static void on_session(void *ctx, enum outcome oc, const struct session *ses, const char *reason)
-{
-	struct req *r = ctx;
+/* ---- ?check=wechat: does session_key live? ---- */
 
+static void check_again(struct looking *l, const char *bad);
+
+static void on_checked(void *ctx, enum outcome oc, bool valid, int errcode)
+{
+	struct looking *l = ctx;
+	struct req *r = l->req;
+
+	if (wechat_token_is_stale(errcode) && !l->again) {
+		l->again = true;
+		check_again(l, l->token);
+		return;
+	}
 	if (oc == OC_OK)
-		reply_session(r, ses);
+		reply_session(l, valid ? ",\"session_key_valid\":true" : ",\"session_key_valid\":false");
 	else
-		guard_reply_no_session(r, oc, reason);
+		req_reply_error(r, &(struct req_error){.oc = oc, .errcode = errcode, .retry_after = oc == OC_WECHAT_UNAVAILABLE ? 1 : 0});
 	req_release(r);
+}
+
+static void on_token(void *ctx, enum outcome oc, const char *token, int64_t expires_in_s, int retry_after_s)
+{
+	struct looking *l = ctx;
+
+	(void)expires_in_s;
+	if (oc != OC_OK) {
+		req_reply_error(l->req, &(struct req_error){.oc = oc, .retry_after = retry_after_s});
+		req_release(l->req);
+		return;
+	}
+	l->token = arena_strdup(req_arena(l->req), token);
+	wechat_checksession(l->api->wechat, l->app, l->token, l->openid, l->session_key, on_checked, l);
+}
+
+static void check_again(struct looking *l, const char *bad)
+{
+	keeper_get(l->api->keeper, l->app, bad, on_token, l);
+}
+
+static void on_keys(void *ctx, enum outcome oc, const char *const *keys, size_t n)
+{
+	struct looking *l = ctx;
+	struct req *r = l->req;
+
+	if (oc == OC_OK && n > 0) {
+		l->session_key = arena_strdup(req_arena(r), keys[0]);
+		check_again(l, NULL);
+		return;
+	}
+	if (oc == OC_OK)
+		reply_session(l, ",\"session_key_valid\":false"); /* none that opens */
+	else
+		req_reply_error(r, &(struct req_error){.oc = oc, .retry_after = 1});
+	req_release(r);
+}
+
+/* ---- */
+
+static void on_session(void *ctx, const struct session *ses)
+{
+	struct looking *l = ctx;
+	struct req *r = l->req;
+	const char *check = req_param(r, req_query(r), "check");
+
+	l->app = guard_app(l->api, r, ses);
+	if (!l->app)
+		return;
+	l->created_at = ses->created_at;
+	l->expires_in_s = ses->expires_in_s;
+	if (!check) {
+		reply_session(l, "");
+	} else if (strcmp(check, "wechat") != 0) {
+		req_reply_error(r, &(struct req_error){.oc = OC_INVALID_REQUEST, .message = "check can only be wechat."});
+	} else {
+		l->openid = arena_strdup(req_arena(r), ses->openid);
+		req_hold(r);
+		session_keys(l->api->sessions, ses->appid, ses->openid, on_keys, l);
+	}
 }
 
 void session_get_handle(struct api *api, struct req *r)
 {
-	const char *reason, *token = guard_token(r, &reason);
-	struct session ses;
+	struct looking *l = arena_alloc(req_arena(r), sizeof(*l));
 
-	if (!token) {
-		guard_reply_no_session(r, OC_INVALID_SESSION, reason);
-	} else if (session_recall(api->sessions, token, true, &ses)) {
-		reply_session(r, &ses);
-	} else {
-		req_hold(r);
-		session_get(api->sessions, token, true, on_session, r);
-	}
+	l->api = api;
+	l->req = r;
+	guard_session(api, r, on_session, l);
 }
 
 static void on_ended(void *ctx, enum outcome oc)

@@ -142,11 +142,16 @@ static void change_user(struct fake *f, struct req *r, const cJSON *o)
 {
 	const cJSON *blocked = cJSON_GetObjectItemCaseSensitive(o, "blocked");
 	struct app *a = app_of(f, r, o);
-	const char *openid, *unionid = NULL;
+	const char *openid, *unionid = NULL, *key = NULL;
+	uint8_t raw[16];
 	struct user *u;
 
 	if (!a || !(openid = openid_of(r, o, true)) || !*openid)
 		return;
+	if (json_str(o, "session_key", 1, 64, &key) == JSON_BAD || (key && base64_decode(raw, sizeof(raw), key, strlen(key)) != sizeof(raw))) {
+		bad(r, "session_key is 16 bytes in base64");
+		return;
+	}
 	if ((blocked && !cJSON_IsBool(blocked)) || json_str(o, "unionid", 0, OPENID_MAX, &unionid) == JSON_BAD ||
 	    (unionid && *unionid && !openid_ok(unionid))) {
 		bad(r, "blocked is true or false, unionid is text");
@@ -157,6 +162,8 @@ static void change_user(struct fake *f, struct req *r, const cJSON *o)
 		u->blocked = cJSON_IsTrue(blocked);
 	if (unionid)
 		snprintf(u->unionid, sizeof(u->unionid), "%s", unionid);
+	if (key)
+		snprintf(u->key, sizeof(u->key), "%s", key);
 	req_reply(r, 204, NULL, NULL, 0);
 }
 

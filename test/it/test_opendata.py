@@ -1,0 +1,157 @@
+"""Open data: WeChat's published vectors through HTTP, and what wxfake encrypts for a user."""
+import hashlib
+import json
+
+import pytest
+
+from conftest import APPID, SECRET
+
+PAGE_APP = "wx4f4bc4dec97d474b"
+V1_KEY, V1_IV = "tiihtNczf5v6AKRyjwEUhQ==", "r7BXXKkLb8qrSNn05n0qiA=="
+V1 = ("CiyLU1Aw2KjvrjMdj8YKliAjtP4gsMZMQmRzooG2xrDcvSnxIMXFufNstNGTyaGS9uT5geRa0W4oTOb1WT7fJlAC+oNPdbB+3hVbJSRgv+4lGOETKUQz6OYStslQ142d"
+      "NCuabNPGBzlooOmB231qMM85d2/fV6ChevvXvQP8Hkue1poOFtnEtpyxVLW1zAo6/1Xx1COxFvrc2d7UL/lmHInNlxuacJXwu0fjpXfz/YqYzBIBzD6WUfTIF9GRHpOn"
+      "/Hz7saL8xz+W//FRAUid1OksQaQx4CMs8LOddcQhULW4ucetDf96JcR3g0gfRK4PC7E/r7Z6xNrXd2UIeorGj5Ef7b1pJAYB6Y5anaHqZ9J6nKEBvB4DnNLIVWSgARns"
+      "/8wR2SiRS7MNACwTyrGvt9ts8p12PKFdlqYTopNHR1Vf7XjfhQlVsAJdNiKdYmYVoKlaRv85IfVunYzO0IKXsyl7JCUjCpoG20f0a04COwfneQAGGwd5oa+T8yO5hzuy"
+      "Db/XcxxmK01EpqOyuxINew==")
+OTHER_KEY, OTHER_IV = "HyVFkGl5F5OQWJZZaNzBBg==", "AAECAwQFBgcICQoLDA0ODw=="
+V5 = ("A9tSD1UlZPDo99Jgs8ev5ckAzt0m4Vu087o89x1K+AbcTp8BFMvHPI6c+cqln+OrMEcpfCrpdVB+z+Q4QKNH/8GpUYh9kngeQi1IyoDq/+KC6Yh2jZydVDhHiYs4"
+      "iYJ6egpiCC8VLkgLpY75JX6otQpayoUhfmEkxIKPvaVcq2D/9mNlvXQ/6EnBlqWVtCVHWBxbpWt62wMOA4G5ggR1Hg==")
+V2_RAW = ('{"nickName":"Band","gender":1,"language":"zh_CN","city":"Guangzhou","province":"Guangdong","country":"CN","avatarUrl":'
+          '"http://wx.qlogo.cn/mmopen/vi_32/1vZvI39NWFQ9XM4LtQpFrQJ1xlgZxx3w7bQxKARol6503Iuswjjn6nIGBiaycAjAtpujxyzYsrztuuICqIM5ibXQ/0"}')
+V2_SIGNATURE = "75e81ceda165f4ffa64f4068af58c64b8f54b88c"
+V8_RAW = '{"nickName":"小明🐼","gender":0,"language":"zh_CN","city":"","province":"","country":"","avatarUrl":""}'
+V8_SIGNATURE = "95a652c9e116c1f84a7a2f1370e6277b077ac23b"
+
+
+def ask(server, token, body):
+    return server.call("POST", "/v1/open-data", body, {"Authorization": f"Bearer {token}"})
+
+
+@pytest.fixture
+def known(stack, redis):
+    """A user of the app of WeChat's page, with a given session_key and openid."""
+    def make(session_key, openid="oGZUI0egBJY1zhBYw2KhdUfwVJJE", appid=PAGE_APP):
+        wxfake = stack.wxfake("--app", f"{appid}:secret-of-the-page")
+        server = stack.server(redis, wxfake, session__encryption_key="", **{f"app_{appid}__secret": "secret-of-the-page"})
+        a = wxfake.call("POST", "/fake/user", {"appid": appid, "openid": openid, "session_key": session_key})
+        assert a.status == 204, a
+        code = wxfake.call("POST", "/fake/code", {"appid": appid, "openid": openid}).json["code"]
+        return server, server.login(code, appid=appid).token
+    return make
+
+
+def test_the_published_vector(known):
+    server, token = known(V1_KEY)
+    a = ask(server, token, {"encryptedData": V1, "iv": V1_IV})
+    assert a.status == 200 and a.json["data"]["nickName"] == "Band"
+    assert set(a.json["data"]) == {"nickName", "gender", "language", "city", "province", "country", "avatarUrl"}
+    for text in (V1.replace("+", " "), V1.replace("/", "\\/")):  # what forms, and WeChat's own JSON, make of it
+        body = json.dumps({"encryptedData": "@@", "iv": V1_IV}).replace("@@", text)
+        assert server.call("POST", "/v1/open-data", body, {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}).status == 200
+
+
+@pytest.mark.parametrize("key, openid, appid, data, iv", [
+    (OTHER_KEY, "oGZUI0egBJY1zhBYw2KhdUfwVJJE", PAGE_APP, V1, V1_IV),                     # the wrong key: bad padding
+    (V1_KEY, "oGZUI0egBJY1zhBYw2KhdUfwVJJE", PAGE_APP, V1, OTHER_IV),                     # the wrong iv: no JSON
+    (V1_KEY, "oGZUI0egBJY1zhBYw2KhdUfwVJJE", "wx0000000000000000", V1, V1_IV),            # another app's watermark
+    (V1_KEY, "oGZUI0egBJY1zhBYw2KhdUfwXXXX", PAGE_APP, V1, V1_IV),                        # another user's
+    (V1_KEY, "oGZUI0egBJY1zhBYw2KhdUfwVJJE", PAGE_APP, V1[:-24], V1_IV),                  # cut
+    (V1_KEY, "oGZUI0egBJY1zhBYw2KhdUfwVJJE", PAGE_APP, V1[4:], V1_IV),                    # no multiple of a block
+    (V1_KEY, "oGZUI0egBJY1zhBYw2KhdUfwVJJE", PAGE_APP, "not base64!", V1_IV),
+    (V1_KEY, "oGZUI0egBJY1zhBYw2KhdUfwVJJE", PAGE_APP, V1, "AAEC"),
+])
+def test_one_error_for_all_that_does_not_open(known, key, openid, appid, data, iv):
+    server, token = known(key, openid, appid)
+    a = ask(server, token, {"encryptedData": data, "iv": iv})
+    assert (a.status, a.error) == (400, "decrypt_failed")
+    assert a.json["message"] == "encryptedData does not decrypt under this session's key."
+
+
+def test_phone_numbers_of_the_old_way(known):
+    server, token = known(OTHER_KEY)
+    a = ask(server, token, {"encryptedData": V5, "iv": OTHER_IV})
+    assert a.json == {"data": {"phoneNumber": "13580006666", "purePhoneNumber": "13580006666", "countryCode": "86"}}
+
+
+@pytest.mark.parametrize("raw, signature", [(V2_RAW, V2_SIGNATURE), (V8_RAW, V8_SIGNATURE)])
+def test_signatures(known, raw, signature):
+    server, token = known(OTHER_KEY)
+    a = ask(server, token, {"rawData": raw, "signature": signature})
+    assert a.status == 200 and a.json["data"] == json.loads(raw)
+    for wrong in (signature.upper(), signature[:-1] + "0" if signature[-1] != "0" else signature[:-1] + "1", "x", signature + "0"):
+        assert ask(server, token, {"rawData": raw, "signature": wrong}).error == "signature_mismatch"
+    assert ask(server, token, {"rawData": raw + " ", "signature": signature}).error == "signature_mismatch"
+    assert ask(server, token, {"rawData": raw, "signature": signature, "encryptedData": V1, "iv": V1_IV}).error == "decrypt_failed"
+
+
+@pytest.mark.parametrize("body", [
+    {}, {"encryptedData": V1}, {"iv": V1_IV}, {"rawData": "{}"}, {"signature": "x"}, {"encryptedData": V1, "iv": V1_IV, "rawData": "{}"},
+    {"encryptedData": 1, "iv": V1_IV}, {"encryptedData": "", "iv": V1_IV}, [], "text"])
+def test_bad_bodies(server, wxfake, body):
+    token = server.login(wxfake.code()).token
+    a = ask(server, token, body if isinstance(body, (dict, list)) else body.encode())
+    assert (a.status, a.error) == (400, "invalid_request")
+    assert ask(server, "A" * 43, {"encryptedData": V1, "iv": V1_IV}).error == "invalid_session"
+
+
+def encrypted(wxfake, openid, data):
+    return wxfake.call("POST", "/fake/encrypt", {"appid": APPID, "openid": openid, "data": data}).json
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_rotation(stack, redis, wxfake, sealed):
+    """Data under the older key opens through either of the user's sessions; under one older still it does not."""
+    server = stack.server(redis, wxfake, **({} if sealed else {"session__encryption_key": ""}))
+    openid, tokens, sets = "oTestRotation", [], []
+    for i in range(3):
+        tokens.append(server.login(wxfake.code(openid=openid)).token)
+        sets.append(encrypted(wxfake, openid, {"n": i}))
+        wxfake.call("POST", "/fake/expire", {"openid": openid})
+    for token in tokens:
+        for i, e in enumerate(sets):
+            a = ask(server, token, {"encryptedData": e["encryptedData"], "iv": e["iv"]})
+            assert a.json == {"data": {"n": i}} if i else a.error == "decrypt_failed"
+            b = ask(server, token, e)
+            assert b.status == 200 if i else b.error in ("signature_mismatch", "decrypt_failed")
+
+
+def test_encryption_keys_rotate(stack, redis, wxfake):
+    """What the key before sealed still opens once a new one stands before it; without it, it does not."""
+    old, new = "11" * 32, "22" * 32
+    openid = "oTestEncryptionKeys"
+    first = stack.server(redis, wxfake, session__encryption_key=old)
+    token = first.login(wxfake.code(openid=openid)).token
+    e = encrypted(wxfake, openid, {"x": 1})
+    both = stack.server(redis, wxfake, session__encryption_key=f"{new}, {old}")
+    assert ask(both, token, e).status == 200
+    only = stack.server(redis, wxfake, session__encryption_key=new)
+    assert ask(only, token, {"encryptedData": e["encryptedData"], "iv": e["iv"]}).error == "decrypt_failed"
+    assert "does not open" in only.process.text()
+
+
+def test_check_wechat(server, wxfake):
+    openid = "oTestCheckWechat"
+    token = server.login(wxfake.code(openid=openid)).token
+
+    def check(query="?check=wechat"):
+        return server.call("GET", "/v1/session" + query, headers={"Authorization": f"Bearer {token}"})
+    a = check()
+    assert a.status == 200 and a.json["session_key_valid"] is True and a.json["appid"] == APPID
+    wxfake.call("POST", "/fake/expire", {"openid": openid})
+    assert check().json["session_key_valid"] is False
+    assert check("?check=other").error == "invalid_request"
+    assert "session_key_valid" not in check("").json
+    wxfake.fault(api="checksession", mode="errcode", errcode=42001, count=1)
+    assert check().json["session_key_valid"] is False and wxfake.calls("checksession") == 4
+    wxfake.fault(api="checksession", mode="errcode", errcode=45011, count=1)
+    assert (check().status, check().status) == (429, 200)
+
+
+def test_nothing_of_it_reaches_the_log(server, wxfake):
+    openid = "oTestOpenDataLog"
+    token = server.login(wxfake.code(openid=openid)).token
+    e = encrypted(wxfake, openid, {"phoneNumber": "13912345678", "openId": openid, "unionId": "uSecretUnion"})
+    a = ask(server, token, e)
+    assert a.json == {"data": {"phoneNumber": "13912345678"}}
+    for secret in ("13912345678", openid, "uSecretUnion", hashlib.sha256(SECRET.encode()).hexdigest()):
+        assert secret not in server.process.text()
