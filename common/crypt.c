@@ -1,3 +1,6 @@
+/* The hash functions of OpenSSL 1.1's interface: the newer one allocates for each hash, and every request hashes its token. */
+#define OPENSSL_API_COMPAT 0x10100000L
+
 #include "common/crypt.h"
 
 #include <stdlib.h>
@@ -7,6 +10,7 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <openssl/rand.h>
+#include <openssl/sha.h>
 
 enum { NONCE = 12, TAG = 16 };
 
@@ -22,33 +26,22 @@ void crypt_random(void *out, size_t n)
 	must(RAND_bytes(out, (int)n));
 }
 
-/* Fetched once and hashed in a context that stays: OpenSSL 3 would look the algorithm up and allocate for each hash. */
-static void digest(EVP_MD **md, const char *name, void *out, const void *p, size_t n)
-{
-	static _Thread_local EVP_MD_CTX *ctx;
-
-	if (!*md)
-		*md = EVP_MD_fetch(NULL, name, NULL);
-	if (!ctx)
-		ctx = EVP_MD_CTX_new();
-	must(*md && ctx);
-	must(EVP_DigestInit_ex(ctx, *md, NULL));
-	must(EVP_DigestUpdate(ctx, p, n));
-	must(EVP_DigestFinal_ex(ctx, out, NULL));
-}
-
 void crypt_sha256(uint8_t out[SHA256_LEN], const void *p, size_t n)
 {
-	static _Thread_local EVP_MD *md;
+	SHA256_CTX c;
 
-	digest(&md, "SHA256", out, p, n);
+	must(SHA256_Init(&c));
+	must(SHA256_Update(&c, p, n));
+	must(SHA256_Final(out, &c));
 }
 
 void crypt_sha1(uint8_t out[SHA1_LEN], const void *p, size_t n)
 {
-	static _Thread_local EVP_MD *md;
+	SHA_CTX c;
 
-	digest(&md, "SHA1", out, p, n);
+	must(SHA1_Init(&c));
+	must(SHA1_Update(&c, p, n));
+	must(SHA1_Final(out, &c));
 }
 
 void crypt_hmac_sha256(uint8_t out[SHA256_LEN], const void *key, size_t key_len, const void *p, size_t n)

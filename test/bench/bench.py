@@ -8,6 +8,7 @@ import statistics
 import sys
 import time
 
+from allocations import allocations
 from stack import OTHER_CORES, ROOT, SERVER_CORE, Stack, call, cpu_seconds, poll, redis_cli, rss_mb, say, tokens, wrk
 
 SECONDS = int(os.environ.get("BENCH_SECONDS", "5"))
@@ -117,14 +118,14 @@ def memory():
             empty = used()
             while (have := sessions()) < n:
                 say(f"    {have} of {n} sessions, {per_user} for each user")
-                wrk("login.lua", f"http://127.0.0.1:{server.port}", 10 if n - have > 60000 else 2, 64, {"LOGINS_PER_USER": str(per_user)})
+                wrk("login.lua", f"http://127.0.0.1:{server.port}", 10 if n - have > 200000 else 1, 64, {"LOGINS_PER_USER": str(per_user)})
                 forget_codes(redis)  # as many as here, a site has only in its busiest minutes
             made = sessions()
             now = used() - empty
             print(f"| {per_user} | {'yes' if key else 'no'} | {made} | {now} | {now / made:.0f} |", flush=True)
 
 
-WORKS = {"auth": auth, "login": login, "mixed": mixed, "revoke": revoke, "memory": memory}
+WORKS = {"auth": auth, "login": login, "mixed": mixed, "revoke": revoke, "memory": memory, "allocations": allocations}
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1] not in WORKS:

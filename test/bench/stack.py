@@ -91,7 +91,7 @@ class Stack:
         poll(lambda: can_connect(port), what="wxfake")
         return p
 
-    def server(self, redis, wxfake, cores=None, **config):
+    def server(self, redis, wxfake, cores=None, valgrind=None, **config):
         port, internal = free_port(), free_port()
         sections = {
             "server": {"listen": f"127.0.0.1:{port}", "internal_listen": f"127.0.0.1:{internal}"},
@@ -108,7 +108,8 @@ class Stack:
             sections[section][name] = value
         file = self.dir / f"wxlogind{len(self.processes)}.ini"
         file.write_text("".join(f"[{s}]\n" + "".join(f"{k} = {v}\n" for k, v in kv.items()) for s, kv in sections.items()))
-        p = self.start([BUILD / "wxlogind", "-c", file], cores or SERVER_CORE, "wxlogind")
+        under = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={valgrind}"] if valgrind else []
+        p = self.start([*under, BUILD / "wxlogind", "-c", file], cores or SERVER_CORE, "wxlogind")
         p.port, p.internal = port, internal
         poll(lambda: can_connect(internal) and call(internal, "GET", "/readyz")[0] == 200, what="wxlogind")
         return p
