@@ -148,6 +148,7 @@ def test_a_thousand_slow_clients(stack, redis, wxfake):
 def test_a_full_public_side_leaves_the_internal_one(stack, redis, wxfake):
     server = stack.server(redis, wxfake, server__max_connections="8")
     token = server.login(wxfake.code()).token
+    poll(lambda: server.metric("wxlogind_connections", listener="public") == 0, what="empty")
     held = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(8)]
     poll(lambda: server.metric("wxlogind_connections", listener="public") == 8, what="full")
     a = server.session(token)

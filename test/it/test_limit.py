@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from conftest import APPID, poll
+from conftest import APPID, SANITIZED, poll
 
 
 def login_from(server, wxfake, forwarded, code="x"):
@@ -122,4 +122,4 @@ def test_ten_thousand_addresses(stack, redis, wxfake):
         seen.add(login(f"198.19.{i >> 8}.{i & 255}"))
     assert seen == {401}
     assert login("203.0.113.9") == 401
-    assert rss() - before < 4096  # kB
+    assert SANITIZED or rss() - before < 4096  # kB; a sanitizer keeps what was freed
