@@ -1,0 +1,83 @@
+/* Metrics: what is counted is printed, label values are escaped and cannot grow the table. */
+#include "unit.h"
+
+#include "common/metrics.h"
+
+static struct buf out;
+
+static bool printed(const char *line)
+{
+	char want[256];
+
+	buf_free(&out);
+	metrics_print(&out);
+	snprintf(want, sizeof(want), "\n%s\n", line);
+	return strstr(out.data, want) != NULL;
+}
+
+static void test_counting(void **state)
+{
+	struct metric_series *s = metric_series(METRIC_LOGINS, "ok", NULL, NULL);
+
+	(void)state;
+	metric_add(s, 1);
+	metric_inc1(LOGINS, "ok");
+	assert_ptr_equal(metric_series(METRIC_LOGINS, "ok", NULL, NULL), s);
+	assert_true(printed("wxlogind_logins_total{outcome=\"ok\"} 2"));
+	metric_set(metric_series(METRIC_REDIS_CONNECTED, NULL, NULL, NULL), 1);
+	assert_true(printed("wxlogind_redis_connected 1"));
+	assert_true(printed("# TYPE wxlogind_logins_total counter"));
+	metric_set(metric_series(METRIC_BUILD_INFO, "a\"b\\c\nd", NULL, NULL), 1);
+	assert_true(printed("wxlogind_build_info{version=\"a\\\"b\\\\c\\nd\"} 1"));
+}
+
+static void test_histograms(void **state)
+{
+	struct metric_series *s = metric_series(METRIC_WECHAT_SECONDS, "x", NULL, NULL);
+
+	(void)state;
+	metric_observe_us(s, 0);
+	metric_observe_us(s, 500);      /* the bound belongs to the bucket */
+	metric_observe_us(s, 501);
+	metric_observe_us(s, 99000000); /* past the last */
+	assert_true(printed("wxlogind_wechat_request_seconds_bucket{api=\"x\",le=\"0.0005\"} 2"));
+	assert_true(printed("wxlogind_wechat_request_seconds_bucket{api=\"x\",le=\"0.001\"} 3"));
+	assert_true(printed("wxlogind_wechat_request_seconds_bucket{api=\"x\",le=\"10\"} 3"));
+	assert_true(printed("wxlogind_wechat_request_seconds_bucket{api=\"x\",le=\"+Inf\"} 4"));
+	assert_true(printed("wxlogind_wechat_request_seconds_count{api=\"x\"} 4"));
+	assert_true(printed("wxlogind_wechat_request_seconds_sum{api=\"x\"} 99.001001"));
+}
+
+static void test_bounded(void **state)
+{
+	char route[32];
+	size_t before, after;
+
+	(void)state;
+	for (int i = 0; i < 2 * METRIC_SERIES_MAX; i++) {
+		snprintf(route, sizeof(route), "r%d", i);
+		metric_inc3(HTTP_REQUESTS, "public", route, "200");
+	}
+	printed("");
+	before = out.len;
+	assert_non_null(strstr(out.data, "other"));
+	for (int i = 0; i < 100000; i++) {
+		snprintf(route, sizeof(route), "s%d", i);
+		metric_inc3(HTTP_REQUESTS, "public", route, "200");
+	}
+	printed("");
+	after = out.len;
+	assert_true(after - before < 32); /* digits of the one number */
+	buf_free(&out);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_counting),
+		cmocka_unit_test(test_histograms),
+		cmocka_unit_test(test_bounded),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
