@@ -186,7 +186,7 @@ static enum outcome read_framing(struct vet_head *h, const char *base, uint64_t 
 
 enum outcome vet_head(const char *p, size_t n, uint64_t max_body, struct vet_head *h)
 {
-	const char *l = p, *end = p + n, *nl;
+	const char *l = p, *end = p + n, *nl, *fields = p; /* behind the request line */
 	enum outcome oc;
 
 	h->field_count = 0;
@@ -202,7 +202,7 @@ enum outcome vet_head(const char *p, size_t n, uint64_t max_body, struct vet_hea
 			return OC_INVALID_REQUEST;
 		if (len > VET_LINE_MAX + 1)
 			return first ? OC_URI_TOO_LONG : OC_HEADERS_TOO_LARGE;
-		if (!first && (size_t)(l - p) + len > VET_HEAD_MAX + VET_LINE_MAX)
+		if (!first && (size_t)(l - fields) + len > VET_HEAD_MAX)
 			return OC_HEADERS_TOO_LARGE;
 		if (!nl)
 			return OC_PENDING;
@@ -210,6 +210,8 @@ enum outcome vet_head(const char *p, size_t n, uint64_t max_body, struct vet_hea
 			return OC_INVALID_REQUEST;
 		if (len == 1)
 			break;
+		if (first)
+			fields = nl + 1;
 		oc = first ? read_request_line(h, p, l, len - 1) : read_field(h, p, l, len - 1);
 		if (oc != OC_OK)
 			return oc;

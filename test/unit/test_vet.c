@@ -1,0 +1,266 @@
+/* The strict HTTP reader: what RFC 9112 allows, what it calls an error, the bounds, and the same answer however the bytes come. */
+#include "unit.h"
+
+#include "http/vet.h"
+
+enum { BODY_MAX = 1000 };
+
+static struct vet_head h;
+
+static enum outcome head(const char *text)
+{
+	memset(&h, 0xee, sizeof(h)); /* nothing may be left over from the one before */
+	return vet_head(text, strlen(text), BODY_MAX, &h);
+}
+
+static const char *piece(const char *text, uint32_t at, uint32_t n)
+{
+	static char out[256];
+
+	snprintf(out, sizeof(out), "%.*s", (int)n, text + at);
+	return out;
+}
+
+static void test_good_heads(void **state)
+{
+	static const char text[] = "POST /v1/login?a=b&c HTTP/1.1\r\nHost: x\r\ncontent-LENGTH:  7 \r\nX-Empty:\r\nX-Long: a b\t c\r\n\r\n{\"a\":1}";
+
+	(void)state;
+	assert_int_equal(head(text), OC_OK);
+	assert_int_equal(h.len, sizeof(text) - 1 - 7);
+	assert_int_equal(h.method, METHOD_POST);
+	assert_string_equal(piece(text, h.path, h.path_len), "/v1/login");
+	assert_string_equal(piece(text, h.query, h.query_len), "a=b&c");
+	assert_int_equal(h.content_length, 7);
+	assert_int_equal(h.field_count, 4);
+	assert_string_equal(piece(text, h.fields[1].value, h.fields[1].value_len), "7");
+	assert_int_equal(h.fields[2].value_len, 0);
+	assert_string_equal(piece(text, h.fields[3].value, h.fields[3].value_len), "a b\t c");
+	assert_true(h.keep_alive && !h.chunked && !h.expect && h.minor == 1);
+}
+
+static void test_flags(void **state)
+{
+	static const struct { const char *text; bool keep_alive, chunked, expect; } rows[] = {
+		{"GET / HTTP/1.1\r\nHost: x\r\n\r\n", true, false, false},
+		{"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", false, false, false},
+		{"GET / HTTP/1.1\r\nHost: x\r\nConnection: x, Close\r\n\r\n", false, false, false},
+		{"GET / HTTP/1.0\r\n\r\n", false, false, false},
+		{"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", true, false, false},
+		{"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", true, true, false},
+		{"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: CHUNKED\r\nExpect: 100-continue\r\n\r\n", true, true, true},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < NELEM(rows); i++) {
+		assert_int_equal(head(rows[i].text), OC_OK);
+		assert_true(h.keep_alive == rows[i].keep_alive && h.chunked == rows[i].chunked && h.expect == rows[i].expect);
+	}
+}
+
+static void test_targets(void **state)
+{
+	static const struct { const char *target, *path, *query; } rows[] = {
+		{"/", "/", ""}, {"/a?b", "/a", "b"}, {"/a?", "/a", ""}, {"/a?b?c", "/a", "b?c"}, {"http://x/a?b", "/a", "b"}, {"HTTPS://x:1/", "/", ""},
+		{"//x/a", "//x/a", ""}, {"/%zz", "/%zz", ""}, {"x", NULL, NULL}, {"http://x", NULL, NULL}, {"http:///a", NULL, NULL}, {"/a#b", NULL, NULL},
+		{"/\x7f", NULL, NULL}, {"/\x80", NULL, NULL}, {"/a\tb", NULL, NULL}, {"*", NULL, NULL}, {"?x", NULL, NULL},
+	};
+	char text[256];
+
+	(void)state;
+	for (size_t i = 0; i < NELEM(rows); i++) {
+		snprintf(text, sizeof(text), "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", rows[i].target);
+		assert_int_equal(head(text), rows[i].path ? OC_OK : OC_INVALID_REQUEST);
+		if (!rows[i].path)
+			continue;
+		assert_string_equal(piece(text, h.path, h.path_len), rows[i].path);
+		assert_string_equal(piece(text, h.query, h.query_len), rows[i].query);
+	}
+	assert_int_equal(head("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n"), OC_OK);
+}
+
+#define POST "POST / HTTP/1.1\r\nHost: x\r\n"
+
+static void test_what_is_refused(void **state)
+{
+	static const struct { const char *text; enum outcome oc; } rows[] = {
+		/* smuggling: two ways to say how long, or one that another server may read otherwise */
+		{POST "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", OC_INVALID_REQUEST},
+		{POST "Content-Length: 5\r\nContent-Length: 6\r\n\r\n", OC_INVALID_REQUEST},
+		{POST "Content-Length: 5, 6\r\n\r\n", OC_INVALID_REQUEST},
+		{POST "Content-Length: +5\r\n\r\n", OC_INVALID_REQUEST},
+		{POST "Content-Length: -5\r\n\r\n", OC_INVALID_REQUEST},
+		{POST "Content-Length: 0x5\r\n\r\n", OC_INVALID_REQUEST},
+		{POST "Content-Length: 5 5\r\n\r\n", OC_INVALID_REQUEST},
+		{POST "Content-Length:\r\n\r\n", OC_INVALID_REQUEST},
+		{POST "Content-Length : 5\r\n\r\n", OC_INVALID_REQUEST},
+		{POST " Content-Length: 5\r\n\r\n", OC_INVALID_REQUEST},
+		{POST "X: y\r\n folded\r\n\r\n", OC_INVALID_REQUEST},
+		{POST "X: y\n\r\n", OC_INVALID_REQUEST},
+		{POST "X: y\rz\r\n\r\n", OC_INVALID_REQUEST},
+		{POST "X\r\n\r\n", OC_INVALID_REQUEST},
+		{POST ": y\r\n\r\n", OC_INVALID_REQUEST},
+		{POST "X(: y\r\n\r\n", OC_INVALID_REQUEST},
+		{POST "X: \x01\r\n\r\n", OC_INVALID_REQUEST},
+		{POST "X: \x7f\r\n\r\n", OC_INVALID_REQUEST},
+		{POST "Host: y\r\n\r\n", OC_INVALID_REQUEST},
+		{"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", OC_INVALID_REQUEST},
+		{POST "Transfer-Encoding: gzip, chunked\r\n\r\n", OC_NOT_IMPLEMENTED},
+		{"GET / HTTP/1.1\r\n\r\n", OC_INVALID_REQUEST}, /* no Host */
+		{"GET  / HTTP/1.1\r\nHost: x\r\n\r\n", OC_INVALID_REQUEST},
+		{"GET / HTTP/1.1 \r\nHost: x\r\n\r\n", OC_INVALID_REQUEST},
+		{"GET /\r\n\r\n", OC_INVALID_REQUEST},
+		{"G(T / HTTP/1.1\r\nHost: x\r\n\r\n", OC_INVALID_REQUEST},
+		{"GET / HTTP/2.0\r\nHost: x\r\n\r\n", OC_BAD_VERSION},
+		{"GET / HTTX/1.1\r\nHost: x\r\n\r\n", OC_INVALID_REQUEST},
+		{POST "Content-Length: 1001\r\n\r\n", OC_TOO_LARGE},
+		{POST "Content-Length: 99999999999999999999999999\r\n\r\n", OC_TOO_LARGE},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < NELEM(rows); i++)
+		if (head(rows[i].text) != rows[i].oc)
+			fail_msg("%s: %s, not %s", rows[i].text, outcome_code(head(rows[i].text)), outcome_code(rows[i].oc));
+	assert_int_not_equal(head(POST "Transfer-Encoding: xchunked\r\n\r\n"), OC_OK);
+	assert_int_not_equal(head(POST "Transfer-Encoding: chunked, chunked\r\n\r\n"), OC_OK);
+	assert_int_not_equal(head(POST "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n"), OC_OK);
+	assert_int_equal(vet_head("GET / HTTP/1.1\r\nHost: x\0\r\n\r\n", 28, BODY_MAX, &h), OC_INVALID_REQUEST);
+	assert_int_equal(vet_head("GET /\0 HTTP/1.1\r\nHost: x\r\n\r\n", 28, BODY_MAX, &h), OC_INVALID_REQUEST);
+	assert_int_equal(head(POST "Content-Length: 1000\r\n\r\n"), OC_OK);
+}
+
+/* More must come for every prefix of a good head; and one without its end is not read past (no NUL stands behind it). */
+static void test_every_prefix(void **state)
+{
+	static const char text[] = "PUT /v1/user?x=1 HTTP/1.1\r\nHost: example\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n";
+
+	(void)state;
+	for (size_t n = 0; n < sizeof(text); n++) {
+		char *copy = malloc(n ? n : 1);
+
+		memcpy(copy, text, n);
+		assert_int_equal(vet_head(copy, n, BODY_MAX, &h), n == sizeof(text) - 1 ? OC_OK : OC_PENDING);
+		free(copy);
+	}
+}
+
+static void test_bounds(void **state)
+{
+	char *text = malloc(200000), *p;
+
+	(void)state;
+	for (int over = 0; over <= 1; over++) {
+		p = text; /* the request line */
+		p += sprintf(p, "GET /");
+		memset(p, 'a', 8191);
+		p += 8191 - 5 - 9 + over;
+		strcpy(p, " HTTP/1.1\r\nHost: x\r\n\r\n");
+		assert_int_equal(head(text), over ? OC_URI_TOO_LONG : OC_OK);
+		p = text; /* a header line */
+		p += sprintf(p, "GET / HTTP/1.1\r\nHost: x\r\nX: ");
+		memset(p, 'a', 8191);
+		p += 8191 - 3 + over;
+		strcpy(p, "\r\n\r\n");
+		assert_int_equal(head(text), over ? OC_HEADERS_TOO_LARGE : OC_OK);
+		p = text; /* how many */
+		p += sprintf(p, "GET / HTTP/1.1\r\nHost: x\r\n");
+		for (int i = 0; i < 99 + over; i++)
+			p += sprintf(p, "X-%d: y\r\n", i);
+		strcpy(p, "\r\n");
+		assert_int_equal(head(text), over ? OC_HEADERS_TOO_LARGE : OC_OK);
+	}
+	p = text; /* all of them, told before the end has come */
+	p += sprintf(p, "GET / HTTP/1.1\r\nHost: x\r\n");
+	for (int i = 0; i < 40; i++)
+		p += sprintf(p, "X-%02d: %01000d\r\n", i, 0);
+	assert_int_equal(head(text), OC_HEADERS_TOO_LARGE);
+	memset(text, 'a', 100000); /* a line that does not end is not waited for */
+	assert_int_not_equal(vet_head(text, 100000, BODY_MAX, &h), OC_PENDING);
+	free(text);
+}
+
+static enum outcome chunks(const char *text, size_t n, size_t step, struct buf *out, size_t *used)
+{
+	struct vet_chunks c = {0};
+	enum outcome oc = OC_PENDING;
+	size_t at = 0, took;
+
+	while (at < n && oc == OC_PENDING) {
+		oc = vet_chunks(&c, text + at, n - at < step ? n - at : step, BODY_MAX, out, &took);
+		at += took;
+	}
+	*used = at;
+	return oc;
+}
+
+static void test_chunks(void **state)
+{
+	static const struct { const char *text; enum outcome oc; const char *body; } rows[] = {
+		{"0\r\n\r\n", OC_OK, ""}, {"5\r\nhello\r\n0\r\n\r\n", OC_OK, "hello"}, {"5;x=y\r\nhello\r\n00\r\n\r\n", OC_OK, "hello"},
+		{"A\r\n0123456789\r\n1\r\nx\r\n0\r\nTrailer: y\r\nMore: z\r\n\r\n", OC_OK, "0123456789x"}, {"0005\r\nhello\r\n0\r\n\r\nNEXT", OC_OK, "hello"},
+		{"5\r\nhello\r\n", OC_PENDING, "hello"}, {"5\r\nhel", OC_PENDING, "hel"}, {"5", OC_PENDING, ""},
+		{"g\r\n", OC_INVALID_REQUEST, ""}, {"\r\n", OC_INVALID_REQUEST, ""}, {"5\nhello\r\n", OC_INVALID_REQUEST, ""}, {"5\r\nhelloX\r\n", OC_INVALID_REQUEST, "hello"},
+		{"5\r\nhello\n0\r\n\r\n", OC_INVALID_REQUEST, "hello"}, {"-5\r\n", OC_INVALID_REQUEST, ""}, {"0x5\r\n", OC_INVALID_REQUEST, ""}, {" 5\r\n", OC_INVALID_REQUEST, ""},
+		{"5\rX", OC_INVALID_REQUEST, ""}, {"0\r\n\rX", OC_INVALID_REQUEST, ""}, {"0\r\n\x01: y\r\n", OC_INVALID_REQUEST, ""},
+		{"3e9\r\n", OC_TOO_LARGE, ""}, {"ffffffffffffffffffff\r\n", OC_TOO_LARGE, ""}, {"8000000000000000\r\n", OC_TOO_LARGE, ""},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < NELEM(rows); i++) {
+		size_t n = strlen(rows[i].text), whole, used;
+
+		for (size_t step = n; step >= 1; step--) { /* cut in any way, the answer is the same */
+			struct buf b = {0};
+
+			buf_str(&b, "");
+			if (chunks(rows[i].text, n, step, &b, step == n ? &whole : &used) != rows[i].oc || strcmp(b.data, rows[i].body) != 0)
+				fail_msg("%s in steps of %zu", rows[i].text, step);
+			if (step < n)
+				assert_int_equal(used, whole);
+			buf_free(&b);
+		}
+	}
+}
+
+static void test_chunk_bounds(void **state)
+{
+	struct buf b = {0};
+	char *text = malloc(20000), *p = text;
+	size_t used;
+
+	(void)state;
+	for (int i = 0; i < 1000; i++) /* a byte each, up to the bound */
+		p += sprintf(p, "1\r\nx\r\n");
+	strcpy(p, "0\r\n\r\n");
+	assert_int_equal(chunks(text, strlen(text), 7, &b, &used), OC_OK);
+	assert_int_equal(b.len, 1000);
+	buf_free(&b);
+	strcpy(p, "1\r\nx\r\n0\r\n\r\n");
+	assert_int_equal(chunks(text, strlen(text), 7, &b, &used), OC_TOO_LARGE);
+	buf_free(&b);
+	strcpy(text, "1;");
+	memset(text + 2, 'e', 10000); /* extensions do not go on for ever */
+	assert_int_equal(chunks(text, 10000, 100, &b, &used), OC_INVALID_REQUEST);
+	strcpy(text, "0\r\n");
+	for (p = text + 3; p < text + 8000;)
+		p += sprintf(p, "T: y\r\n"); /* nor do trailers */
+	assert_int_equal(chunks(text, (size_t)(p - text), 100, &b, &used), OC_HEADERS_TOO_LARGE);
+	buf_free(&b);
+	free(text);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_good_heads),
+		cmocka_unit_test(test_flags),
+		cmocka_unit_test(test_targets),
+		cmocka_unit_test(test_what_is_refused),
+		cmocka_unit_test(test_every_prefix),
+		cmocka_unit_test(test_bounds),
+		cmocka_unit_test(test_chunks),
+		cmocka_unit_test(test_chunk_bounds),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
