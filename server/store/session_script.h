@@ -38,7 +38,8 @@
 	"end "
 
 /* KEYS session user; ARGV ttl max_age rest id session-base max_per_user session_key what-it-begins-with-if-it-is-the-same.
- * The life in ms, then the ids of those it replaced. */
+ * The life in ms, then the ids of those it replaced: the oldest. A login is younger than all before it whatever Redis' clock says, which
+ * may be set back, or stand still for two logins in one millisecond. */
 static const char create_script[] = PRELUDE
 	"local user, ttl, max = KEYS[2], tonumber(ARGV[1]), tonumber(ARGV[6]) "
 	"local life = math.min(ttl, tonumber(ARGV[2])) "
@@ -50,13 +51,14 @@ static const char create_script[] = PRELUDE
 	"  if newest then redis.call('ZADD', user, 2, newest) end "
 	"  redis.call('ZADD', user, 1, ARGV[7]) "
 	"end "
-	"if max > 0 and redis.call('ZCOUNT', user, '(2', '+inf') >= max then "
+	"if max > 0 then "
 	"  local live = {} "
 	"  for _, id in ipairs(redis.call('ZRANGEBYSCORE', user, '(2', '+inf')) do "
 	"    local created = string.match(redis.call('GET', ARGV[5] .. id) or '', '^%d+') "
 	"    if created then live[#live + 1] = {id, tonumber(created)} else redis.call('ZREM', user, id) end "
 	"  end "
 	"  table.sort(live, function(a, b) return a[2] < b[2] end) "
+	"  if #live > 0 then now = math.max(now, live[#live][2] + 1) end "
 	"  for i = 1, #live - max + 1 do "
 	"    bury(ARGV[5] .. live[i][1], 'replaced') "
 	"    redis.call('ZREM', user, live[i][1]) "
@@ -76,7 +78,7 @@ static const char renew_script[] = PRELUDE
 	"local ttl = tonumber(ARGV[1]) "
 	"local life = math.min(ttl, created + tonumber(ARGV[2]) - now) "
 	"if life <= 0 then return '!expired' end "
-	"redis.call('SET', KEYS[1], string.format('%s|%.0f|%.0f|', created, math.floor((now - created) / 1000), ttl - life) .. rest, 'PX', ttl) "
+	"redis.call('SET', KEYS[1], string.format('%s|%.0f|%.0f|', created, math.max(0, math.floor((now - created) / 1000)), ttl - life) .. rest, 'PX', ttl) "
 	"local user = ARGV[4] .. user_of(v) "
 	"redis.call('ZADD', user, 'XX', math.ceil((now + life) / 1000), ARGV[3]) "
 	"tidy(user) "

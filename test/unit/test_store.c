@@ -280,6 +280,33 @@ static void test_max_per_user(void **state)
 	sessions_free(s);
 }
 
+/* Redis' clock was set back after the first login: the first is the oldest all the same. */
+static void test_oldest_by_order(void **state)
+{
+	static const char from_the_future[] =
+		"for _, k in ipairs(redis.call('KEYS', '*s:{*')) do "
+		"  redis.call('SET', k, (string.gsub(redis.call('GET', k), '^%d+', '9999999999999', 1)), 'KEEPTTL') "
+		"end";
+	struct sessions_options o = options();
+	struct sessions *s;
+	char first[64], second[64];
+
+	(void)state;
+	o.max_per_user = 2;
+	s = sessions_new(redis, &o);
+	create(s, "o4", "a2V5");
+	strcpy(first, got.token);
+	command("EVAL", from_the_future, "0", NULL);
+	create(s, "o4", "a2V5");
+	strcpy(second, got.token);
+	create(s, "o4", "a2V5");
+	get(s, first, true);
+	assert_string_equal(got.reason, "replaced");
+	get(s, second, true);
+	assert_int_equal(got.oc, OC_OK);
+	sessions_free(s);
+}
+
 static void list(struct sessions *s, const char *openid)
 {
 	session_list(s, "wx1", openid, on_list, NULL);
@@ -627,6 +654,7 @@ int main(void)
 		cmocka_unit_test_setup(test_every_key_has_an_end, flush),
 		cmocka_unit_test_setup(test_two_ages, flush),
 		cmocka_unit_test_setup(test_max_per_user, flush),
+		cmocka_unit_test_setup(test_oldest_by_order, flush),
 		cmocka_unit_test_setup(test_list_and_end, flush),
 		cmocka_unit_test_setup(test_more_sessions_than_one_script_ends, flush),
 		cmocka_unit_test_setup(test_the_index_heals, flush),
