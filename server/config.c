@@ -270,6 +270,8 @@ static bool read_duration(const char *text, int64_t *ms)
 	}
 	for (size_t i = 0; i < NELEM(units); i++)
 		if (!strcmp(text, units[i].unit)) {
+			if (n > INT64_MAX / units[i].ms)
+				return false;
 			*ms = n * units[i].ms;
 			return true;
 		}
@@ -667,7 +669,7 @@ static bool port_ok(const char *colon)
 	char *end;
 	long port = colon && isdigit((unsigned char)colon[1]) ? strtol(colon + 1, &end, 10) : -1;
 
-	return port >= 0 && port <= 65535 && !*end;
+	return port > 0 && port <= 65535 && !*end; /* 0 would be a port that nobody knows, another for each worker */
 }
 
 /* host:port with a numeric host or localhost, [v6]:port, unix:/path */
