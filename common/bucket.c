@@ -2,6 +2,7 @@
  * ITU-T I.371): taking a token moves it on by one token's time, and it may lie at most one period ahead. */
 #include "common/bucket.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,8 +13,8 @@
 enum { WAYS = 8, SECRET_LEN = 16, KEY_MAX = 112 };
 
 struct bucket {
-	uint64_t key;     /* a piece of its hash */
-	int64_t  full_us; /* by clock_us; in the past: it is full, and as good as not there */
+	uint64_t         key;     /* a piece of its hash */
+	_Atomic(int64_t) full_us; /* by clock_us; in the past: it is full, and as good as not there */
 };
 _Static_assert(sizeof(struct bucket) == BUCKET_BYTES, "the documented cost of a bucket");
 
@@ -28,7 +29,7 @@ struct buckets *buckets_new(size_t n)
 	struct buckets *b = mem_alloc(sizeof(*b));
 
 	b->sets = n / WAYS;
-	b->all = mem_alloc(n * sizeof(*b->all));
+	b->all = mem_shared(n * sizeof(*b->all));
 	crypt_random(b->secret, sizeof(b->secret));
 	return b;
 }
@@ -37,7 +38,7 @@ void buckets_free(struct buckets *b)
 {
 	if (!b)
 		return;
-	free(b->all);
+	mem_shared_free(b->all, b->sets * WAYS * sizeof(*b->all));
 	free(b);
 }
 
@@ -59,23 +60,26 @@ static struct bucket *find(struct buckets *b, const void *key, size_t len)
 		if (set[i].full_us < fullest->full_us)
 			fullest = &set[i];
 	}
-	*fullest = (struct bucket){.key = piece[1]};
+	fullest->key = piece[1]; /* should another process see half of this, it takes a bucket that is full or nearly so */
+	fullest->full_us = 0;
 	return fullest;
 }
 
 bool buckets_take(struct buckets *b, const void *key, size_t len, int64_t count, int64_t period_ms, int64_t *wait_ms)
 {
-	int64_t now = clock_us(), period_us = period_ms * 1000, full_us;
+	int64_t now = clock_us(), period_us = period_ms * 1000, was, full_us;
 	struct bucket *at;
 
 	if (count == 0)
 		return true;
 	at = find(b, key, len);
-	full_us = (at->full_us > now ? at->full_us : now) + period_us / count;
-	if (full_us - now <= period_us) {
-		at->full_us = full_us;
-		return true;
-	}
-	*wait_ms = (full_us - now - period_us + 999) / 1000;
-	return false;
+	was = at->full_us;
+	do {
+		full_us = (was > now ? was : now) + period_us / count;
+		if (full_us - now > period_us) {
+			*wait_ms = (full_us - now - period_us + 999) / 1000;
+			return false;
+		}
+	} while (!atomic_compare_exchange_weak(&at->full_us, &was, full_us));
+	return true;
 }

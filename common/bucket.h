@@ -1,8 +1,8 @@
 /* Token buckets for any number of keys in bounded memory: count tokens a period, and up to count at once.
  *
  * A table of a fixed number of buckets. When a key finds no room, the bucket that is fullest makes it: the one that held its key
- * back least. So a flood of keys can only make the limit milder, never deny a key its share. Keys are hashed under a secret of the
- * process: nobody can choose keys that meet. */
+ * back least. So a flood of keys can only make the limit milder, never deny a key its share. Keys are hashed under a secret made with
+ * the table: nobody can choose keys that meet. Processes forked after it was made share the table. */
 #ifndef COMMON_BUCKET_H
 #define COMMON_BUCKET_H
 

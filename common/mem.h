@@ -11,6 +11,8 @@ void *mem_alloc(size_t n);           /* zeroed; never NULL; free() it */
 void *mem_realloc(void *p, size_t n);
 char *mem_strdup(const char *s);     /* NULL gives NULL */
 char *mem_strndup(const char *s, size_t n);
+void *mem_shared(size_t n);          /* zeroed; one memory for this process and those that it forks */
+void  mem_shared_free(void *p, size_t n); /* here; NULL is fine */
 void  mem_wipe(void *p, size_t n);   /* not optimised away */
 void  mem_free_secret(char *s);      /* wipes a string, then frees it; NULL is fine */
 

@@ -1,14 +1,17 @@
+/* A table per process, in memory that all of them share. Only its own process writes a table, so a plain load and store count; the
+ * others read it while it grows, so a series is linked in only when it is whole. */
 #include "common/metrics.h"
 
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdbool.h>
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "common/mem.h"
 
-enum type { COUNTER, GAUGE, HISTOGRAM };
-enum { LABELS_MAX = 3 };
+enum type { COUNTER, GAUGE, FLAG, HISTOGRAM };
+enum { LABELS_MAX = 3, SERIES_MAX = METRIC_COUNT * (METRIC_SERIES_MAX + 1), NONE = 0 };
 
 static const struct metric {
 	enum type type;
@@ -24,35 +27,195 @@ static const struct { int64_t us; const char *le; } buckets[] = {
 	{100000, "0.1"}, {250000, "0.25"}, {500000, "0.5"}, {1000000, "1"}, {2500000, "2.5"}, {5000000, "5"}, {10000000, "10"},
 };
 
+typedef _Atomic(int64_t) number;
+typedef _Atomic(uint32_t) place; /* in a table's series: index + 1, or NONE */
+
 struct metric_series {
-	struct metric_series *next;
-	char   *labels; /* as printed: a="b",c="d" */
-	char   *values[LABELS_MAX];
-	int64_t value;                    /* counters and gauges */
-	int64_t bucket[NELEM(buckets)];   /* not yet summed up */
-	int64_t count, sum_us;
+	char   values[LABELS_MAX][METRIC_LABEL_MAX];
+	place  next;                      /* of the same metric, in the order of first use */
+	number value;                     /* counters, gauges and flags */
+	number bucket[NELEM(buckets)];    /* not yet summed up */
+	number count, sum_us;
 };
 
-static struct metric_series *heads[METRIC_COUNT];
-static int sizes[METRIC_COUNT];
+struct table {
+	_Atomic(bool) alive;
+	uint32_t used, sizes[METRIC_COUNT];
+	place    first[METRIC_COUNT];
+	struct metric_series series[SERIES_MAX];
+};
 
-static bool same(const char *a, const char *b)
+static struct table *tables, *mine;
+static int table_count;
+
+void metrics_share(int processes)
 {
-	return a == b || (a && b && !strcmp(a, b));
+	tables = mem_shared(sizeof(*tables) * (size_t)processes); /* what no series fills is never touched, and costs nothing */
+	table_count = processes;
 }
 
-static struct metric_series *find(enum metric_id id, const char *const v[LABELS_MAX])
+static int64_t get(const number *n)
 {
-	struct metric_series *s = heads[id];
+	return atomic_load_explicit(n, memory_order_relaxed);
+}
 
-	while (s && !(same(s->values[0], v[0]) && same(s->values[1], v[1]) && same(s->values[2], v[2])))
-		s = s->next;
+static void set(number *n, int64_t value)
+{
+	atomic_store_explicit(n, value, memory_order_relaxed);
+}
+
+static struct metric_series *at(struct table *t, const place *p)
+{
+	uint32_t i = atomic_load_explicit(p, memory_order_acquire);
+
+	return i == NONE ? NULL : &t->series[i - 1];
+}
+
+#define FOR_EACH_SERIES(s, t, id) for (struct metric_series *s = at(t, &(t)->first[id]); s; s = at(t, &s->next))
+
+static bool is_of_now(enum type type)
+{
+	return type == GAUGE || type == FLAG;
+}
+
+static void forget_now(struct table *t)
+{
+	for (int id = 0; id < METRIC_COUNT; id++)
+		FOR_EACH_SERIES(s, t, id)
+			if (is_of_now(metrics[id].type))
+				set(&s->value, 0);
+}
+
+void metrics_join(int process)
+{
+	mine = &tables[process];
+	mine->alive = true;
+}
+
+void metrics_leave(int process)
+{
+	tables[process].alive = false;
+	forget_now(&tables[process]);
+}
+
+/* ---- series ---- */
+
+static struct metric_series *find(struct table *t, enum metric_id id, const char *const v[LABELS_MAX])
+{
+	FOR_EACH_SERIES(s, t, id) {
+		int i = 0;
+
+		while (i < LABELS_MAX && !strncmp(s->values[i], v[i] ? v[i] : "", METRIC_LABEL_MAX - 1))
+			i++;
+		if (i == LABELS_MAX)
+			return s;
+	}
+	return NULL;
+}
+
+static struct metric_series *make(struct table *t, enum metric_id id, const char *const v[LABELS_MAX])
+{
+	struct metric_series *s = &t->series[t->used++];
+	place *last = &t->first[id];
+
+	for (int i = 0; i < LABELS_MAX; i++)
+		snprintf(s->values[i], METRIC_LABEL_MAX, "%s", v[i] ? v[i] : "");
+	FOR_EACH_SERIES(before, t, id)
+		last = &before->next;
+	t->sizes[id]++;
+	atomic_store_explicit(last, t->used, memory_order_release);
 	return s;
 }
 
-static void add_label(struct buf *b, const char *name, size_t n, const char *value)
+struct metric_series *metric_series(enum metric_id id, const char *v1, const char *v2, const char *v3)
 {
-	buf_printf(b, "%s%.*s=\"", b->len ? "," : "", (int)n, name);
+	const char *const v[LABELS_MAX] = {v1, v2, v3};
+	const char *const other[LABELS_MAX] = {v1 ? "other" : NULL, v2 ? "other" : NULL, v3 ? "other" : NULL};
+	struct metric_series *s;
+
+	if (!tables)
+		metrics_share(1);
+	if (!mine)
+		metrics_join(0);
+	s = find(mine, id, v);
+	if (s)
+		return s;
+	if (mine->sizes[id] < METRIC_SERIES_MAX)
+		return make(mine, id, v);
+	s = find(mine, id, other);
+	return s ? s : make(mine, id, other);
+}
+
+static void add(number *n, int64_t more)
+{
+	set(n, get(n) + more);
+}
+
+void metric_add(struct metric_series *s, int64_t n)
+{
+	add(&s->value, n);
+}
+
+void metric_set(struct metric_series *s, int64_t value)
+{
+	set(&s->value, value);
+}
+
+void metric_observe_us(struct metric_series *s, int64_t us)
+{
+	add(&s->count, 1);
+	add(&s->sum_us, us);
+	for (size_t i = 0; i < NELEM(buckets); i++)
+		if (us <= buckets[i].us) {
+			add(&s->bucket[i], 1);
+			return;
+		}
+}
+
+/* ---- printing ---- */
+
+/* One series over all processes. */
+struct sum {
+	int64_t value, bucket[NELEM(buckets)], count, sum_us;
+};
+
+static void sum_up(struct sum *sum, enum type type, const struct metric_series *s, bool first)
+{
+	if (type == FLAG)
+		sum->value = first || get(&s->value) < sum->value ? get(&s->value) : sum->value;
+	else
+		sum->value += get(&s->value);
+	for (size_t i = 0; i < NELEM(buckets); i++)
+		sum->bucket[i] += get(&s->bucket[i]);
+	sum->count += get(&s->count);
+	sum->sum_us += get(&s->sum_us);
+}
+
+/* false: an earlier process has it too, and it was printed there. */
+static bool collect(enum metric_id id, int process, const struct metric_series *s, struct sum *sum)
+{
+	const char *const v[LABELS_MAX] = {s->values[0], s->values[1], s->values[2]};
+	bool first = true;
+
+	*sum = (struct sum){0};
+	for (int i = 0; i < table_count; i++) {
+		const struct metric_series *same = i == process ? s : find(&tables[i], id, v);
+
+		if (!same)
+			continue;
+		if (i < process)
+			return false;
+		if (metrics[id].type == FLAG && !tables[i].alive)
+			continue;
+		sum_up(sum, metrics[id].type, same, first);
+		first = false;
+	}
+	return true;
+}
+
+static void print_label(struct buf *b, const char *name, size_t n, const char *value)
+{
+	buf_printf(b, "%.*s=\"", (int)n, name);
 	for (; *value; value++) {
 		if (*value == '\\' || *value == '"')
 			buf_printf(b, "\\%c", *value);
@@ -64,93 +227,67 @@ static void add_label(struct buf *b, const char *name, size_t n, const char *val
 	buf_str(b, "\"");
 }
 
-static struct metric_series *make(enum metric_id id, const char *const v[LABELS_MAX])
+/* {a="b",c="d"}, with le as one more unless it is NULL; nothing where there is no label. */
+static void print_labels(struct buf *out, const struct metric *m, const struct metric_series *s, const char *le)
 {
-	struct metric_series *s = mem_alloc(sizeof(*s)), **at = &heads[id];
-	const char *name = metrics[id].labels;
-	struct buf b = {0};
+	const char *name = m->labels, *open = "{";
 
-	buf_str(&b, "");
 	for (int i = 0; i < LABELS_MAX && *name; i++) {
 		size_t n = strcspn(name, ",");
 
-		add_label(&b, name, n, v[i] ? v[i] : "");
+		buf_str(out, open);
+		print_label(out, name, n, s->values[i]);
+		open = ",";
 		name += n + (name[n] == ',');
 	}
-	s->labels = mem_strdup(b.data);
-	buf_free(&b);
-	for (int i = 0; i < LABELS_MAX; i++)
-		s->values[i] = mem_strdup(v[i]);
-	while (*at)
-		at = &(*at)->next; /* in the order of their first use */
-	*at = s;
-	sizes[id]++;
-	return s;
+	if (le) {
+		buf_str(out, open);
+		print_label(out, "le", 2, le);
+	}
+	if (le || *m->labels)
+		buf_str(out, "}");
 }
 
-struct metric_series *metric_series(enum metric_id id, const char *v1, const char *v2, const char *v3)
+static void print_sample(struct buf *out, const struct metric *m, const char *suffix, const struct metric_series *s, const char *le, int64_t v)
 {
-	const char *const v[LABELS_MAX] = {v1, v2, v3};
-	const char *const other[LABELS_MAX] = {v1 ? "other" : NULL, v2 ? "other" : NULL, v3 ? "other" : NULL};
-	struct metric_series *s = find(id, v);
-
-	if (s)
-		return s;
-	if (sizes[id] < METRIC_SERIES_MAX)
-		return make(id, v);
-	s = find(id, other);
-	return s ? s : make(id, other);
+	buf_printf(out, "wxlogind_%s%s", m->name, suffix);
+	print_labels(out, m, s, le);
+	buf_printf(out, " %" PRId64 "\n", v);
 }
 
-void metric_add(struct metric_series *s, int64_t n)
+static void print_histogram(struct buf *out, const struct metric *m, const struct metric_series *s, const struct sum *sum)
 {
-	s->value += n;
-}
-
-void metric_set(struct metric_series *s, int64_t value)
-{
-	s->value = value;
-}
-
-void metric_observe_us(struct metric_series *s, int64_t us)
-{
-	s->count++;
-	s->sum_us += us;
-	for (size_t i = 0; i < NELEM(buckets); i++)
-		if (us <= buckets[i].us) {
-			s->bucket[i]++;
-			return;
-		}
-}
-
-static void print_histogram(struct buf *out, const char *name, const struct metric_series *s)
-{
-	const char *comma = *s->labels ? "," : "", *open = *s->labels ? "{" : "", *close = *s->labels ? "}" : "";
-	int64_t sum = 0;
+	int64_t below = 0;
 
 	for (size_t i = 0; i < NELEM(buckets); i++) {
-		sum += s->bucket[i];
-		buf_printf(out, "wxlogind_%s_bucket{%s%sle=\"%s\"} %" PRId64 "\n", name, s->labels, comma, buckets[i].le, sum);
+		below += sum->bucket[i];
+		print_sample(out, m, "_bucket", s, buckets[i].le, below);
 	}
-	buf_printf(out, "wxlogind_%s_bucket{%s%sle=\"+Inf\"} %" PRId64 "\n", name, s->labels, comma, s->count);
-	buf_printf(out, "wxlogind_%s_sum%s%s%s %.6f\n", name, open, s->labels, close, (double)s->sum_us / 1e6);
-	buf_printf(out, "wxlogind_%s_count%s%s%s %" PRId64 "\n", name, open, s->labels, close, s->count);
+	/* counted before its bucket, by a process that may be at it just now */
+	print_sample(out, m, "_bucket", s, "+Inf", sum->count > below ? sum->count : below);
+	buf_printf(out, "wxlogind_%s_sum", m->name);
+	print_labels(out, m, s, NULL);
+	buf_printf(out, " %.6f\n", (double)sum->sum_us / 1e6);
+	print_sample(out, m, "_count", s, NULL, sum->count > below ? sum->count : below);
 }
 
 void metrics_print(struct buf *out)
 {
-	static const char *const types[] = {"counter", "gauge", "histogram"};
+	static const char *const types[] = {"counter", "gauge", "gauge", "histogram"};
+	struct sum sum;
 
 	for (int id = 0; id < METRIC_COUNT; id++) {
 		const struct metric *m = &metrics[id];
 
 		buf_printf(out, "# HELP wxlogind_%s %s\n# TYPE wxlogind_%s %s\n", m->name, m->help, m->name, types[m->type]);
-		for (const struct metric_series *s = heads[id]; s; s = s->next) {
-			if (m->type == HISTOGRAM)
-				print_histogram(out, m->name, s);
-			else
-				buf_printf(out, "wxlogind_%s%s%s%s %" PRId64 "\n", m->name, *s->labels ? "{" : "", s->labels,
-					*s->labels ? "}" : "", s->value);
-		}
+		for (int i = 0; i < table_count; i++)
+			FOR_EACH_SERIES(s, &tables[i], id) {
+				if (!collect(id, i, s, &sum))
+					continue;
+				if (m->type == HISTOGRAM)
+					print_histogram(out, m, s, &sum);
+				else
+					print_sample(out, m, "", s, NULL, sum.value);
+			}
 	}
 }

@@ -1,6 +1,9 @@
 /* Counters, gauges and histograms, declared once in the list below, printed in Prometheus' text format.
  * A metric has at most three labels; every label set is made on first use, up to METRIC_SERIES_MAX per metric (the
- * rest is counted under "other"), so nothing a caller sends can grow the table. */
+ * rest is counted under "other"), so nothing a caller sends can grow the table.
+ *
+ * Several processes count as one, whichever of them is asked: each has a table of its own in memory that all share, and printing adds
+ * them up. What a process counted outlives it, so that a restart is no step back; its gauges and flags do not. */
 #ifndef COMMON_METRICS_H
 #define COMMON_METRICS_H
 
@@ -9,19 +12,21 @@
 #include "common/buf.h"
 
 #define METRIC_SERIES_MAX 256
+#define METRIC_LABEL_MAX  64
 
-/* id, type, name without wxlogind_, labels (comma separated), help */
+/* A GAUGE is added up over the processes; a FLAG is 1 when it is 1 in all that live, and printed as a gauge.
+ * id, type, name without wxlogind_, labels (comma separated), help */
 #define METRICS(X) \
 	X(HTTP_REQUESTS,     COUNTER,   "http_requests_total",     "listener,route,status", "Finished requests.") \
 	X(HTTP_SECONDS,      HISTOGRAM, "http_request_seconds",    "route",                 "From the whole request to the answer.") \
 	X(WECHAT_REQUESTS,   COUNTER,   "wechat_requests_total",   "api,outcome",           "Calls to WeChat.") \
 	X(WECHAT_SECONDS,    HISTOGRAM, "wechat_request_seconds",  "api",                   "Time of a call to WeChat.") \
 	X(REDIS_COMMANDS,    COUNTER,   "redis_commands_total",    "outcome",               "Redis commands.") \
-	X(REDIS_CONNECTED,   GAUGE,     "redis_connected",         "",                      "1 while Redis answers.") \
+	X(REDIS_CONNECTED,   FLAG,      "redis_connected",         "",                      "1 while Redis answers (every worker).") \
 	X(SESSION_CACHE,     COUNTER,   "session_cache_total",     "result",                "Questions to the session cache.") \
 	X(LOGINS,            COUNTER,   "logins_total",            "outcome",               "Logins by outcome.") \
 	X(CONNECTIONS,       GAUGE,     "connections",             "listener",              "Open client connections.") \
-	X(BUILD_INFO,        GAUGE,     "build_info",              "version",               "Always 1.")
+	X(BUILD_INFO,        FLAG,      "build_info",              "version",               "Always 1.")
 
 enum metric_id {
 #define X(id, type, name, labels, help) METRIC_##id,
@@ -32,7 +37,7 @@ enum metric_id {
 
 struct metric_series; /* one label set; stays valid for the life of the process: keep it for hot paths */
 
-/* Label values in the order of the list; as many as the metric has labels. */
+/* Label values in the order of the list, as many as the metric has labels; only their first METRIC_LABEL_MAX - 1 bytes count. */
 struct metric_series *metric_series(enum metric_id id, const char *v1, const char *v2, const char *v3);
 void metric_add(struct metric_series *s, int64_t n);      /* counters, gauges */
 void metric_set(struct metric_series *s, int64_t value);  /* gauges */
@@ -41,6 +46,10 @@ void metric_observe_us(struct metric_series *s, int64_t us); /* histograms, micr
 #define metric_inc1(id, a)       metric_add(metric_series(METRIC_##id, a, NULL, NULL), 1)
 #define metric_inc2(id, a, b)    metric_add(metric_series(METRIC_##id, a, b, NULL), 1)
 #define metric_inc3(id, a, b, c) metric_add(metric_series(METRIC_##id, a, b, c), 1)
+
+void metrics_share(int processes); /* before they fork, and before anything is counted; not called: one process */
+void metrics_join(int process);    /* in each, first of all: its table is number process from now on */
+void metrics_leave(int process);   /* by whoever saw it end */
 
 void metrics_print(struct buf *out);
 

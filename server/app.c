@@ -20,6 +20,10 @@ enum { LOGIN_REPLY_MAX = 64 * 1024, LOGIN_QUEUE = 4096, REDIS_PENDING = 16384, D
 enum { BACKSTOP_SLACK_MS = 25000 }; /* a call that a backend passes through may take 10 s, twice */
 enum { SERVICE_CONNECTIONS = 16, SERVICE_QUEUE = 1024, PASS_CONNECTIONS = 32, PASS_QUEUE = 256, PASS_REPLY_MAX = 1024 * 1024 };
 
+struct app_shared {
+	struct buckets *ip_buckets, *app_buckets;
+};
+
 struct app {
 	const struct app_options *o;
 	struct config   *config;
@@ -40,6 +44,33 @@ struct app {
 	struct timer    *drain_limit;
 	int              undrained;
 };
+
+/* ---- what workers share ---- */
+
+struct app_shared *app_share(int workers)
+{
+	struct app_shared *s = mem_alloc(sizeof(*s));
+
+	metrics_share(workers);
+	s->ip_buckets = buckets_new(IP_BUCKETS);
+	s->app_buckets = buckets_new(APP_BUCKETS);
+	return s;
+}
+
+void app_worker_gone(struct app_shared *s, int worker)
+{
+	(void)s;
+	metrics_leave(worker);
+}
+
+void app_unshare(struct app_shared *s)
+{
+	if (!s)
+		return;
+	buckets_free(s->ip_buckets);
+	buckets_free(s->app_buckets);
+	free(s);
+}
 
 /* ---- settings that a reload may change ---- */
 
@@ -255,11 +286,11 @@ static bool build_sides(struct app *a)
 		.client_timeout_ms = (int)c->client_timeout_ms,
 		.max_body = (size_t)c->max_body,
 		.backstop_ms = (int)(6 * c->wechat_timeout_ms + 10 * c->redis_timeout_ms + BACKSTOP_SLACK_MS),
-		.reuse_port = a->o->reuse_port,
+		.reuse_port = a->o->workers > 1,
 	};
 
-	a->api.ip_buckets = buckets_new(IP_BUCKETS);
-	a->api.app_buckets = buckets_new(APP_BUCKETS);
+	a->api.ip_buckets = a->o->shared->ip_buckets;
+	a->api.app_buckets = a->o->shared->app_buckets;
 	a->api.loop = a->loop;
 	a->api.redis = a->redis;
 	a->api.sessions = a->sessions;
@@ -272,7 +303,7 @@ static bool build_sides(struct app *a)
 	o.name = "internal";
 	a->sides[1] = http_new(a->loop, &o, api_internal, &a->api);
 	apply(a);
-	return listen_all(a->sides[0], &c->listen, a->o->first) && listen_all(a->sides[1], &c->internal_listen, a->o->first);
+	return listen_all(a->sides[0], &c->listen, a->o->worker == 0) && listen_all(a->sides[1], &c->internal_listen, a->o->worker == 0);
 }
 
 /* Callers first, so that nobody asks; then what answers them, each room ending its own waits by callback. */
@@ -293,8 +324,6 @@ static void tear_down(struct app *a)
 	seal_free(a->seal);
 	timer_free(a->drain_limit);
 	loop_free(a->loop);
-	buckets_free(a->api.ip_buckets);
-	buckets_free(a->api.app_buckets);
 	free(a->trusted);
 	free(a->apps);
 	config_free(a->config);
@@ -315,6 +344,7 @@ int app_run(const struct app_options *o)
 	int status = EXIT_LISTEN;
 
 	log_init(a.config->log_level, a.config->log_format);
+	metrics_join(o->worker);
 	metric_set(metric_series(METRIC_BUILD_INFO, VERSION, NULL, NULL), 1);
 	build_gates(&a);
 	if (build_sides(&a)) {

@@ -49,8 +49,9 @@ struct worker {
 struct crew {
 	const char    *file;
 	struct config *config;
+	struct app_shared *shared;
 	struct worker *workers;
-	int64_t        n, alive;
+	int            n, alive;
 	bool           ending;
 	int            result;
 };
@@ -69,7 +70,8 @@ static void start_worker(struct crew *c, struct worker *w)
 		prctl(PR_SET_PDEATHSIG, SIGTERM); /* a worker without its parent would never be told to end */
 		if (getppid() != parent)
 			exit(EXIT_FAULT);
-		exit(app_run(&(struct app_options){.config = c->config, .config_file = c->file, .reuse_port = true, .first = w == c->workers}));
+		exit(app_run(&(struct app_options){
+			.config = c->config, .config_file = c->file, .shared = c->shared, .worker = (int)(w - c->workers), .workers = c->n}));
 	}
 	if (w->pid > 0) {
 		w->restart_ms = -1;
@@ -90,7 +92,7 @@ static void start_due(struct crew *c)
 
 static void tell_all(const struct crew *c, int signo)
 {
-	for (int64_t i = 0; i < c->n; i++)
+	for (int i = 0; i < c->n; i++)
 		if (c->workers[i].pid)
 			kill(c->workers[i].pid, signo);
 }
@@ -100,6 +102,7 @@ static void worker_gone(struct crew *c, struct worker *w, int wait_status)
 {
 	int status = exit_status(wait_status);
 
+	app_worker_gone(c->shared, (int)(w - c->workers));
 	if (c->ending || status == EXIT_LISTEN) {
 		c->result = c->result == EXIT_DONE ? status : c->result;
 		if (!c->ending)
@@ -119,16 +122,16 @@ static void reap(struct crew *c)
 	pid_t pid;
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-		for (int64_t i = 0; i < c->n; i++) /* none: an orphan given to us as process 1 of a container */
+		for (int i = 0; i < c->n; i++) /* none: an orphan given to us as process 1 of a container */
 			if (c->workers[i].pid == pid)
 				worker_gone(c, &c->workers[i], status);
 }
 
 /* Signals are taken by sigtimedwait alone, so none is lost between two looks. */
-static int supervise(const char *file, struct config *config, sigset_t *signals)
+static int supervise(const char *file, struct config *config, struct app_shared *shared, sigset_t *signals)
 {
 	const struct timespec look = {.tv_nsec = 100 * 1000000};
-	struct crew c = {.file = file, .config = config, .n = config->workers, .result = EXIT_DONE};
+	struct crew c = {.file = file, .config = config, .shared = shared, .n = (int)config->workers, .result = EXIT_DONE};
 	int signo;
 
 	c.workers = mem_alloc(sizeof(*c.workers) * (size_t)c.n);
@@ -150,9 +153,11 @@ static int supervise(const char *file, struct config *config, sigset_t *signals)
 int main(int argc, char **argv)
 {
 	const char *file = NULL;
+	struct app_shared *shared;
 	struct config *config;
 	bool check = false;
 	sigset_t signals;
+	int status;
 
 	/* held back until somebody stands ready to take them: app_run, or supervise */
 	sigemptyset(&signals);
@@ -188,7 +193,11 @@ int main(int argc, char **argv)
 	raise_descriptor_limit();
 	if (config->workers == 0)
 		config->workers = sysconf(_SC_NPROCESSORS_ONLN);
+	shared = app_share((int)config->workers);
 	if (config->workers > 1)
-		return supervise(file, config, &signals);
-	return app_run(&(struct app_options){.config = config, .config_file = file, .first = true});
+		status = supervise(file, config, shared, &signals);
+	else
+		status = app_run(&(struct app_options){.config = config, .config_file = file, .shared = shared, .workers = 1});
+	app_unshare(shared);
+	return status;
 }

@@ -116,6 +116,16 @@ def test_workers_share_the_ports(stack, redis, wxfake):
     os.kill(int(children[0]), signal.SIGKILL)
     poll(lambda: len(open(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read().split()) == 2
          and children[0] not in open(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read().split(), what="another worker")
+    # whichever worker is asked, it speaks for all of them, the dead one's work included
+    assert server.metric("wxlogind_logins_total", outcome="ok") == 20
+    poll(lambda: server.metric("wxlogind_redis_connected") == 1, what="all connected")
+
+
+def test_workers_share_the_limits(stack, redis, wxfake):
+    """A caller's connections land on any worker: its share is one all the same."""
+    server = stack.server(redis, wxfake, server__workers="3", limit__login_per_app="10/1h")
+    assert sorted(server.login("no such code").status for _ in range(30)) == [401] * 10 + [429] * 20
+    assert server.metric("wxlogind_logins_total", outcome="rate_limited") == 20
 
 
 def test_a_thousand_slow_clients(stack, redis, wxfake):

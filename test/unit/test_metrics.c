@@ -1,6 +1,9 @@
 /* Metrics: what is counted is printed, label values are escaped and cannot grow the table. */
 #include "unit.h"
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include "common/metrics.h"
 
 static struct buf out;
@@ -71,12 +74,54 @@ static void test_bounded(void **state)
 	buf_free(&out);
 }
 
+/* What one process counts, the others print; what it was, it leaves behind; what it is, it takes along. */
+static void test_several_processes(void **state)
+{
+	(void)state;
+	metrics_share(3);
+	metrics_join(0);
+	metric_inc1(LOGINS, "ok");
+	metric_set(metric_series(METRIC_REDIS_CONNECTED, NULL, NULL, NULL), 1);
+	metric_add(metric_series(METRIC_CONNECTIONS, "public", NULL, NULL), 3);
+	for (int i = 1; i < 3; i++) {
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			metrics_join(i);
+			metric_inc1(LOGINS, "ok");
+			metric_inc1(LOGINS, "replayed");
+			metric_observe_us(metric_series(METRIC_WECHAT_SECONDS, "y", NULL, NULL), 700);
+			metric_set(metric_series(METRIC_REDIS_CONNECTED, NULL, NULL, NULL), i == 1);
+			metric_add(metric_series(METRIC_CONNECTIONS, "public", NULL, NULL), 4);
+			_exit(0);
+		}
+		assert_int_equal(waitpid(pid, NULL, 0), pid);
+	}
+	assert_true(printed("wxlogind_logins_total{outcome=\"ok\"} 3"));
+	assert_true(printed("wxlogind_logins_total{outcome=\"replayed\"} 2"));
+	assert_ptr_equal(strstr(strstr(out.data, "replayed") + 1, "replayed"), NULL);
+	assert_true(printed("wxlogind_wechat_request_seconds_bucket{api=\"y\",le=\"0.0005\"} 0"));
+	assert_true(printed("wxlogind_wechat_request_seconds_bucket{api=\"y\",le=\"0.001\"} 2"));
+	assert_true(printed("wxlogind_wechat_request_seconds_count{api=\"y\"} 2"));
+	assert_true(printed("wxlogind_connections{listener=\"public\"} 11"));
+	assert_true(printed("wxlogind_redis_connected 0"));
+	metrics_leave(2);
+	assert_true(printed("wxlogind_logins_total{outcome=\"ok\"} 3"));
+	assert_true(printed("wxlogind_connections{listener=\"public\"} 7"));
+	assert_true(printed("wxlogind_redis_connected 1"));
+	metrics_join(2); /* its successor goes on counting where it ended */
+	metric_inc1(LOGINS, "ok");
+	assert_true(printed("wxlogind_logins_total{outcome=\"ok\"} 4"));
+	buf_free(&out);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_counting),
 		cmocka_unit_test(test_histograms),
 		cmocka_unit_test(test_bounded),
+		cmocka_unit_test(test_several_processes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
