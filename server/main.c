@@ -52,7 +52,7 @@ struct crew {
 	struct app_shared *shared;
 	struct worker *workers;
 	int            n, alive;
-	bool           ending;
+	bool           reloaded, ending;
 	int            result;
 };
 
@@ -76,6 +76,8 @@ static void start_worker(struct crew *c, struct worker *w)
 	if (w->pid > 0) {
 		w->restart_ms = -1;
 		c->alive++;
+		if (c->reloaded)
+			kill(w->pid, SIGHUP); /* it begins with what we read at the start: let it catch up with the others */
 		return;
 	}
 	log_error("fork failed", LOG_STR("cause", strerror(errno)));
@@ -143,6 +145,7 @@ static int supervise(const char *file, struct config *config, struct app_shared 
 		reap(&c);
 		if (signo > 0 && signo != SIGCHLD)
 			tell_all(&c, signo);
+		c.reloaded |= signo == SIGHUP;
 		c.ending |= signo == SIGTERM || signo == SIGINT;
 	}
 	free(c.workers);

@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 
-from conftest import APPID, SANITIZED, poll, call
+from conftest import APPID, SANITIZED, SECRET, poll, call
 from test_http import GET, login_bytes, statuses
 
 
@@ -106,19 +106,39 @@ def test_reload(stack, redis, wxfake):
     poll(lambda: "key=session.ttl" in server.process.text(), what="named")
 
 
+def workers(server):
+    return open(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read().split()
+
+
+def kill_one(server):
+    """Another takes its place."""
+    before = workers(server)
+    assert len(before) == 2
+    os.kill(int(before[0]), signal.SIGKILL)
+    poll(lambda: len(workers(server)) == 2 and before[0] not in workers(server), what="another worker")
+
+
 def test_workers_share_the_ports(stack, redis, wxfake):
     server = stack.server(redis, wxfake, server__workers="2")
     for _ in range(20):
         token = server.login(wxfake.code()).token
         assert server.auth(token).status == 200
-    children = open(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read().split()
-    assert len(children) == 2
-    os.kill(int(children[0]), signal.SIGKILL)
-    poll(lambda: len(open(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read().split()) == 2
-         and children[0] not in open(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read().split(), what="another worker")
+    kill_one(server)
     # whichever worker is asked, it speaks for all of them, the dead one's work included
     assert server.metric("wxlogind_logins_total", outcome="ok") == 20
     poll(lambda: server.metric("wxlogind_redis_connected") == 1, what="all connected")
+
+
+def test_a_late_worker_knows_of_the_reload(stack, redis, wxfake):
+    server = stack.server(redis, wxfake, server__workers="2", **{f"app_{APPID}__secret": "not the secret"})
+    assert server.login(wxfake.code()).error == "wechat_config"
+    server.file.write_text(server.file.read_text().replace("not the secret", SECRET))
+    server.process.signal(signal.SIGHUP)
+    poll(lambda: server.process.text().count("msg=reloaded") == 2, what="reloaded")
+    kill_one(server)
+    poll(lambda: server.process.text().count("msg=reloaded") == 3, what="the late one too")
+    poll(lambda: server.metric("wxlogind_redis_connected") == 1, what="all connected")
+    assert {server.login(wxfake.code()).status for _ in range(20)} == {200}
 
 
 def test_workers_share_the_limits(stack, redis, wxfake):
