@@ -165,6 +165,7 @@ void pass_handle(struct api *api, struct req *r)
 	p->api = api;
 	p->req = r;
 	p->what = (struct wechat_pass){.method = req_method_name(r), .path = path, .query = query_left(r), .timeout_ms = PASS_TIMEOUT_MS};
+	req_note(r, "wechat_path", path);
 	p->what.body = req_body(r, &len);
 	p->what.body_len = len;
 	p->what.content_type = req_header(r, "Content-Type");

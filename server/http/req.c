@@ -17,7 +17,7 @@
 #include "common/mem.h"
 #include "http/private.h"
 
-enum { STREAM_UNSENT_MAX = 1024 * 1024 };
+enum { STREAM_UNSENT_MAX = 1024 * 1024, PATH_SHOWN = 128, SEGMENT_SHOWN = 16 };
 
 /* ---- life ---- */
 
@@ -127,6 +127,26 @@ static void count(struct req *r, int status, int64_t us)
 	metric_observe_us(at->seconds, us);
 }
 
+/* The route's pattern, without what a caller put in its place (an openid). A path without a route may be a token in the wrong place:
+ * of what is long in it only the beginning is shown. */
+static struct log_field where_to(struct req *r)
+{
+	int segment = 0, n = 0;
+	char *shown;
+
+	if (r->route)
+		return LOG_STR("route", r->route);
+	shown = arena_alloc(r->arena, PATH_SHOWN + 1);
+	for (const char *p = r->path; *p && n < PATH_SHOWN; p++) {
+		segment = *p == '/' ? 0 : segment + 1;
+		if (segment <= SEGMENT_SHOWN)
+			shown[n++] = *p;
+		else if (segment == SEGMENT_SHOWN + 1)
+			shown[n++] = '~';
+	}
+	return LOG_STR("path", shown);
+}
+
 /* One line and two metrics for each request. */
 static void account(struct req *r, int status)
 {
@@ -137,7 +157,7 @@ static void account(struct req *r, int status)
 	if (!log_is_on(LOG_INFO))
 		return;
 	struct log_field f[16] = {
-		LOG_STR("listener", r->http->name), LOG_STR("method", r->method), {.key = "path", .str = r->path, .keep = 128},
+		LOG_STR("listener", r->http->name), LOG_STR("method", r->method), where_to(r),
 		LOG_INT("status", status), LOG_INT("us", us), LOG_STR("peer", r->peer), LOG_STR("id", r->id),
 	};
 	if (r->outcome)

@@ -276,7 +276,7 @@ class Tls:
 
 
 def leaks(made):
-    """What the logs hold, and what Redis was ever given, of secrets, codes, third_sessions and session_keys."""
+    """What the logs hold, and what Redis was ever given, of secrets, codes, third_sessions, session_keys; and of openids, the logs."""
     codes = [c for w in made["wxfake"] for c in w.codes]
     tokens = [t for p in made["server"] for t in p.tokens]
     keys = []
@@ -284,10 +284,10 @@ def leaks(made):
         with contextlib.suppress(OSError, http.client.HTTPException, AttributeError):
             keys += w.session_keys()
     keys += [k.replace("/", "\\/") for k in keys if "/" in k]
-    found = []
+    openids, found = [o for w in made["wxfake"] for o in w.openids], []
     for p in made["server"] + made["wxfake"]:
         text = p.process.text()
-        found += [f"{p.process.log}: {s}" for s in [SECRET, KEY, *codes, *tokens, *keys] if s in text]
+        found += [f"{p.process.log}: {s}" for s in [SECRET, KEY, *codes, *tokens, *keys, *openids] if s in text]
     sealed = all(p.sealed for p in made["server"])
     for r in made["redis"]:
         text = r.written()

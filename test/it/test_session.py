@@ -83,6 +83,17 @@ def test_the_search_for_leaks_finds_what_is_there(stack, redis, wxfake):
     server.tokens.clear()
 
 
+def test_what_stands_in_a_path_is_not_logged(server, wxfake):
+    token = server.login(wxfake.code()).token
+    [openid] = wxfake.openids
+    server.call("GET", f"/v1/session/{token}")
+    server.inside("GET", f"/internal/apps/{APPID}/users/{openid}/sessions")
+    server.inside("GET", f"/internal/auth/{token}")
+    log = server.process.text()
+    assert f"path=/v1/session/{token[:16]}~" in log and "route=/internal/apps/{appid}/users/{openid}/sessions" in log
+    # the teardown looks for the token and the openid
+
+
 def test_session_key_is_sealed_in_redis(server, redis, wxfake):
     assert server.login(wxfake.code()).status == 200
     [key] = wxfake.session_keys()
