@@ -43,7 +43,7 @@ def test_cut_at_every_byte(server):
             with socket.create_connection(("127.0.0.1", server.port), timeout=10) as s:
                 s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 s.sendall(request[:i])
-                time.sleep(0.01)  # so that the two halves are two reads
+                assert server.inside("GET", "/healthz").status == 200  # the loop has turned: the two halves are two reads
                 s.sendall(request[i:])
                 out = b""
                 while piece := s.recv(4096):
@@ -137,6 +137,22 @@ def test_one_answer_and_closed(server, wxfake, request_bytes, status):
     assert set(body) >= {"error", "message", "request_id"} and b"Connection: close" in out
     assert wxfake.calls() == 0
     assert server.call("GET", "/v1/session").status == 401
+
+
+@pytest.mark.parametrize("method", ["FOO", "PATCH", "CONNECT", "get"])
+def test_methods_that_nobody_asked_for(server, method):
+    """A known address takes the methods it takes, and names them; the connection goes on."""
+    out = server.raw(method.encode() + b" /v1/login HTTP/1.1\r\nHost: x\r\n\r\n" + GET + CLOSE + b"\r\n")
+    assert statuses(out) == [405, 401] and b"Allow: POST\r\n" in out
+
+
+def test_head_is_get_without_the_body(server, wxfake):
+    token = server.login(wxfake.code()).token
+    head = b" /v1/session HTTP/1.1\r\nHost: x\r\nX-Third-Session: " + token.encode() + b"\r\n" + CLOSE + b"\r\n"
+    got, headed = server.raw(b"GET" + head), server.raw(b"HEAD" + head)
+    fields = lambda out: {line.partition(b":")[0]: line for line in out.partition(b"\r\n\r\n")[0].split(b"\r\n")}
+    assert headed.endswith(b"\r\n\r\n") and fields(got)[b"Content-Length"] == fields(headed)[b"Content-Length"] != b"Content-Length: 0"
+    assert fields(got).keys() == fields(headed).keys()
 
 
 def test_chunked_bodies(server, wxfake):
