@@ -194,25 +194,26 @@ enum outcome vet_head(const char *p, size_t n, uint64_t max_body, struct vet_hea
 	h->query_len = 0;
 	h->chunked = h->expect = false;
 	for (bool first = true;; first = false, l = nl + 1) {
-		size_t len;
+		ptrdiff_t len, room = VET_LINE_MAX + 1;
 
 		nl = memchr(l, '\n', (size_t)(end - l));
-		len = (size_t)((nl ? nl : end) - l);
-		if (memchr(l, '\0', len))
+		len = (nl ? nl : end) - l;
+		if (!first && room > VET_HEAD_MAX - (l - fields))
+			room = VET_HEAD_MAX - (l - fields);
+		/* No look past the bound: what stands there may not have come yet, and must not change the answer. */
+		if (room > 0 && memchr(l, '\0', (size_t)(len < room ? len : room)))
 			return OC_INVALID_REQUEST;
-		if (len > VET_LINE_MAX + 1)
+		if (len > room)
 			return first ? OC_URI_TOO_LONG : OC_HEADERS_TOO_LARGE;
-		if (!first && (size_t)(l - fields) + len > VET_HEAD_MAX)
-			return OC_HEADERS_TOO_LARGE;
 		if (!nl)
 			return OC_PENDING;
-		if (len == 0 || nl[-1] != '\r' || memchr(l, '\r', len - 1))
+		if (len == 0 || nl[-1] != '\r' || memchr(l, '\r', (size_t)len - 1))
 			return OC_INVALID_REQUEST;
 		if (len == 1)
 			break;
 		if (first)
 			fields = nl + 1;
-		oc = first ? read_request_line(h, p, l, len - 1) : read_field(h, p, l, len - 1);
+		oc = first ? read_request_line(h, p, l, (size_t)len - 1) : read_field(h, p, l, (size_t)len - 1);
 		if (oc != OC_OK)
 			return oc;
 	}

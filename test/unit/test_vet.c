@@ -249,6 +249,33 @@ static void test_chunk_bounds(void **state)
 	free(text);
 }
 
+/* What is too long stays that when more of it comes, whatever the rest is: a fuzzer found the two answers. */
+static void test_too_long_is_final(void **state)
+{
+	static const char get[] = "GET / HTTP/1.1\r\n";
+	static char text[VET_HEAD_MAX + 20000];
+	size_t n;
+
+	(void)state;
+	memset(text, 'a', sizeof(text));
+	memcpy(text, get, sizeof(get) - 2); /* a request line that does not end */
+	text[VET_LINE_MAX + 1] = '\0';
+	assert_int_equal(vet_head(text, VET_LINE_MAX + 2, BODY_MAX, &h), OC_URI_TOO_LONG);
+	assert_int_equal(vet_head(text, sizeof(text), BODY_MAX, &h), OC_URI_TOO_LONG);
+	text[VET_LINE_MAX] = '\0';
+	assert_int_equal(vet_head(text, sizeof(text), BODY_MAX, &h), OC_INVALID_REQUEST);
+
+	memset(text, 'a', sizeof(text));
+	memcpy(text, get, sizeof(get) - 1);
+	for (size_t i = 0; i < VET_HEAD_MAX; i += 4096)
+		memcpy(text + sizeof(get) - 1 + i, "A:", 2), memcpy(text + sizeof(get) - 1 + i + 4094, "\r\n", 2);
+	n = sizeof(get) - 1 + VET_HEAD_MAX;
+	text[n] = '\0';
+	assert_int_equal(vet_head(text, n - 1, BODY_MAX, &h), OC_PENDING);
+	assert_int_equal(vet_head(text, n + 1, BODY_MAX, &h), OC_HEADERS_TOO_LARGE);
+	assert_int_equal(vet_head(text, sizeof(text), BODY_MAX, &h), OC_HEADERS_TOO_LARGE);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -260,6 +287,7 @@ int main(void)
 		cmocka_unit_test(test_bounds),
 		cmocka_unit_test(test_chunks),
 		cmocka_unit_test(test_chunk_bounds),
+		cmocka_unit_test(test_too_long_is_final),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
