@@ -44,7 +44,7 @@ asan: ## both programs and the unit tests under ASan and UBSan, into build-asan/
 	$(MAKE) B=build-asan SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined" CFLAGS="-O1 -g" HARDEN=-fno-omit-frame-pointer all units
 units: $(UNIT)
 fuzz: ## build the fuzzers (clang) into build-fuzz/
-	$(MAKE) B=build-fuzz CC=clang SAN="-fsanitize=fuzzer-no-link,address,undefined" CFLAGS="-O1 -g" HARDEN= fuzzers
+	$(MAKE) B=build-fuzz CC=clang SAN="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined" CFLAGS="-O1 -g" HARDEN= fuzzers
 fuzzers: $(FUZZ)
 $(B)/fuzz/%: $(B)/test/fuzz/%.o $(LIBRARY)
 	@mkdir -p $(@D)
