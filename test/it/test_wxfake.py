@@ -1043,6 +1043,27 @@ def test_watch_redis(stack, late):
         poll(lambda: told("again"), what="the SET after a restart")
 
 
+@pytest.mark.parametrize("url", ["redis://:p%40ss%20word@localhost:{}", "redis://default:p%40ss%20word@127.0.0.1:{}/3"])
+def test_watch_redis_with_a_password(stack, url):
+    """As in the containers: by name, and Redis asks for a password."""
+    redis = stack.redis("--requirepass", "p@ss word")
+    w = stack.wxfake("--watch-redis", url.format(redis.port))
+    with Events(w) as e:
+        def told():
+            redis.cli("-a", "p@ss word", "SET", "greeting", "hello")
+            with contextlib.suppress(TimeoutError):
+                e.text += e.sock.recv(65536)
+            return any("greeting" in s["command"] for s in e.seen("redis"))
+        poll(told, what="the SET")
+        assert b"p@ss word" not in e.text and "refuses" not in w.process.text()
+
+
+def test_watch_redis_with_a_wrong_password(stack):
+    redis = stack.redis("--requirepass", "right")
+    w = stack.wxfake("--watch-redis", f"redis://:wrong@localhost:{redis.port}")
+    poll(lambda: "Redis refuses to be watched" in w.process.text(), what="a word about it")
+
+
 # ---- the command line ----
 
 def test_any_code(stack):
@@ -1112,8 +1133,9 @@ def run(*args, **kw):
     ["--nope"], ["nope"], ["-h"], ["--listen"], ["--app"], ["--app", "wx1"], ["--app", ":s"], ["--app", "wx1:"], ["--app", "wx 1:s"],
     ["--app", "wx1:s", "--app", "wx1:t"], ["--app", "w" * 65 + ":s"], ["--latency"], ["--latency", "50"], ["--latency", "ms"],
     ["--latency", "-1ms"], ["--latency", "61s"], ["--latency", "9" * 30 + "s"], ["--latency", "5m"], ["--latency", "1.5s"], ["--tls-cert", "x"],
-    ["--tls-key", "x"], ["--watch-redis"], ["--watch-redis", "x"], ["--watch-redis", "redis://name:6379"], ["--watch-redis", "redis://127.0.0.1:0"],
-    ["--watch-redis", "redis://127.0.0.1:65536"], ["--any-code", "yes"],
+    ["--tls-key", "x"], ["--watch-redis"], ["--watch-redis", "x"], ["--watch-redis", "redis://"], ["--watch-redis", "redis://127.0.0.1:0"],
+    ["--watch-redis", "redis://127.0.0.1:65536"], ["--watch-redis", "redis://word@127.0.0.1"], ["--watch-redis", "redis://:%zz@127.0.0.1"],
+    ["--watch-redis", "redis://h:1x"], ["--watch-redis", "redis://h/x"], ["--any-code", "yes"],
 ])
 def test_bad_command_lines(args):
     """Was wrong: a bad --watch-redis ended with 3, as if the address could not be bound."""

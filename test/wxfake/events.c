@@ -1,5 +1,4 @@
 /* Server-sent events: what WeChat was asked, as it happens, and on the local stack what Redis was told (MONITOR). */
-#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,9 +8,11 @@
 #include <event2/bufferevent.h>
 
 #include "common/clock.h"
+#include "common/encode.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "fake.h"
+#include "io/resolve.h"
 
 enum { BEAT_MS = 5000, LINE_MAX_BYTES = 64 * 1024 };
 
@@ -23,7 +24,9 @@ struct monitor {
 	struct fake *f;
 	struct bufferevent *bev;
 	struct timer *again;
-	struct sockaddr_in at;
+	struct resolve *resolve;
+	char host[256], user[128], password[256]; /* "" = none */
+	int port;
 };
 
 static void drop(struct fake *f, int i)
@@ -88,11 +91,22 @@ void events_call(struct fake *f, enum api api, const struct answer *a, int statu
 
 static void monitor_connect(void *ctx);
 
+/* As an array of strings, whatever they hold. */
+static void send_auth(struct monitor *m)
+{
+	struct evbuffer *out = bufferevent_get_output(m->bev);
+	const char *user = *m->user ? m->user : "default"; /* Redis 6 and later */
+
+	evbuffer_add_printf(out, "*3\r\n$4\r\nAUTH\r\n$%zu\r\n%s\r\n$%zu\r\n%s\r\n", strlen(user), user, strlen(m->password), m->password);
+}
+
 static void on_monitor_event(struct bufferevent *bev, short what, void *ctx)
 {
 	struct monitor *m = ctx;
 
 	if (what & BEV_EVENT_CONNECTED) {
+		if (*m->password)
+			send_auth(m);
 		bufferevent_write(bev, "MONITOR\r\n", 9);
 		return;
 	}
@@ -122,6 +136,8 @@ static void on_monitor_read(struct bufferevent *bev, void *ctx)
 	char *line;
 
 	while ((line = evbuffer_readln(in, NULL, EVBUFFER_EOL_CRLF))) {
+		if (*line == '-')
+			log_warn("Redis refuses to be watched", LOG_STR("answer", line));
 		on_monitor_line(ctx, line);
 		free(line);
 	}
@@ -129,33 +145,75 @@ static void on_monitor_read(struct bufferevent *bev, void *ctx)
 		evbuffer_drain(in, evbuffer_get_length(in));
 }
 
+static void on_monitor_address(void *ctx, const struct addrinfo *list, const char *error)
+{
+	struct monitor *m = ctx;
+
+	(void)error; /* a stack comes up in any order: ask again */
+	m->resolve = NULL;
+	m->bev = list ? bufferevent_socket_new(loop_base(m->f->loop), -1, BEV_OPT_CLOSE_ON_FREE) : NULL;
+	if (m->bev) {
+		bufferevent_setcb(m->bev, on_monitor_read, NULL, on_monitor_event, m);
+		bufferevent_enable(m->bev, EV_READ | EV_WRITE);
+		if (bufferevent_socket_connect(m->bev, list->ai_addr, (int)list->ai_addrlen) == 0 || !m->bev)
+			return;
+		bufferevent_free(m->bev);
+		m->bev = NULL;
+	}
+	timer_start(m->again, 1000);
+}
+
 static void monitor_connect(void *ctx)
 {
 	struct monitor *m = ctx;
 
-	m->bev = bufferevent_socket_new(loop_base(m->f->loop), -1, BEV_OPT_CLOSE_ON_FREE);
-	bufferevent_setcb(m->bev, on_monitor_read, NULL, on_monitor_event, m);
-	bufferevent_enable(m->bev, EV_READ | EV_WRITE);
-	if (bufferevent_socket_connect(m->bev, (struct sockaddr *)(void *)&m->at, sizeof(m->at)) == 0 || !m->bev)
-		return;
-	bufferevent_free(m->bev);
-	m->bev = NULL;
-	timer_start(m->again, 1000);
+	m->resolve = resolve_start(m->f->loop, m->host, m->port, on_monitor_address, m);
+}
+
+static bool decode_into(char *out, size_t cap, const char *s, size_t n)
+{
+	return n < cap && percent_decode(out, s, n, false) >= 0;
+}
+
+/* redis://[[user]:password@]host[:port], and a database that does not matter: MONITOR shows all of them */
+static bool monitor_url(struct monitor *m, const char *url)
+{
+	const char *rest = url + 8, *at, *host, *colon;
+	size_t n;
+	int end = 0;
+
+	if (strncmp(url, "redis://", 8))
+		return false;
+	at = strrchr(rest, '@');
+	host = at ? at + 1 : rest;
+	if (at) {
+		const char *sep = memchr(rest, ':', (size_t)(at - rest));
+
+		if (!sep || !decode_into(m->user, sizeof(m->user), rest, (size_t)(sep - rest)) ||
+		    !decode_into(m->password, sizeof(m->password), sep + 1, (size_t)(at - sep - 1)))
+			return false;
+	}
+	n = strcspn(host, ":/");
+	if (!decode_into(m->host, sizeof(m->host), host, n) || !*m->host)
+		return false;
+	colon = host + n;
+	m->port = 6379;
+	if (*colon == ':' && (sscanf(colon, ":%5d%n", &m->port, &end) != 1 || m->port < 1 || m->port > 65535))
+		return false;
+	colon += end;
+	return *colon == '\0' || (*colon == '/' && colon[1 + strspn(colon + 1, "0123456789")] == '\0');
 }
 
 bool events_watch_redis(struct fake *f, const char *url, char *err, size_t err_len)
 {
 	struct monitor *m = mem_alloc(sizeof(*m));
-	char host[64];
-	int port = 6379;
 
-	m->at.sin_family = AF_INET;
-	if (sscanf(url, "redis://%63[0-9.]:%d", host, &port) < 1 || inet_pton(AF_INET, host, &m->at.sin_addr) != 1 || port < 1 || port > 65535) {
-		snprintf(err, err_len, "--watch-redis: must be redis://a.b.c.d:port of this machine's Redis");
+	if (!monitor_url(m, url)) {
+		snprintf(err, err_len, "--watch-redis: must be redis://[[user]:password@]host[:port]");
+		mem_wipe(m, sizeof(*m));
 		free(m);
 		return false;
 	}
-	m->at.sin_port = htons((uint16_t)port);
 	m->f = f;
 	m->again = timer_new(f->loop, monitor_connect, m);
 	f->monitor = m;
@@ -172,7 +230,9 @@ void events_free(struct fake *f)
 	if (!f->monitor)
 		return;
 	timer_free(f->monitor->again);
+	resolve_cancel(f->monitor->resolve);
 	if (f->monitor->bev)
 		bufferevent_free(f->monitor->bev);
+	mem_wipe(f->monitor, sizeof(*f->monitor));
 	free(f->monitor);
 }

@@ -14,7 +14,7 @@
 
 static const char usage[] =
 	"usage: wxfake [--listen 127.0.0.1:9090] [--tls-cert F --tls-key F] [--app APPID:SECRET ...] [--latency 50ms] [--any-code]\n"
-	"              [--rotate] [--watch-redis redis://127.0.0.1:6379] [--version] [--help]\n"
+	"              [--rotate] [--watch-redis redis://:password@host:6379] [--version] [--help]\n"
 	"A stand-in for the WeChat servers, for development, tests and load. Without --app it serves " DEFAULT_APPID ".\n";
 
 static const char page[] =
