@@ -2,10 +2,12 @@
  * loop. Limits are timers of the loop: who is late is told there, whatever the thread is doing. */
 #include "io/jobs.h"
 
+#include <assert.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -31,7 +33,8 @@ struct jobs {
 	size_t           queued;
 	struct job      *batch[JOBS_BATCH];
 	size_t           batch_len;
-	bool             stop, ended;
+	bool             threadless;
+	bool             stop, ended; /* ended: there is no thread, or it touches nothing any more */
 	bool             abandoned; /* the loop let go: the thread frees what is left */
 };
 
@@ -91,7 +94,8 @@ static void jobs_destroy(struct jobs *j)
 	pthread_cond_destroy(&j->wake);
 	pthread_cond_destroy(&j->gone);
 	pthread_mutex_destroy(&j->lock);
-	close(j->fd);
+	if (j->fd >= 0)
+		close(j->fd);
 	free(j);
 }
 
@@ -134,6 +138,7 @@ static void tell(struct job *job, enum outcome oc)
 	job->cb(job, oc);
 }
 
+/* oc NULL: what was made of each. */
 static void tell_list(struct jobs *j, struct job_list *list, const enum outcome *oc)
 {
 	struct job *job;
@@ -182,40 +187,57 @@ static void on_late(void *ctx)
 		j->o.drop(job);
 }
 
-static void job_init(struct jobs *j, struct job *job, job_cb cb)
+static void job_init(struct jobs *j, struct job *job, enum outcome oc, job_cb cb)
 {
+	assert(!j->stop);
+	job->oc = oc;
 	job->jobs = j;
-	job->cb = cb;
 	job->limit = timer_new(j->loop, on_late, job);
+	job->cb = cb;
+	job->waits = false;
 }
 
-void jobs_refuse(struct jobs *j, struct job *job, enum outcome oc, job_cb cb)
+/* false: there is no room. */
+static bool enqueue(struct jobs *j, struct job *job)
 {
-	job_init(j, job, cb);
+	bool room;
+
+	pthread_mutex_lock(&j->lock);
+	room = j->queued < j->o.queue_max;
+	if (room) {
+		TAILQ_INSERT_TAIL(&j->queue, job, link);
+		j->queued++;
+		job->waits = true;
+		pthread_cond_signal(&j->wake);
+	}
+	pthread_mutex_unlock(&j->lock);
+	return room;
+}
+
+/* As if the thread had done it. */
+static void answer(struct jobs *j, struct job *job, enum outcome oc)
+{
 	job->oc = oc;
-	job->waits = false;
 	pthread_mutex_lock(&j->lock);
 	TAILQ_INSERT_TAIL(&j->done, job, link);
 	pthread_mutex_unlock(&j->lock);
 	eventfd_write(j->fd, 1);
 }
 
+void jobs_refuse(struct jobs *j, struct job *job, enum outcome oc, job_cb cb)
+{
+	job_init(j, job, oc, cb);
+	answer(j, job, oc);
+}
+
 void jobs_add(struct jobs *j, struct job *job, int64_t limit_ms, bool keep, job_cb cb)
 {
-	if (j->queued >= j->o.queue_max) { /* a look without the lock would do, but sanitizers would not believe it */
-		jobs_refuse(j, job, OC_OVERLOADED, cb);
-		return;
-	}
-	job_init(j, job, cb);
-	job->oc = OC_STORE_UNAVAILABLE;
+	job_init(j, job, OC_STORE_UNAVAILABLE, cb);
 	job->keep = keep;
-	job->waits = true;
-	timer_start(job->limit, limit_ms);
-	pthread_mutex_lock(&j->lock);
-	TAILQ_INSERT_TAIL(&j->queue, job, link);
-	j->queued++;
-	pthread_cond_signal(&j->wake);
-	pthread_mutex_unlock(&j->lock);
+	if (enqueue(j, job))
+		timer_start(job->limit, limit_ms);
+	else
+		answer(j, job, OC_OVERLOADED);
 }
 
 int64_t jobs_busy_ms(struct jobs *j)
@@ -252,8 +274,9 @@ struct jobs *jobs_new(struct loop *l, const struct jobs_options *o)
 	pthread_cond_init(&j->gone, &monotonic);
 	pthread_condattr_destroy(&monotonic);
 	pthread_mutex_init(&j->lock, NULL);
+	j->threadless = j->ended = !o->run && !o->idle;
 	j->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (j->fd < 0 || !thread_start(j)) {
+	if (j->fd < 0 || (!j->threadless && !thread_start(j))) {
 		jobs_destroy(j);
 		return NULL;
 	}
@@ -262,32 +285,59 @@ struct jobs *jobs_new(struct loop *l, const struct jobs_options *o)
 	return j;
 }
 
-/* The last that the loop has to say to those who wait; with the lock, since a thread left behind may still be at its batch. */
-static void tell_all(struct jobs *j, struct job_list *waiting, struct job *const *running, size_t n)
-{
-	static const enum outcome away = OC_STORE_UNAVAILABLE;
-
-	tell_done(j);
-	for (size_t i = 0; i < n; i++)
-		tell(running[i], away);
-	tell_list(j, waiting, &away);
-}
-
-void jobs_free(struct jobs *j, int64_t grace_ms)
+/* Takes what still waits, and shows what the thread is at: that stays the loop's to drop until abandoned is set. */
+static size_t stop(struct jobs *j, int64_t grace_ms, struct job_list *waiting, struct job **running)
 {
 	int64_t end = clock_ms() + grace_ms;
 	struct timespec t = {.tv_sec = end / 1000, .tv_nsec = end % 1000 * 1000000};
-	struct job_list waiting = TAILQ_HEAD_INITIALIZER(waiting);
 	bool in_time = true;
+	size_t n;
 
-	if (!j)
-		return;
 	pthread_mutex_lock(&j->lock);
 	j->stop = true;
 	pthread_cond_signal(&j->wake);
 	while (!j->ended && in_time)
 		in_time = pthread_cond_timedwait(&j->gone, &j->lock, &t) == 0;
-	TAILQ_CONCAT(&waiting, &j->queue, link);
+	TAILQ_CONCAT(waiting, &j->queue, link);
+	n = j->batch_len;
+	memcpy(running, j->batch, n * sizeof(*running));
 	pthread_mutex_unlock(&j->lock);
-	(void)tell_all;
+	return n;
+}
+
+static void let_go(struct jobs *j)
+{
+	pthread_t thread = j->thread;
+	bool ended;
+
+	pthread_mutex_lock(&j->lock);
+	tell_list(j, &j->done, NULL); /* they were told: only to be dropped */
+	ended = j->ended;
+	j->abandoned = !ended;
+	pthread_mutex_unlock(&j->lock);
+	if (ended) {
+		if (!j->threadless)
+			pthread_join(thread, NULL);
+		jobs_destroy(j);
+	} else {
+		pthread_detach(thread);
+	}
+}
+
+void jobs_free(struct jobs *j, int64_t grace_ms)
+{
+	static const enum outcome not_done = OC_STORE_UNAVAILABLE;
+	struct job_list waiting = TAILQ_HEAD_INITIALIZER(waiting);
+	struct job *running[JOBS_BATCH];
+	size_t n;
+
+	if (!j)
+		return;
+	n = stop(j, grace_ms, &waiting, running);
+	event_del(&j->ev);
+	for (size_t i = 0; i < n; i++)
+		tell(running[i], not_done); /* before tell_done, which would drop those that have come back by now */
+	tell_done(j);
+	tell_list(j, &waiting, &not_done);
+	let_go(j);
 }

@@ -37,14 +37,14 @@ struct job {
 struct jobs_options {
 	void   *ctx;
 	size_t  queue_max;
-	void    (*run)(void *ctx, struct job *const *batch, size_t n); /* on the thread; NULL: there are no jobs, only idle */
+	void    (*run)(void *ctx, struct job *const *batch, size_t n); /* on the thread; NULL: no job is ever added. Without idle: no thread */
 	int64_t (*idle)(void *ctx); /* on the thread, when nothing waits: at once, then again after the ms it returns. NULL = none */
 	void    (*end)(void *ctx);  /* the last call on the thread; NULL = none */
 	void    (*drop)(struct job *job); /* frees it; on either thread, after its callback or when nobody is left to call */
 };
 
 struct jobs *jobs_new(struct loop *l, const struct jobs_options *o); /* copies o; NULL: no thread or descriptor to be had, no end called */
-void jobs_free(struct jobs *j, int64_t grace_ms); /* not from a callback; what is not done by then gets OC_STORE_UNAVAILABLE before it returns */
+void jobs_free(struct jobs *j, int64_t grace_ms); /* not from a callback; what is not done by then gets OC_STORE_UNAVAILABLE; adding is over */
 
 /* OC_OVERLOADED when the queue is full, OC_STORE_UNAVAILABLE after limit_ms. A job that is late before the thread began it is
  * never begun, unless keep says that it is worth doing even so. */
