@@ -1,0 +1,100 @@
+/* Users in SQL: a profile for each (appid, openid). SQLite, MySQL or MariaDB, or none.
+ *
+ * The database is worked on by a helper thread (io/jobs.h), which makes one transaction of all that waits; a change is acknowledged
+ * after its commit, so it outlives a kill -9. Inputs are copied; callbacks come exactly once, on the loop, never before the starter
+ * returns, and within limit_ms whatever the database does. OC_OK; OC_STORE_UNAVAILABLE; OC_OVERLOADED: too many wait;
+ * OC_NOT_FOUND: users is none. A change that was answered late may have been made all the same.
+ *
+ * Values are the caller's to check; what a column cannot hold is OC_STORE_UNAVAILABLE for that user alone. */
+#ifndef STORE_USER_H
+#define STORE_USER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/outcome.h"
+#include "io/loop.h"
+
+/* name here and in the database, the characters it may have */
+#define USER_TEXTS(X) \
+	X(unionid,    128) \
+	X(phone,       32) \
+	X(nickname,   128) \
+	X(avatar_url, 1024) \
+	X(province,    64) \
+	X(city,        64) \
+	X(country,     64) \
+	X(language,    16)
+
+/* Times are Unix milliseconds. last_login_at: none since there is a row, where it is not known; updated_at: nothing was ever put. */
+#define USER_NUMBERS(X) \
+	X(gender) \
+	X(created_at) \
+	X(last_login_at) \
+	X(updated_at)
+
+enum { USER_APPID_MAX = 64, USER_OPENID_MAX = 128 };
+enum user_text {
+#define X(name, max) USER_##name,
+	USER_TEXTS(X)
+#undef X
+	USER_TEXT_COUNT,
+};
+enum {
+#define X(name, max) USER_##name##_MAX = (max),
+	USER_TEXTS(X)
+#undef X
+};
+enum user_number {
+#define X(name) USER_##name,
+	USER_NUMBERS(X)
+#undef X
+	USER_NUMBER_COUNT,
+};
+
+struct user {
+	const char *appid, *openid;
+	const char *text[USER_TEXT_COUNT];  /* NULL: not known */
+	int64_t number[USER_NUMBER_COUNT];  /* -1: not known */
+	bool    is_new;                     /* this call made the row */
+};
+
+struct user_patch {
+	unsigned given;                     /* 1 << USER_<text> for each to change; the others stay */
+	const char *text[USER_TEXT_COUNT];  /* NULL clears */
+	bool    gender_given;
+	int64_t gender;                     /* -1 clears */
+	bool    keep;                       /* worth making even after it was answered late */
+};
+
+struct user_db_options {
+	const char *scheme;   /* "sqlite", "mysql", "none" */
+	const char *path;     /* sqlite: the file; mysql: a unix socket, or NULL */
+	const char *host;     /* mysql, NULL with a socket */
+	int         port;     /* mysql */
+	const char *user, *password, *database;
+	int64_t     timeout_ms; /* of the database's own waits; mysql counts whole seconds */
+	size_t      queue_max;
+};
+
+struct user_db;
+
+/* Copies o. Makes or migrates the schema. NULL with why: cannot be opened. A MySQL server that cannot be reached is no such reason: it is
+ * tried again for ever. Blocks: before the loop runs. */
+struct user_db *user_db_new(struct loop *l, const struct user_db_options *o, char *why, size_t why_cap);
+void user_db_free(struct user_db *db); /* within about a second; what waits is called back before it returns */
+
+/* false: known to be away, or silent just now, or none: not worth waiting for. */
+bool user_db_is_up(struct user_db *db);
+
+/* u: as it stands in the database after the call, borrowed; NULL unless OC_OK. */
+typedef void (*user_cb)(void *ctx, enum outcome oc, const struct user *u);
+
+/* A login: makes the row or moves last_login_at. unionid NULL leaves it as it was. Is done even if it was answered late. */
+void user_seen(struct user_db *db, const char *appid, const char *openid, const char *unionid, int64_t limit_ms, user_cb cb, void *ctx);
+void user_get(struct user_db *db, const char *appid, const char *openid, int64_t limit_ms, user_cb cb, void *ctx); /* no such user: OC_OK, NULL */
+void user_put(struct user_db *db, const char *appid, const char *openid, const struct user_patch *p, int64_t limit_ms, user_cb cb,
+	void *ctx); /* makes the row too */
+
+#endif

@@ -1,0 +1,53 @@
+/* What a database does for user.c, which knows what a batch means; only user*.c include this.
+ *
+ * All of it runs on the helper thread, but for open, which comes before there is one. load and save undo their transaction before they
+ * return anything but USER_DONE, and write the cause where open was told to. */
+#ifndef STORE_USER_OPS_H
+#define STORE_USER_OPS_H
+
+#include "common/arena.h"
+#include "store/user.h"
+
+enum user_status {
+	USER_DONE,
+	USER_BAD_ROW, /* the database refuses a value: without that row it would have gone well */
+	USER_AGAIN,   /* it lost to another process: the same once more */
+	USER_FAILED,  /* not this time; open: never */
+	USER_AWAY,    /* not there: idle will say when it is again */
+};
+
+struct user_row {
+	struct user u;
+	bool exists, dirty; /* there before; differs from what the database has */
+};
+
+enum { USER_WHY_MAX = 256 };
+
+struct user_ops {
+	const char *scheme;
+	/* Keeps o and why (of USER_WHY_MAX). state only with DONE or AWAY. */
+	enum user_status (*open)(const struct user_db_options *o, char *why, void **state);
+	/* Fills rows, whose keys are set, sorted and distinct; strings go to a. writing: begins a transaction, in which nobody else may
+	 * change these rows. Then save writes those that are dirty, and commits. */
+	enum user_status (*load)(void *state, struct user_row *rows, size_t n, bool writing, struct arena *a);
+	enum user_status (*save)(void *state, const struct user_row *rows, size_t n);
+	enum user_status (*idle)(void *state, int64_t *again_ms); /* looks whether it is there; NULL: it always is */
+	void (*close)(void *state);
+	/* NULL, or: what is to be done beside, on a thread of its own; tend gives the ms to the next time. */
+	void *(*tender_new)(const struct user_db_options *o);
+	int64_t (*tend)(void *tender);
+	void (*tender_free)(void *tender);
+};
+
+extern const struct user_ops user_sqlite, user_mysql, user_none;
+
+/* The columns, in the order that all SQL here has them: the key, the texts, the numbers. */
+#define USER_TEXT_NAME(name, max) ", " #name
+#define USER_NUMBER_NAME(name) ", " #name
+#define USER_COLUMNS "appid, openid" USER_TEXTS(USER_TEXT_NAME) USER_NUMBERS(USER_NUMBER_NAME)
+enum { USER_KEY_COUNT = 2, USER_COLUMN_COUNT = USER_KEY_COUNT + USER_TEXT_COUNT + USER_NUMBER_COUNT };
+
+/* What keeps a process from a schema of tomorrow; in why. */
+void user_why_newer(char *why, int64_t is, int64_t known);
+
+#endif

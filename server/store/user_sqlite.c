@@ -1,0 +1,373 @@
+/* SQLite with a write-ahead log that is synced at each commit (synchronous=FULL): what was acknowledged outlives a power cut, and a
+ * batch costs one sync. Moving the log into the file (a checkpoint) stalls a commit by tens of milliseconds, so it is done beside, by
+ * a second connection on a thread of its own. Several processes may share the file: one writes at a time, and all read at any. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <sqlite3.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "store/user_ops.h"
+
+enum { OPEN_WAIT_MS = 10000, TEND_MS = 100, TEND_WAIT_MS = 50, LOG_PAGES_MAX = 16384 /* 64 MB */ };
+
+/* Migrations, forward only: the n-th leads from version n to n + 1 (PRAGMA user_version). Never change one that was released. */
+static const char *const migrations[] = {
+	"CREATE TABLE users ("
+	" appid TEXT NOT NULL, openid TEXT NOT NULL,"
+	" unionid TEXT CHECK (length(unionid) <= 128), phone TEXT CHECK (length(phone) <= 32),"
+	" nickname TEXT CHECK (length(nickname) <= 128), avatar_url TEXT CHECK (length(avatar_url) <= 1024),"
+	" province TEXT CHECK (length(province) <= 64), city TEXT CHECK (length(city) <= 64),"
+	" country TEXT CHECK (length(country) <= 64), language TEXT CHECK (length(language) <= 16),"
+	" gender INTEGER, created_at INTEGER NOT NULL, last_login_at INTEGER, updated_at INTEGER,"
+	" PRIMARY KEY (appid, openid)) STRICT, WITHOUT ROWID",
+};
+
+struct sqlite {
+	sqlite3      *db;
+	sqlite3_stmt *begin, *commit, *get, *put;
+	int64_t       timeout_ms, wait_until_ms; /* for another process to let go of the file */
+	char         *why;
+};
+
+/* Short waits, so that of many processes each has its turn: SQLite's own grow to 100 ms, and the one that waited long goes on losing. */
+static int on_busy(void *ctx, int times)
+{
+	struct sqlite *s = ctx;
+
+	(void)times;
+	if (clock_ms() >= s->wait_until_ms)
+		return 0;
+	usleep(500 + (useconds_t)(clock_us() & 511));
+	return 1;
+}
+
+static enum user_status failed(struct sqlite *s, int rc)
+{
+	snprintf(s->why, USER_WHY_MAX, "%s", s->db ? sqlite3_errmsg(s->db) : sqlite3_errstr(rc));
+	rc &= 0xff;
+	return rc == SQLITE_CONSTRAINT || rc == SQLITE_TOOBIG || rc == SQLITE_MISMATCH ? USER_BAD_ROW : USER_FAILED;
+}
+
+/* Runs a statement that gives no rows. */
+static int finish(sqlite3_stmt *st)
+{
+	int rc = sqlite3_step(st);
+
+	sqlite3_reset(st);
+	return rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+/* ---- a batch ---- */
+
+static enum user_status undo(struct sqlite *s, int rc)
+{
+	enum user_status st = failed(s, rc);
+
+	if (!sqlite3_get_autocommit(s->db)) /* some failures have rolled back already */
+		sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+	return st;
+}
+
+static void read_row(sqlite3_stmt *st, struct user_row *row, struct arena *a)
+{
+	row->exists = true;
+	for (int i = 0; i < USER_TEXT_COUNT; i++) {
+		const char *text = (const char *)sqlite3_column_text(st, USER_KEY_COUNT + i);
+
+		row->u.text[i] = text ? arena_strdup(a, text) : NULL;
+	}
+	for (int i = 0; i < USER_NUMBER_COUNT; i++) {
+		int at = USER_KEY_COUNT + USER_TEXT_COUNT + i;
+
+		row->u.number[i] = sqlite3_column_type(st, at) == SQLITE_NULL ? -1 : sqlite3_column_int64(st, at);
+	}
+}
+
+static void bind_key(sqlite3_stmt *st, const struct user *u)
+{
+	sqlite3_bind_text(st, 1, u->appid, -1, SQLITE_STATIC);
+	sqlite3_bind_text(st, 2, u->openid, -1, SQLITE_STATIC);
+}
+
+static enum user_status sqlite_load(void *state, struct user_row *rows, size_t n, bool writing, struct arena *a)
+{
+	struct sqlite *s = state;
+	int rc = SQLITE_OK;
+
+	s->wait_until_ms = clock_ms() + s->timeout_ms;
+	if (writing)
+		rc = finish(s->begin);
+	for (size_t i = 0; i < n && rc == SQLITE_OK; i++) {
+		bind_key(s->get, &rows[i].u);
+		rc = sqlite3_step(s->get);
+		if (rc == SQLITE_ROW)
+			read_row(s->get, &rows[i], a);
+		sqlite3_reset(s->get); /* or it would keep the log from starting anew */
+		rc = rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
+	}
+	return rc == SQLITE_OK ? USER_DONE : undo(s, rc);
+}
+
+static int put(sqlite3_stmt *st, const struct user *u)
+{
+	bind_key(st, u);
+	for (int i = 0; i < USER_TEXT_COUNT; i++) /* NULL binds NULL */
+		sqlite3_bind_text(st, 1 + USER_KEY_COUNT + i, u->text[i], -1, SQLITE_STATIC);
+	for (int i = 0; i < USER_NUMBER_COUNT; i++) {
+		int at = 1 + USER_KEY_COUNT + USER_TEXT_COUNT + i;
+
+		if (u->number[i] < 0)
+			sqlite3_bind_null(st, at);
+		else
+			sqlite3_bind_int64(st, at, u->number[i]);
+	}
+	return finish(st);
+}
+
+static enum user_status sqlite_save(void *state, const struct user_row *rows, size_t n)
+{
+	struct sqlite *s = state;
+	int rc = SQLITE_OK;
+
+	for (size_t i = 0; i < n && rc == SQLITE_OK; i++)
+		if (rows[i].dirty)
+			rc = put(s->put, &rows[i].u);
+	if (rc == SQLITE_OK)
+		rc = finish(s->commit);
+	return rc == SQLITE_OK ? USER_DONE : undo(s, rc);
+}
+
+/* ---- opening ---- */
+
+static int on_number(void *ctx, int n, char **values, char **names)
+{
+	(void)names;
+	*(int64_t *)ctx = n > 0 && values[0] ? strtoll(values[0], NULL, 10) : 0;
+	return 0;
+}
+
+/* One step forward, in a transaction that other processes wait for. *is: what there was before; beyond the last, nothing is done. */
+static int migrate_one(struct sqlite *s, int64_t *is)
+{
+	char set[48];
+	int rc = sqlite3_exec(s->db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
+
+	if (rc == SQLITE_OK)
+		rc = sqlite3_exec(s->db, "PRAGMA user_version", on_number, is, NULL);
+	if (rc == SQLITE_OK && *is >= 0 && *is < (int64_t)NELEM(migrations)) {
+		snprintf(set, sizeof(set), "PRAGMA user_version = %" PRId64, *is + 1);
+		rc = sqlite3_exec(s->db, migrations[*is], NULL, NULL, NULL);
+		if (rc == SQLITE_OK)
+			rc = sqlite3_exec(s->db, set, NULL, NULL, NULL);
+	}
+	return rc == SQLITE_OK ? sqlite3_exec(s->db, "COMMIT", NULL, NULL, NULL) : rc;
+}
+
+static enum user_status migrate(struct sqlite *s, const char *path)
+{
+	int64_t is = 0, known = NELEM(migrations);
+	int rc = SQLITE_OK;
+
+	do {
+		rc = migrate_one(s, &is);
+		if (rc == SQLITE_OK && is < known)
+			log_info(is ? "the user database's schema was migrated" : "the user database's schema was made", LOG_STR("file", path),
+				LOG_INT("version", is + 1));
+	} while (rc == SQLITE_OK && is < known);
+	if (rc != SQLITE_OK)
+		return undo(s, rc);
+	if (is == known)
+		return USER_DONE;
+	user_why_newer(s->why, is, known);
+	return USER_FAILED;
+}
+
+static int on_word(void *ctx, int n, char **values, char **names)
+{
+	(void)names;
+	*(bool *)ctx = n > 0 && values[0] && !strcmp(values[0], "wal");
+	return 0;
+}
+
+/* Where many processes begin at once, the change to a log finds the file locked, and SQLite does not wait there. */
+static int set_journal(struct sqlite *s)
+{
+	bool is_wal = false;
+	int rc;
+
+	while ((rc = sqlite3_exec(s->db, "PRAGMA journal_mode = WAL", on_word, &is_wal, NULL)) == SQLITE_BUSY && on_busy(s, 0))
+		;
+	if (rc != SQLITE_OK || is_wal)
+		return rc;
+	snprintf(s->why, USER_WHY_MAX, "the file system cannot do what a write-ahead log needs");
+	return SQLITE_CANTOPEN;
+}
+
+static int prepare(struct sqlite *s)
+{
+	static const char get[] = "SELECT " USER_COLUMNS " FROM users WHERE appid = ? AND openid = ?";
+	static const char put[] = "INSERT OR REPLACE INTO users (" USER_COLUMNS ") VALUES (?, ?"
+#define X(...) ", ?"
+		USER_TEXTS(X) USER_NUMBERS(X)
+#undef X
+		")";
+	const struct { sqlite3_stmt **st; const char *sql; } all[] = {
+		{&s->begin, "BEGIN IMMEDIATE"}, /* a read that turned into a write would fail where another process wrote meanwhile */
+		{&s->commit, "COMMIT"}, {&s->get, get}, {&s->put, put},
+	};
+	int rc = SQLITE_OK;
+
+	for (size_t i = 0; i < NELEM(all) && rc == SQLITE_OK; i++)
+		rc = sqlite3_prepare_v3(s->db, all[i].sql, -1, SQLITE_PREPARE_PERSISTENT, all[i].st, NULL);
+	return rc;
+}
+
+static void sqlite_close(void *state)
+{
+	struct sqlite *s = state;
+
+	sqlite3_finalize(s->begin);
+	sqlite3_finalize(s->commit);
+	sqlite3_finalize(s->get);
+	sqlite3_finalize(s->put);
+	sqlite3_close(s->db);
+	free(s);
+}
+
+/* The file is made here, for its owner's eyes alone; and open(2) knows better than SQLite why it cannot be. */
+static bool make_file(struct sqlite *s, const char *path)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	if (fd < 0) {
+		snprintf(s->why, USER_WHY_MAX, "%s", strerror(errno));
+		return false;
+	}
+	close(fd);
+	return true;
+}
+
+static int connect_file(struct sqlite *s, const char *path)
+{
+	int rc = sqlite3_open_v2(path, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
+
+	if (rc == SQLITE_OK)
+		rc = sqlite3_busy_handler(s->db, on_busy, s);
+	return rc;
+}
+
+static enum user_status open_all(struct sqlite *s, const char *path)
+{
+	enum user_status st;
+	int rc;
+
+	if (!make_file(s, path))
+		return USER_FAILED;
+	rc = connect_file(s, path);
+	if (rc == SQLITE_OK)
+		rc = set_journal(s);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_exec(s->db, "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; PRAGMA trusted_schema = OFF", NULL, NULL, NULL);
+	if (rc != SQLITE_OK)
+		return *s->why ? USER_FAILED : failed(s, rc);
+	st = migrate(s, path);
+	if (st != USER_DONE)
+		return st;
+	rc = prepare(s);
+	return rc == SQLITE_OK ? USER_DONE : failed(s, rc);
+}
+
+static enum user_status sqlite_open(const struct user_db_options *o, char *why, void **state)
+{
+	struct sqlite *s = mem_alloc(sizeof(*s));
+
+	s->why = why;
+	s->timeout_ms = o->timeout_ms;
+	s->wait_until_ms = clock_ms() + OPEN_WAIT_MS;
+	if (open_all(s, o->path) != USER_DONE) {
+		sqlite_close(s);
+		return USER_FAILED;
+	}
+	*state = s;
+	return USER_DONE;
+}
+
+/* ---- checkpoints ---- */
+
+struct tender {
+	struct sqlite s;
+	char *path;
+	char  why[USER_WHY_MAX];
+	bool  failing;
+};
+
+static void *tender_new(const struct user_db_options *o)
+{
+	struct tender *t = mem_alloc(sizeof(*t));
+
+	t->s.why = t->why;
+	t->path = mem_strdup(o->path);
+	return t;
+}
+
+static void tender_free(void *tender)
+{
+	struct tender *t = tender;
+
+	sqlite3_close(t->s.db);
+	free(t->path);
+	free(t);
+}
+
+static int tender_connect(struct tender *t)
+{
+	int rc = connect_file(&t->s, t->path);
+
+	if (rc == SQLITE_OK)
+		rc = sqlite3_exec(t->s.db, "PRAGMA schema_version", NULL, NULL, NULL); /* one that never read knows of no log */
+	if (rc != SQLITE_OK) {
+		sqlite3_close(t->s.db);
+		t->s.db = NULL;
+	}
+	return rc;
+}
+
+/* PASSIVE waits for nobody. Under writes without a pause it never gets to the log's end, and the log only grows: past its bound
+ * RESTART holds the writers back for as long as it takes. */
+static int64_t tend(void *tender)
+{
+	struct tender *t = tender;
+	int rc = SQLITE_OK, pages = 0, moved = 0;
+
+	t->s.wait_until_ms = clock_ms() + TEND_WAIT_MS;
+	if (!t->s.db)
+		rc = tender_connect(t);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_wal_checkpoint_v2(t->s.db, NULL, SQLITE_CHECKPOINT_PASSIVE, &pages, &moved);
+	if (rc == SQLITE_OK && pages > LOG_PAGES_MAX)
+		rc = sqlite3_wal_checkpoint_v2(t->s.db, NULL, SQLITE_CHECKPOINT_RESTART, &pages, &moved);
+	rc &= 0xff;
+	if (rc != SQLITE_OK && rc != SQLITE_BUSY && rc != SQLITE_LOCKED && !t->failing) /* busy: another process is at it */
+		log_warn("the user database's log cannot be moved into its file", LOG_STR("file", t->path), LOG_STR("cause", sqlite3_errstr(rc)));
+	t->failing = rc != SQLITE_OK && rc != SQLITE_BUSY && rc != SQLITE_LOCKED;
+	return TEND_MS;
+}
+
+const struct user_ops user_sqlite = {
+	.scheme = "sqlite",
+	.open = sqlite_open,
+	.load = sqlite_load,
+	.save = sqlite_save,
+	.close = sqlite_close,
+	.tender_new = tender_new,
+	.tend = tend,
+	.tender_free = tender_free,
+};
