@@ -1,7 +1,11 @@
-/* A line is built on the stack, cut at its bound, and leaves in one write(2), so that lines of several processes never mix. */
+/* A line is built on the stack, cut at its bound, and leaves in one write(2) of what a pipe takes whole: lines of several processes
+ * never mix, and a reader that has stopped holds nobody up. */
 #include "common/log.h"
 
 #include <inttypes.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -10,10 +14,11 @@
 #include "common/clock.h"
 #include "common/encode.h"
 
-enum { LINE_MAX_BYTES = 8192, VALUE_MAX = 1024, RESERVE = 64 };
+enum { LINE_MAX_BYTES = PIPE_BUF, VALUE_MAX = 1024, RESERVE = 64 };
 
-static enum log_level min_level = LOG_INFO;
+static _Atomic(enum log_level) min_level = LOG_INFO; /* other threads log too */
 static enum log_format line_format = LOG_LOGFMT;
+static _Atomic(int64_t) lost; /* lines that found no room since the last that did */
 
 struct line {
 	char   text[LINE_MAX_BYTES];
@@ -148,26 +153,58 @@ static void add_head(struct line *l, enum log_level level, const char *msg)
 	add_value(l, msg, 0);
 }
 
+static void add_field(struct line *l, const struct log_field *f)
+{
+	/* one that may not fit whole is left out, so that the line stays well formed */
+	size_t len = f->str ? strlen(f->str) : 4, worst = strlen(f->key) + 32 + 6 * (len < VALUE_MAX ? len : VALUE_MAX);
+	char num[24];
+
+	if (l->len + worst > sizeof(l->text) - RESERVE)
+		return;
+	add_key(l, f->key);
+	if (f->str) {
+		add_value(l, f->str, f->keep);
+	} else {
+		snprintf(num, sizeof(num), "%" PRId64, f->num);
+		add_str(l, num);
+	}
+}
+
+/* false: there is no room for it just now. Where standard error is gone there is nobody to tell. */
+static bool line_out(struct line *l)
+{
+	struct pollfd out = {.fd = STDERR_FILENO, .events = POLLOUT};
+
+	memcpy(l->text + l->len, line_format == LOG_JSON ? "}\n" : "\n", 2);
+	l->len += line_format == LOG_JSON ? 2 : 1;
+	if (poll(&out, 1, 0) == 0)
+		return false;
+	(void)!write(STDERR_FILENO, l->text, l->len);
+	return true;
+}
+
+static void say_what_was_lost(void)
+{
+	struct log_field f = LOG_INT("lines", atomic_exchange(&lost, 0));
+	struct line l = {.len = 0};
+
+	if (f.num == 0)
+		return;
+	add_head(&l, LOG_WARN, "log lines were lost: whoever reads this log had stopped");
+	add_field(&l, &f);
+	if (!line_out(&l))
+		lost += f.num;
+}
+
 void log_write(enum log_level level, const char *msg, const struct log_field *fields)
 {
 	struct line l = {.len = 0};
-	char num[24];
 
+	if (lost)
+		say_what_was_lost();
 	add_head(&l, level, msg);
-	for (; fields->key; fields++) {
-		/* a field that may not fit whole is left out, so that the line stays well formed */
-		size_t worst = strlen(fields->key) + 32 + (fields->str ? 6 * (strlen(fields->str) < VALUE_MAX ? strlen(fields->str) : VALUE_MAX) : 24);
-		if (l.len + worst > sizeof(l.text) - RESERVE)
-			continue;
-		add_key(&l, fields->key);
-		if (fields->str) {
-			add_value(&l, fields->str, fields->keep);
-		} else {
-			snprintf(num, sizeof(num), "%" PRId64, fields->num);
-			add_str(&l, num);
-		}
-	}
-	memcpy(l.text + l.len, line_format == LOG_JSON ? "}\n" : "\n", 2);
-	l.len += line_format == LOG_JSON ? 2 : 1;
-	(void)!write(STDERR_FILENO, l.text, l.len); /* where standard error is gone there is nobody to tell */
+	for (; fields->key; fields++)
+		add_field(&l, fields);
+	if (!line_out(&l))
+		lost++;
 }

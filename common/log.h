@@ -1,4 +1,5 @@
-/* Log lines to standard error, logfmt or JSON, one line an event, one write(2) a line.
+/* Log lines to standard error, logfmt or JSON, one line an event, one write(2) a line. From any thread; waits for nobody: while a pipe is
+ * full its lines are lost, and their number is said later.
  *
  *   log_warn("redis connection lost", LOG_STR("reason", why), LOG_INT("retry_ms", wait));
  *

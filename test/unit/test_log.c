@@ -1,6 +1,7 @@
 /* Log lines, as they leave: one write a line, nothing in a value ends it, nothing secret is whole. */
 #include "unit.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include "common/json.h"
@@ -123,6 +124,33 @@ static void test_long_values(void **state)
 	free(value);
 }
 
+/* Whoever reads the pipe has stopped: nobody waits for it, and what was lost is said once it reads again. */
+static void test_nobody_reads(void **state)
+{
+	static char all[1 << 20];
+	size_t n = 0, lines = 0;
+	int count = 0;
+	ssize_t got;
+
+	(void)state;
+	begin(LOG_INFO, LOG_LOGFMT);
+	for (; count < 5000; count++)
+		log_info("a line that nobody reads", LOG_INT("n", count));
+	fcntl(ends[0], F_SETFL, O_NONBLOCK);
+	while ((got = read(ends[0], all, sizeof(all))) > 0)
+		n = (size_t)got; /* the last piece: whole lines end it */
+	assert_int_equal(all[n - 1], '\n');
+	log_info("here again");
+	n = (size_t)read(ends[0], all, sizeof(all) - 1);
+	all[n] = '\0';
+	end();
+	for (size_t i = 0; i < n; i++)
+		lines += all[i] == '\n';
+	assert_int_equal(lines, 2);
+	assert_non_null(strstr(all, "level=warn msg=\"log lines were lost: whoever reads this log had stopped\" lines="));
+	assert_non_null(strstr(all, "msg=\"here again\""));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -132,6 +160,7 @@ int main(void)
 		cmocka_unit_test(test_json),
 		cmocka_unit_test(test_codes_are_cut),
 		cmocka_unit_test(test_long_values),
+		cmocka_unit_test(test_nobody_reads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
