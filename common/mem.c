@@ -38,6 +38,7 @@ char *mem_strdup(const char *s)
 
 void *mem_shared(size_t n)
 {
+	/* cppcheck-suppress invalidFunctionArg ; no file: -1, as mmap(2) says */
 	void *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
 	if (p == MAP_FAILED)

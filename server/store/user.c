@@ -211,6 +211,7 @@ static void run(void *ctx, struct job *const *batch, size_t n)
 		jobs[i] = (struct user_job *)batch[i];
 		jobs[i]->came = i;
 	}
+	/* cppcheck-suppress uninitvar ; n of them are set, and n is 1 at least */
 	qsort(jobs, n, sizeof(jobs[0]), by_key_then_came);
 	settle(ctx, jobs, n);
 }
