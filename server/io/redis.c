@@ -103,6 +103,7 @@ struct redis {
 	size_t addr_count, addr_next;
 	struct timer *retry;
 	int      backoff_ms;
+	int64_t  ready_ms;          /* since when the connection is ready */
 	unsigned seed;
 	char     trouble[96];       /* logged last, so that a long outage is one line */
 
@@ -319,6 +320,9 @@ static void conn_lost(struct redis *r, const char *why, struct metric_series *ou
 	enum state was = r->state;
 	size_t waiting = r->users;
 
+	/* One that lasted is sought again at once. One that greets well and breaks at the first answer is no better than none. */
+	if (was == ST_READY && clock_ms() - r->ready_ms >= BACKOFF_MAX_MS)
+		r->backoff_ms = BACKOFF_MIN_MS;
 	conn_close(r);
 	if (was == ST_READY) {
 		snprintf(r->trouble, sizeof(r->trouble), "%s", why);
@@ -382,7 +386,7 @@ static redisReader *reader_new(void)
 static void become_ready(struct redis *r)
 {
 	r->state = ST_READY;
-	r->backoff_ms = BACKOFF_MIN_MS;
+	r->ready_ms = clock_ms();
 	r->trouble[0] = '\0';
 	buf_free(&r->out); /* held the password */
 	r->out_sent = 0;

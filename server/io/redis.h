@@ -5,7 +5,7 @@
  * error; OC_STORE_UNAVAILABLE: not connected, timed out, connection lost, queue full, or Redis said an error (reply is then
  * NULL; the error was logged once). What timed out may or may not have happened. A command late by timeout_ms ends the
  * connection: replies are first in, first out, so nothing behind it can be trusted to come. Reconnects back off 50 ms to 1 s with
- * jitter; names are resolved off the loop, and a numeric address needs no resolver.
+ * jitter, until one has lasted a second; names are resolved off the loop, and a numeric address needs no resolver.
  *
  * With on_push the connection may SUBSCRIBE: messages go there and to no callback, and on_state says when there is a new connection
  * and when it is lost. Nothing is asked of an idle one: its owner does that. */

@@ -488,6 +488,24 @@ static void test_unasked_answer(void **state)
 }
 
 /* The idle watchdog finds a frozen Redis, and a thawed one is found again. */
+/* A peer that greets as Redis does and answers nonsense must not be called upon for ever without a pause. */
+static void test_nonsense_is_not_sought_in_a_hurry(void **state)
+{
+	struct redis *r = connected();
+	struct answer a = {0};
+	int64_t end = clock_ms() + 800;
+
+	(void)state;
+	fake.get = "+one\r\n+too many\r\n";
+	while (clock_ms() < end) {
+		if (redis_is_ready(r))
+			ask(r, "GET", "x", &a);
+		event_base_loop(loop_base(loop), EVLOOP_ONCE);
+	}
+	assert_in_range(fake.accepted, 2, 8); /* 25 to 50 ms, 50 to 100, ...: without backing off there would be 20 */
+	redis_free(r);
+}
+
 static void test_freeze_while_idle(void **state)
 {
 	struct redis *r = connected();
@@ -734,7 +752,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_answers_in_order), T(test_bytes_and_long_values), T(test_handshake), T(test_wrong_password), T(test_not_yet),
-		T(test_answers_table), T(test_unasked_answer), T(test_freeze_while_idle), T(test_freeze_under_way),
+		T(test_answers_table), T(test_unasked_answer), T(test_nonsense_is_not_sought_in_a_hurry), T(test_freeze_while_idle), T(test_freeze_under_way),
 		T(test_listener_appears), T(test_full), T(test_output_is_bounded), T(test_free_tells_all), T(test_free_in_callback),
 		T(test_free_in_callback_of_a_lost_connection), T(test_names), T(test_unix_socket), T(test_reading_replies),
 	};
