@@ -14,7 +14,8 @@
 #ifndef STORE_SESSION_SCRIPT_H
 #define STORE_SESSION_SCRIPT_H
 
-/* now, now_s; bury(): end one session; tidy(): sweep a user's dead ones out and move the set's end to that of the longest left;
+/* now, now_s; bury(): end one session (DEL first: a Redis that is full takes the shorter reason only from a script that has written
+ * before, and a session must end all the same); tidy(): sweep a user's dead ones out and move the set's end to that of the longest left;
  * user_of(): a user's name, as it stands in its key, from a session's value. */
 #define PRELUDE \
 	"local t = redis.call('TIME') " \
@@ -25,7 +26,9 @@
 	"  local v = redis.call('GET', key) " \
 	"  if not v or string.sub(v, 1, 1) == '!' then return end " \
 	"  local left = redis.call('PTTL', key) " \
-	"  if left > grace_of(v) then redis.call('SET', key, '!' .. reason, 'PX', left) end " \
+	"  if left <= grace_of(v) then return end " \
+	"  redis.call('DEL', key) " \
+	"  redis.call('SET', key, '!' .. reason, 'PX', left) " \
 	"end " \
 	"local function tidy(user) " \
 	"  redis.call('ZREMRANGEBYSCORE', user, '(2', now_s - 1) " \

@@ -413,6 +413,34 @@ static void on_counted(void *ctx, enum outcome oc, const struct session *ses, co
 		loop_stop(loop);
 }
 
+/* maxmemory reached, noeviction: sessions are read and ended as ever. */
+static void test_full(void **state)
+{
+	struct sessions_options o = options();
+	struct sessions *s = sessions_new(redis, &o);
+	char one[64], two[64];
+
+	(void)state;
+	create(s, "o20", "a2V5");
+	strcpy(one, got.token);
+	create(s, "o20", "a2V5");
+	strcpy(two, got.token);
+	command("CONFIG", "SET", "maxmemory", "1");
+	get(s, one, true);
+	assert_int_equal(got.oc, OC_OK);
+	end(s, one, "logged_out");
+	assert_int_equal(got.oc, OC_OK);
+	session_end_user(s, "wx1", "o20", on_done, NULL);
+	loop_run(loop);
+	assert_int_equal(got.oc, OC_OK);
+	command("CONFIG", "SET", "maxmemory", "0");
+	get(s, one, true);
+	assert_string_equal(got.reason, "logged_out");
+	get(s, two, true);
+	assert_string_equal(got.reason, "revoked");
+	sessions_free(s);
+}
+
 static void test_simultaneous_questions_are_one(void **state)
 {
 	struct sessions_options o = options();
@@ -643,6 +671,7 @@ static int stop(void **state)
 static int flush(void **state)
 {
 	(void)state;
+	command("CONFIG", "SET", "maxmemory", "0");
 	command("FLUSHALL", NULL, NULL, NULL);
 	return 0;
 }
@@ -658,6 +687,7 @@ int main(void)
 		cmocka_unit_test_setup(test_list_and_end, flush),
 		cmocka_unit_test_setup(test_more_sessions_than_one_script_ends, flush),
 		cmocka_unit_test_setup(test_the_index_heals, flush),
+		cmocka_unit_test_setup(test_full, flush),
 		cmocka_unit_test_setup(test_simultaneous_questions_are_one, flush),
 		cmocka_unit_test_setup(test_ended_between_reading_and_renewing, flush),
 		cmocka_unit_test_setup(test_session_keys_newest_and_the_one_before, flush),
