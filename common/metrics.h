@@ -26,7 +26,7 @@
 	X(SESSION_CACHE,     COUNTER,   "session_cache_total",     "result",                "Questions to the session cache.") \
 	X(LOGINS,            COUNTER,   "logins_total",            "outcome",               "Logins by outcome.") \
 	X(USER_REQUESTS,     COUNTER,   "user_requests_total",     "call,outcome",          "Questions to the user database.") \
-	X(USERS_UP,          GAUGE,     "users_up",                "",                      "1 while the user database answers.") \
+	X(USERS_UP,          FLAG,      "users_up",                "",                      "1 while the user database answers (every worker).") \
 	X(CONNECTIONS,       GAUGE,     "connections",             "listener",              "Open client connections.") \
 	X(BUILD_INFO,        FLAG,      "build_info",              "version",               "Always 1.")
 

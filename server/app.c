@@ -15,9 +15,11 @@
 #include "store/cache.h"
 #include "store/seal.h"
 #include "store/token.h"
+#include "store/user.h"
 
 enum { LOGIN_REPLY_MAX = 64 * 1024, LOGIN_QUEUE = 4096, REDIS_PENDING = 16384, DESCRIPTORS_KEPT = 64, IP_BUCKETS = 65536, APP_BUCKETS = 1024 };
 enum { BACKSTOP_SLACK_MS = 25000 }; /* a call that a backend passes through may take 10 s, twice */
+enum { USERS_TIMEOUT_MS = 2000, USERS_QUEUE = 4096 };
 enum { SERVICE_CONNECTIONS = 16, SERVICE_QUEUE = 1024, PASS_CONNECTIONS = 32, PASS_QUEUE = 256, PASS_REPLY_MAX = 1024 * 1024 };
 
 struct app_shared {
@@ -36,6 +38,7 @@ struct app {
 	struct tokens   *tokens;
 	struct keeper   *keeper;
 	struct codes    *codes;
+	struct user_db  *users;
 	struct wechat   *wechat;
 	struct http     *sides[2]; /* public, internal */
 	struct api       api;
@@ -263,6 +266,28 @@ static void build_gates(struct app *a)
 	a->keeper = keeper_new(a->loop, a->tokens, a->wechat, c->wechat_timeout_ms);
 }
 
+static bool build_users(struct app *a)
+{
+	struct config *c = a->config;
+	char why[256];
+
+	a->users = a->api.users = user_db_new(a->loop, &(struct user_db_options){
+		.scheme = c->users_scheme,
+		.path = c->users_path,
+		.host = c->users_host,
+		.port = (int)c->users_port,
+		.user = c->users_user,
+		.password = c->users_password,
+		.database = c->users_database,
+		.timeout_ms = USERS_TIMEOUT_MS,
+		.queue_max = USERS_QUEUE,
+	}, why, sizeof(why));
+	if (!a->users)
+		log_error("cannot open the user database: see users.url", LOG_STR("scheme", c->users_scheme), LOG_STR("path", c->users_path),
+			LOG_STR("host", c->users_host), LOG_STR("database", c->users_database), LOG_STR("cause", why));
+	return a->users != NULL;
+}
+
 static bool listen_all(struct http *h, const struct config_list *l, bool first)
 {
 	char err[256];
@@ -316,6 +341,7 @@ static void tear_down(struct app *a)
 	fetch_free(a->pass_fetch);
 	wechat_free(a->wechat);
 	redis_free(a->redis);
+	user_db_free(a->users);
 	codes_free(a->codes);
 	sessions_free(a->sessions);
 	keeper_free(a->keeper);
@@ -341,13 +367,14 @@ static void let_signals_in(void)
 int app_run(const struct app_options *o)
 {
 	struct app a = {.o = o, .config = o->config};
-	int status = EXIT_LISTEN;
+	int status;
 
 	log_init(a.config->log_level, a.config->log_format);
 	metrics_join(o->worker);
 	metric_set(metric_series(METRIC_BUILD_INFO, VERSION, NULL, NULL), 1);
 	build_gates(&a);
-	if (build_sides(&a)) {
+	status = !build_sides(&a) ? EXIT_LISTEN : !build_users(&a) ? EXIT_CONFIG : EXIT_DONE;
+	if (status == EXIT_DONE) {
 		loop_on_signal(a.loop, SIGTERM, on_terminate, &a);
 		loop_on_signal(a.loop, SIGINT, on_terminate, &a);
 		loop_on_signal(a.loop, SIGHUP, on_hangup, &a);
@@ -355,7 +382,6 @@ int app_run(const struct app_options *o)
 		log_info("wxlogind is up", LOG_STR("version", VERSION), LOG_INT("apps", (int64_t)a.config->app_count));
 		loop_run(a.loop);
 		log_info("wxlogind is down");
-		status = EXIT_DONE;
 	}
 	tear_down(&a);
 	return status;

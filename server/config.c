@@ -774,9 +774,6 @@ static void check_lists(struct reading *rd)
 		check_wechat_url(rd, "fallback_urls", c->wechat_fallback_urls.items[i]);
 	if (strlen(c->redis_key_prefix) > 64 || strpbrk(c->redis_key_prefix, "{} \t\n*?[]"))
 		say(rd, true, where_of(rd, "redis", "key_prefix"), "[redis] key_prefix: at most 64 characters, none of blank { } * ? [ ]");
-	if (!strcmp(c->users_url, "none") || !strncmp(c->users_url, "sqlite:///", 10) || !strncmp(c->users_url, "mysql://", 8))
-		return;
-	say(rd, true, where_of(rd, "users", "url"), "[users] url: must be sqlite:///path, mysql://user[:password]@host[:port]/database or none");
 }
 
 static char *decoded(const char *s, size_t n)
@@ -790,47 +787,55 @@ static char *decoded(const char *s, size_t n)
 	return out;
 }
 
+/* user[:password] of a URL. A password goes to *password, unless a key of its own has set it. */
+static bool split_login(const char *text, const char *stop, char **user, char **password)
+{
+	const char *sep = memchr(text, ':', (size_t)(stop - text));
+	char *given = sep ? decoded(sep + 1, (size_t)(stop - sep - 1)) : mem_strdup("");
+
+	bool ok;
+
+	*user = decoded(text, (size_t)((sep ? sep : stop) - text));
+	ok = *user && given;
+	if (!ok || **password) {
+		mem_free_secret(given);
+		return ok;
+	}
+	free(*password);
+	*password = given;
+	return true;
+}
+
+/* host[:port] or [v6][:port] of a URL. */
+static bool split_host(const char *text, const char *stop, char **host, int64_t *port)
+{
+	const char *colon = NULL, *end, *p;
+
+	for (p = text; p < stop; p++)
+		colon = *p == ':' ? p : colon;
+	if (text < stop && *text == '[') {
+		end = memchr(text, ']', (size_t)(stop - text));
+		if (!end)
+			return false;
+		colon = end + 1 < stop && end[1] == ':' ? end + 1 : NULL;
+		*host = mem_strndup(text + 1, (size_t)(end - text - 1));
+	} else {
+		*host = mem_strndup(text, (size_t)((colon ? colon : stop) - text));
+	}
+	if (!colon)
+		return true;
+	p = colon + 1;
+	return read_number(&p, port) && p == stop && *port >= 1 && *port <= 65535;
+}
+
 /* redis://[user[:password]@]host[:port][/db] */
 static bool split_redis(struct config *c, const char *rest)
 {
 	const char *at = strrchr(rest, '@'), *host = at ? at + 1 : rest, *slash = strchr(host, '/'), *stop = slash ? slash : host + strlen(host);
-	const char *colon = NULL;
 
-	if (at) {
-		const char *sep = memchr(rest, ':', (size_t)(at - rest));
-		char *password = sep ? decoded(sep + 1, (size_t)(at - sep - 1)) : mem_strdup("");
-
-		c->redis_user = decoded(rest, (size_t)((sep ? sep : at) - rest));
-		if (!c->redis_user || !password) {
-			mem_free_secret(password);
-			return false;
-		}
-		if (*c->redis_password)
-			mem_free_secret(password); /* the key of its own counts */
-		else {
-			free(c->redis_password);
-			c->redis_password = password;
-		}
-	}
-	for (const char *p = host; p < stop; p++)
-		if (*p == ':')
-			colon = p;
-	if (*host == '[') {
-		const char *end = memchr(host, ']', (size_t)(stop - host));
-
-		if (!end)
-			return false;
-		colon = end + 1 < stop && end[1] == ':' ? end + 1 : NULL;
-		c->redis_host = mem_strndup(host + 1, (size_t)(end - host - 1));
-	} else {
-		c->redis_host = mem_strndup(host, (size_t)((colon ? colon : stop) - host));
-	}
 	c->redis_port = 6379;
-	if (colon) {
-		const char *p = colon + 1;
-		if (!read_number(&p, &c->redis_port) || p != stop || c->redis_port < 1 || c->redis_port > 65535)
-			return false;
-	}
+	if ((at && !split_login(rest, at, &c->redis_user, &c->redis_password)) || !split_host(host, stop, &c->redis_host, &c->redis_port))
+		return false;
 	if (slash && slash[1]) {
 		const char *p = slash + 1;
 		if (!read_number(&p, &c->redis_db) || *p)
@@ -871,6 +876,58 @@ static void check_redis(struct reading *rd)
 		c->redis_user = mem_strdup("");
 }
 
+/* NULL, or what is wrong. */
+static const char *split_sqlite(struct config *c, const char *path)
+{
+	c->users_scheme = "sqlite";
+	c->users_path = decoded(path, strlen(path));
+	return c->users_path && c->users_path[0] == '/' && c->users_path[1] ? NULL : "sqlite wants an absolute path, as sqlite:///var/lib/wxlogind/users.db";
+}
+
+/* mysql://user[:password]@host[:port]/database, or mysql://user[:password]@/database?socket=/path */
+static const char *split_mysql(struct config *c, const char *rest)
+{
+	const char *at = strrchr(rest, '@'), *slash = strchr(at ? at : rest, '/'), *query = slash ? strchr(slash, '?') : NULL;
+
+	c->users_scheme = "mysql";
+	c->users_port = 3306;
+	if (!slash)
+		return "mysql wants a database, as mysql://user[:password]@host[:port]/database";
+	if (!at || at == rest || *rest == ':')
+		return "mysql wants a user, as mysql://user[:password]@host[:port]/database";
+	if (!split_login(rest, at, &c->users_user, &c->users_password))
+		return "in user and password % stands only before two hex digits";
+	if (!split_host(at + 1, slash, &c->users_host, &c->users_port))
+		return "mysql wants a port of 1 to 65535";
+	c->users_database = decoded(slash + 1, query ? (size_t)(query - slash - 1) : strlen(slash + 1));
+	if (!c->users_database || !*c->users_database)
+		return "mysql wants a database, as mysql://user[:password]@host[:port]/database";
+	if (query) {
+		c->users_path = !strncmp(query, "?socket=", 8) ? decoded(query + 8, strlen(query + 8)) : NULL;
+		if (!c->users_path || *c->users_path != '/' || *c->users_host)
+			return "after the database only ?socket=/path may stand, and then no host, as mysql://user@/database?socket=/run/mysqld/mysqld.sock";
+	} else if (!*c->users_host) {
+		return "mysql wants a host, or a socket, as mysql://user@/database?socket=/run/mysqld/mysqld.sock";
+	}
+	return NULL;
+}
+
+static void check_users(struct reading *rd)
+{
+	struct config *c = rd->c;
+	const char *url = c->users_url, *wrong = NULL;
+
+	c->users_scheme = "none";
+	if (!strncmp(url, "sqlite://", 9))
+		wrong = split_sqlite(c, url + 9);
+	else if (!strncmp(url, "mysql://", 8))
+		wrong = split_mysql(c, url + 8);
+	else if (strcmp(url, "none") != 0)
+		wrong = "must be sqlite:///path, mysql://user[:password]@host[:port]/database or none";
+	if (wrong) /* the URL may hold a password: it is not repeated */
+		say(rd, true, where_of(rd, "users", "url"), "[users] url: %s", wrong);
+}
+
 static bool appid_ok(const char *appid)
 {
 	size_t n = strlen(appid);
@@ -909,6 +966,7 @@ static void check_all(struct reading *rd)
 	check_listen(rd);
 	check_lists(rd);
 	check_redis(rd);
+	check_users(rd);
 	take_apps(rd);
 	if (rd->c->encryption_key_count == 0)
 		say(rd, false, where_of(rd, "session", "encryption_key"), "[session] encryption_key is empty: session_keys are kept in Redis as they came");
@@ -956,6 +1014,10 @@ void config_free(struct config *c)
 	free(c->redis_host);
 	free(c->redis_path);
 	free(c->redis_user);
+	free(c->users_path);
+	free(c->users_host);
+	free(c->users_user);
+	free(c->users_database);
 	if (c->encryption_keys)
 		mem_wipe(c->encryption_keys, sizeof(*c->encryption_keys) * c->encryption_key_count);
 	free(c->encryption_keys);

@@ -61,9 +61,13 @@ struct config {
 	int64_t wechat_connect_timeout_ms, wechat_timeout_ms;
 	int64_t wechat_max_connections;
 	char   *wechat_ca_file;
-	/* [users] */
+	/* [users]; the URL's parts are here too */
 	char   *users_url;
-	char   *users_password;
+	char   *users_password;             /* from the key, else from the URL, else "" */
+	const char *users_scheme;           /* "sqlite", "mysql", "none" */
+	char   *users_path;                 /* the file, or a unix socket; NULL = none */
+	char   *users_host, *users_user, *users_database;
+	int64_t users_port;
 	/* [limit] */
 	struct config_rate login_per_ip, login_per_app;
 	/* [app wx...] */

@@ -21,7 +21,7 @@ static const char usage[] =
 	"usage: wxlogind [-c FILE] [--check] [--version] [--help]\n"
 	"  -c FILE     configuration (default " CONFIG_DEFAULT_FILE "; without the file, built-in defaults and environment)\n"
 	"  --check     read the configuration and the secrets it names, say what is wrong, exit 0 or 1\n"
-	"Exit status: 0 done, 1 bad configuration, 2 bad command line, 3 cannot listen, other: a fault.\n";
+	"Exit status: 0 done, 1 bad configuration or no user database, 2 bad command line, 3 cannot listen, other: a fault.\n";
 
 static void print_said(void *ctx, bool is_error, const char *text)
 {
@@ -99,13 +99,13 @@ static void tell_all(const struct crew *c, int signo)
 			kill(c->workers[i].pid, signo);
 }
 
-/* A worker that fell is put up again after a pause; one that cannot listen ends all: a restart would not mend that. */
+/* A worker that fell is put up again after a pause; one that cannot listen or open its database ends all: a restart would not mend that. */
 static void worker_gone(struct crew *c, struct worker *w, int wait_status)
 {
 	int status = exit_status(wait_status);
 
 	app_worker_gone(c->shared, (int)(w - c->workers));
-	if (c->ending || status == EXIT_LISTEN) {
+	if (c->ending || status == EXIT_LISTEN || status == EXIT_CONFIG) {
 		c->result = c->result == EXIT_DONE ? status : c->result;
 		if (!c->ending)
 			tell_all(c, SIGTERM);

@@ -25,6 +25,20 @@ struct wechat_app *api_app_copy(struct arena *a, const struct wechat_app *app)
 	return copy;
 }
 
+int api_retry_after(enum outcome oc, int errcode)
+{
+	switch (oc) {
+	case OC_RATE_LIMITED:
+		return errcode == 45009 ? 3600 : 60; /* WeChat's day, or its minute, is used up */
+	case OC_WECHAT_UNAVAILABLE:
+	case OC_STORE_UNAVAILABLE:
+	case OC_OVERLOADED:
+		return 1;
+	default:
+		return 0;
+	}
+}
+
 static void reply_not_allowed(struct req *r, unsigned allowed)
 {
 	static const struct { enum method m; const char *name; } names[] = {

@@ -14,6 +14,7 @@
 #include "io/redis.h"
 #include "store/code.h"
 #include "store/session.h"
+#include "store/user.h"
 #include "wechat/wechat.h"
 
 struct api { /* filled by app, read by handlers; what it points to is app's */
@@ -23,6 +24,7 @@ struct api { /* filled by app, read by handlers; what it points to is app's */
 	struct codes    *codes;
 	struct wechat   *wechat;
 	struct keeper   *keeper;
+	struct user_db  *users;
 	const struct wechat_app *apps; /* may change on reload: a handler that waits copies what it keeps */
 	size_t           app_count;
 	int64_t          login_timeout_ms; /* one login's whole talk with WeChat, waiting for another's included */
@@ -40,6 +42,9 @@ struct api { /* filled by app, read by handlers; what it points to is app's */
 
 const struct wechat_app *api_app(const struct api *api, const char *appid, size_t len); /* NULL: not configured */
 struct wechat_app *api_app_copy(struct arena *a, const struct wechat_app *app);
+
+/* For Retry-After: seconds after which the same call may go well, or 0. errcode: WeChat's, or 0. */
+int api_retry_after(enum outcome oc, int errcode);
 
 /* http handlers; ctx is a struct api. */
 void api_public(void *ctx, struct req *r);

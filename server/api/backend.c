@@ -60,8 +60,7 @@ struct passing {
 	struct req *req;
 	struct wechat_app *app;
 	struct wechat_pass what;
-	const char *token;
-	bool again; /* with a renewed token */
+	struct keeper_use use;
 };
 
 /* Tokens and quotas are the keeper's: a backend that touched them would pull the ground from under everybody. */
@@ -105,42 +104,34 @@ static const char *query_left(struct req *r)
 	return left;
 }
 
-static void pass_token(struct passing *p, const char *bad);
-
 static void on_passed(void *ctx, enum outcome oc, const struct fetch_reply *reply, int errcode)
 {
 	struct passing *p = ctx;
 	struct req *r = p->req;
 
-	if (oc == OC_OK && wechat_token_is_stale(errcode) && !p->again) {
-		p->again = true;
-		pass_token(p, p->token);
+	if (oc == OC_OK && keeper_use_again(&p->use, errcode))
 		return;
-	}
 	if (oc == OC_OK)
 		req_reply(r, reply->status, *reply->content_type ? reply->content_type : "application/octet-stream", reply->body, reply->body_len);
 	else
-		req_reply_error(r, &(struct req_error){.oc = oc, .retry_after = oc == OC_WECHAT_UNAVAILABLE ? 1 : 0});
+		req_reply_error(r, &(struct req_error){.oc = oc, .retry_after = api_retry_after(oc, errcode)});
 	req_release(r);
 }
 
-static void on_pass_token(void *ctx, enum outcome oc, const char *token, int64_t expires_in_s, int retry_after_s)
+static void pass_call(void *ctx, const char *token)
 {
 	struct passing *p = ctx;
 
-	(void)expires_in_s;
-	if (oc != OC_OK) {
-		req_reply_error(p->req, &(struct req_error){.oc = oc, .retry_after = retry_after_s});
-		req_release(p->req);
-		return;
-	}
-	p->token = arena_strdup(req_arena(p->req), token);
-	wechat_pass(p->api->wechat, p->app, p->token, &p->what, on_passed, p);
+	wechat_pass(p->api->wechat, p->app, token, &p->what, on_passed, p);
 }
 
-static void pass_token(struct passing *p, const char *bad)
+static void pass_fail(void *ctx, enum outcome oc, int retry_after_s)
 {
-	keeper_get(p->api->keeper, p->app, bad, on_pass_token, p);
+	struct passing *p = ctx;
+	struct req *r = p->req;
+
+	req_reply_error(r, &(struct req_error){.oc = oc, .retry_after = retry_after_s});
+	req_release(r);
 }
 
 void pass_handle(struct api *api, struct req *r)
@@ -171,6 +162,7 @@ void pass_handle(struct api *api, struct req *r)
 	p->what.content_type = req_header(r, "Content-Type");
 	if (len == 0)
 		p->what.body = NULL;
+	p->use = (struct keeper_use){.keeper = api->keeper, .arena = req_arena(r), .app = p->app, .call = pass_call, .fail = pass_fail, .ctx = p};
 	req_hold(r);
-	pass_token(p, NULL);
+	keeper_use(&p->use);
 }

@@ -236,3 +236,20 @@ struct wechat_app *guard_app(const struct api *api, struct req *r, const struct 
 		req_reply_outcome(r, OC_UNKNOWN_APP);
 	return app ? api_app_copy(req_arena(r), app) : NULL;
 }
+
+/* ---- users that a path names ---- */
+
+bool guard_path_user(struct api *api, struct req *r, const char **appid, const char **openid)
+{
+	*appid = route_segment(r, 0);
+	*openid = route_segment(r, 1);
+	if (!*appid || !api_app(api, *appid, strlen(*appid))) {
+		req_reply_outcome(r, OC_UNKNOWN_APP);
+		return false;
+	}
+	if (!*openid || strlen(*openid) > USER_OPENID_MAX) {
+		req_reply_error(r, &(struct req_error){.oc = OC_INVALID_REQUEST, .message = "The path holds no openid of 1 to 128 bytes."});
+		return false;
+	}
+	return true;
+}

@@ -32,6 +32,9 @@ void guard_session(struct api *api, struct req *r, guard_session_fn then, void *
 /* The app of a session, copied into the request's arena; NULL: it is configured no more, and the request answered (unknown_app). */
 struct wechat_app *guard_app(const struct api *api, struct req *r, const struct session *ses);
 
+/* The user that the path of an internal call names, as {appid} and {openid}; false: the request is answered. */
+bool guard_path_user(struct api *api, struct req *r, const char **appid, const char **openid);
+
 /* What became of the question after a session, when it is not that it lives. INVALID_SESSION: 401 with the reason and WWW-Authenticate
  * (RFC 6750); else the outcome's own answer. */
 void guard_reply_no_session(struct req *r, enum outcome oc, const char *reason);

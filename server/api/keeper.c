@@ -202,6 +202,37 @@ void keeper_get(struct keeper *k, const struct wechat_app *app, const char *bad,
 	e->waiters = w;
 }
 
+/* ---- a call that needs it ---- */
+
+static void on_use_token(void *ctx, enum outcome oc, const char *token, int64_t expires_in_s, int retry_after_s)
+{
+	struct keeper_use *u = ctx;
+
+	(void)expires_in_s;
+	if (oc != OC_OK) {
+		u->fail(u->ctx, oc, retry_after_s);
+		return;
+	}
+	u->token = arena_strdup(u->arena, token);
+	u->call(u->ctx, u->token);
+}
+
+void keeper_use(struct keeper_use *u)
+{
+	keeper_get(u->keeper, u->app, NULL, on_use_token, u);
+}
+
+bool keeper_use_again(struct keeper_use *u, int errcode)
+{
+	if (u->again || !wechat_token_is_stale(errcode))
+		return false;
+	u->again = true;
+	keeper_get(u->keeper, u->app, u->token, on_use_token, u);
+	return true;
+}
+
+/* ---- the object ---- */
+
 struct keeper *keeper_new(struct loop *l, struct tokens *t, struct wechat *wx, int64_t wechat_timeout_ms)
 {
 	struct keeper *k = mem_alloc(sizeof(*k));

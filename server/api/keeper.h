@@ -7,6 +7,7 @@
 
 #include <stdint.h>
 
+#include "common/arena.h"
 #include "io/loop.h"
 #include "store/token.h"
 #include "wechat/wechat.h"
@@ -20,5 +21,21 @@ void keeper_free(struct keeper *k); /* after redis_free and wechat_free: by then
  * limits. OK with a token, borrowed; or STORE_UNAVAILABLE, WECHAT_UNAVAILABLE, WECHAT_CONFIG, RATE_LIMITED, ... with seconds to wait, or 0. */
 typedef void (*keeper_cb)(void *ctx, enum outcome oc, const char *token, int64_t expires_in_s, int retry_after_s);
 void keeper_get(struct keeper *k, const struct wechat_app *app, const char *bad, keeper_cb cb, void *ctx);
+
+/* A call to WeChat that needs the token, and is made once more with another when WeChat says that this one is stale. Embedded by who makes
+ * it, and filled in; lives until the end. keeper_use: exactly one of call and fail comes, never before it returns. */
+struct keeper_use {
+	struct keeper *keeper;
+	struct arena  *arena;                          /* for the token; lives as long */
+	const struct wechat_app *app;
+	void (*call)(void *ctx, const char *token);    /* make the call */
+	void (*fail)(void *ctx, enum outcome oc, int retry_after_s); /* there is no token to be had */
+	void          *ctx;
+	/* keeper's own: */
+	const char    *token;
+	bool           again;
+};
+void keeper_use(struct keeper_use *u);
+bool keeper_use_again(struct keeper_use *u, int errcode); /* true: the token was stale; call or fail comes again */
 
 #endif

@@ -11,7 +11,7 @@
 #include "common/mem.h"
 #include "common/metrics.h"
 
-enum { CODE_MAX = 256, APPID_MAX = 64, NONCE_MAX = 64, LOOK_FIRST_MS = 10, LOOK_MAX_MS = 80, CLAIM_SLACK_MS = 1000 };
+enum { CODE_MAX = 256, APPID_MAX = 64, NONCE_MAX = 64, LOOK_FIRST_MS = 10, LOOK_MAX_MS = 80, CLAIM_SLACK_MS = 1000, USER_WAIT_MS = 200 };
 
 struct login {
 	struct api *api;
@@ -28,6 +28,8 @@ struct login {
 	const char *token;
 	int64_t     expires_in_s;
 	bool        replayed;
+	bool        user_asked, user_waited; /* the user database has yet to answer; nothing but that is missing */
+	bool        new_user_known, new_user;
 	struct client client;
 	int         wait_s;         /* our own limit's */
 	const char *message;        /* for invalid_request */
@@ -38,12 +40,14 @@ static enum outcome login_claim(struct login *l);
 static enum outcome login_exchange(struct login *l);
 static enum outcome login_save_session(struct login *l);
 static enum outcome login_settle(struct login *l);
+static enum outcome login_wait_for_user(struct login *l);
 
 static const struct { const char *name; enum outcome (*run)(struct login *); } login_steps[] = {
-	{"claim",        login_claim},        /* may jump to the end: this code was answered */
+	{"claim",        login_claim},        /* may jump to the last step, or the end: this code was answered */
 	{"exchange",     login_exchange},     /* code -> openid, session_key */
 	{"save_session", login_save_session}, /* in Redis: from here the answer is 200 */
 	{"settle",       login_settle},       /* so that a repeat of the code gets this session */
+	{"new_user",     login_wait_for_user}, /* what the user database, asked meanwhile, has to say */
 };
 
 /* ---- what was asked ---- */
@@ -161,20 +165,6 @@ static enum outcome read_request(struct login *l)
 
 /* ---- the end ---- */
 
-static int retry_after(const struct login *l, enum outcome oc)
-{
-	switch (oc) {
-	case OC_RATE_LIMITED:
-		return l->wait_s ? l->wait_s : l->errcode == 45009 ? 3600 : 60; /* WeChat's day, or its minute, is used up */
-	case OC_WECHAT_UNAVAILABLE:
-	case OC_STORE_UNAVAILABLE:
-	case OC_OVERLOADED:
-		return 1;
-	default:
-		return 0;
-	}
-}
-
 /* The claim must not outlive a login that came to nothing; a refusal for good is shared. */
 static void give_claim_back(struct login *l, enum outcome oc)
 {
@@ -198,12 +188,14 @@ static void login_answer(struct login *l, enum outcome oc)
 	req_note(l->req, "outcome", oc == OC_OK && l->replayed ? "replayed" : outcome_code(oc));
 	if (oc != OC_OK) {
 		req_reply_error(l->req, &(struct req_error){
-			.oc = oc, .message = l->message, .errcode = l->errcode, .retry_after = retry_after(l, oc)});
+			.oc = oc, .message = l->message, .errcode = l->errcode, .retry_after = l->wait_s ? l->wait_s : api_retry_after(oc, l->errcode)});
 		return;
 	}
 	o = cJSON_CreateObject();
 	cJSON_AddStringToObject(o, "third_session", l->token);
 	cJSON_AddNumberToObject(o, "expires_in", (double)l->expires_in_s);
+	if (l->new_user_known)
+		cJSON_AddBoolToObject(o, "new_user", l->new_user);
 	req_reply_json(l->req, 200, json_print(req_arena(l->req), o));
 	json_free(o);
 }
@@ -215,6 +207,45 @@ static void login_run(struct login *l, enum outcome oc)
 		oc = login_steps[l->step++].run(l);
 	if (oc != OC_PENDING)
 		login_answer(l, oc);
+}
+
+/* ---- the user database ---- */
+
+/* It is asked as soon as we know who it is, and runs beside what must be done; what it has not said by then, or within its 200 ms, the
+ * answer goes without. */
+static void on_user(void *ctx, enum outcome oc, const struct user *u)
+{
+	struct login *l = ctx;
+
+	l->user_asked = false;
+	if (oc == OC_OK && u) {
+		l->new_user_known = true;
+		/* a repeat only looks: nobody has logged in since the row was made */
+		l->new_user = u->is_new || (l->replayed && u->number[USER_created_at] == u->number[USER_last_login_at]);
+	}
+	if (l->user_waited)
+		login_run(l, OC_OK);
+	req_release(l->req);
+}
+
+static void ask_user(struct login *l)
+{
+	if (user_db_is_none(l->api->users))
+		return;
+	l->user_asked = true;
+	req_hold(l->req);
+	if (l->replayed)
+		user_get(l->api->users, l->app.appid, l->ws.openid, USER_WAIT_MS, on_user, l);
+	else
+		user_seen(l->api->users, l->app.appid, l->ws.openid, *l->ws.unionid ? l->ws.unionid : NULL, USER_WAIT_MS, on_user, l);
+}
+
+static enum outcome login_wait_for_user(struct login *l)
+{
+	if (!l->user_asked || !user_db_is_up(l->api->users))
+		return OC_OK;
+	l->user_waited = true;
+	return OC_PENDING;
 }
 
 static enum outcome finish_early(struct login *l, enum outcome oc)
@@ -230,9 +261,14 @@ static void on_repeat_lives(void *ctx, enum outcome oc, const struct session *se
 	struct login *l = ctx;
 
 	(void)reason;
-	if (oc == OC_OK)
+	finish_early(l, oc);
+	if (oc == OC_OK) {
 		l->expires_in_s = ses->expires_in_s;
-	login_run(l, finish_early(l, oc == OC_INVALID_SESSION ? OC_INVALID_CODE : oc));
+		l->ws.openid = arena_strdup(req_arena(l->req), ses->openid);
+		ask_user(l);
+		l->step = NELEM(login_steps) - 1;
+	}
+	login_run(l, oc == OC_INVALID_SESSION ? OC_INVALID_CODE : oc);
 	req_release(l->req);
 }
 
@@ -304,12 +340,14 @@ static void on_exchanged(void *ctx, enum outcome oc, const struct wechat_session
 	struct arena *a = req_arena(l->req);
 
 	l->errcode = ws->errcode;
-	if (oc == OC_OK)
+	if (oc == OC_OK) {
 		l->ws = (struct wechat_session){
 			.openid = arena_strdup(a, ws->openid),
 			.session_key = arena_strdup(a, ws->session_key),
 			.unionid = arena_strdup(a, ws->unionid),
 		};
+		ask_user(l);
+	}
 	login_run(l, oc);
 	req_release(l->req);
 }

@@ -6,7 +6,7 @@
 #include "common/mem.h"
 #include "wechat/sealed.h"
 
-enum { DATA_MAX = 1024 * 1024, IV_MAX = 64 };
+enum { DATA_MAX = 1024 * 1024, IV_MAX = 64, UNIONID_WAIT_MS = 2000 };
 
 struct opening {
 	struct api *api;
@@ -44,6 +44,22 @@ static const char *read_body(struct opening *o)
 		wrong = "Give encryptedData with iv, or rawData with signature, or all four.";
 	json_free(tree);
 	return wrong;
+}
+
+static void on_unionid_kept(void *ctx, enum outcome oc, const struct user *u)
+{
+	(void)ctx;
+	(void)oc; /* it will be there the next time, too */
+	(void)u;
+}
+
+/* The unionid inside is the user's, whoever asks. Nobody waits for it: the data is good without. */
+static void keep_unionid(const struct opening *o, const cJSON *data)
+{
+	struct user_patch p = {.given = 1u << USER_unionid, .keep = true};
+
+	if (json_str(data, "unionId", 1, USER_unionid_MAX, &p.text[USER_unionid]) == JSON_GOT)
+		user_put(o->api->users, o->appid, o->openid, &p, UNIONID_WAIT_MS, on_unionid_kept, NULL);
 }
 
 static void reply_data(struct req *r, cJSON *data)
@@ -100,10 +116,12 @@ static void on_keys(void *ctx, enum outcome oc, const char *const *keys, size_t 
 			oc = this == OC_SIGNATURE_MISMATCH && i > 0 ? oc : this; /* one that got further says more */
 		}
 	}
-	if (oc == OC_OK)
+	if (oc == OC_OK) {
+		keep_unionid(o, data);
 		reply_data(r, data);
-	else
+	} else {
 		req_reply_error(r, &(struct req_error){.oc = oc, .retry_after = oc == OC_STORE_UNAVAILABLE});
+	}
 	req_release(r);
 }
 

@@ -2,26 +2,8 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "api/routes.h"
+#include "api/guard.h"
 #include "common/buf.h"
-
-enum { OPENID_MAX = 128 };
-
-/* The user that the path names; false: answered. */
-static bool path_user(struct api *api, struct req *r, const char **appid, const char **openid)
-{
-	*appid = route_segment(r, 0);
-	*openid = route_segment(r, 1);
-	if (!*appid || !api_app(api, *appid, strlen(*appid))) {
-		req_reply_outcome(r, OC_UNKNOWN_APP);
-		return false;
-	}
-	if (!*openid || strlen(*openid) > OPENID_MAX) {
-		req_reply_error(r, &(struct req_error){.oc = OC_INVALID_REQUEST, .message = "The path holds no openid of 1 to 128 bytes."});
-		return false;
-	}
-	return true;
-}
 
 static void print_session(struct buf *b, const struct session_listed *s)
 {
@@ -56,7 +38,7 @@ void sessions_get_handle(struct api *api, struct req *r)
 {
 	const char *appid, *openid;
 
-	if (!path_user(api, r, &appid, &openid))
+	if (!guard_path_user(api, r, &appid, &openid))
 		return;
 	req_hold(r);
 	session_list(api->sessions, appid, openid, on_list, r);
@@ -77,7 +59,7 @@ void sessions_delete_handle(struct api *api, struct req *r)
 {
 	const char *appid, *openid;
 
-	if (!path_user(api, r, &appid, &openid))
+	if (!guard_path_user(api, r, &appid, &openid))
 		return;
 	req_hold(r);
 	session_end_user(api->sessions, appid, openid, on_ended, r);
@@ -87,7 +69,7 @@ void sessions_delete_one_handle(struct api *api, struct req *r)
 {
 	const char *appid, *openid, *id = route_segment(r, 2);
 
-	if (!path_user(api, r, &appid, &openid))
+	if (!guard_path_user(api, r, &appid, &openid))
 		return;
 	if (!id || !session_id_ok(id)) {
 		req_reply_error(r, &(struct req_error){.oc = OC_INVALID_REQUEST, .message = "The path holds no session id, as the list gives it."});

@@ -7,18 +7,24 @@
 
 #define GET    (METHOD_BIT(METHOD_GET) | METHOD_BIT(METHOD_HEAD))
 #define POST   METHOD_BIT(METHOD_POST)
+#define PUT    METHOD_BIT(METHOD_PUT)
 #define DELETE METHOD_BIT(METHOD_DELETE)
 
 #define APP      "/internal/apps/{appid}"
-#define SESSIONS APP "/users/{openid}/sessions"
+#define USER     APP "/users/{openid}"
+#define SESSIONS USER "/sessions"
 
 static const struct route routes[] = {
 	{SIDE_PUBLIC,   POST,       "/v1/login",            login_handle,               0},
 	{SIDE_PUBLIC,   GET,        "/v1/session",          session_get_handle,         0},
 	{SIDE_PUBLIC,   DELETE,     "/v1/session",          session_delete_handle,      0},
+	{SIDE_PUBLIC,   GET,        "/v1/user",             user_get_handle,            0},
+	{SIDE_PUBLIC,   PUT,        "/v1/user",             user_put_handle,            0},
+	{SIDE_PUBLIC,   POST,       "/v1/user/phone",       phone_handle,               0},
 	{SIDE_PUBLIC,   POST,       "/v1/open-data",        open_data_handle,           0},
 	{SIDE_INTERNAL, METHOD_ANY, "/internal/auth",       auth_handle,                ROUTE_BELOW | ROUTE_SESSION},
 	{SIDE_INTERNAL, POST,       "/internal/introspect", introspect_handle,          0},
+	{SIDE_INTERNAL, GET,        USER,                   user_inside_handle,         0},
 	{SIDE_INTERNAL, GET,        SESSIONS,               sessions_get_handle,        0},
 	{SIDE_INTERNAL, DELETE,     SESSIONS,               sessions_delete_handle,     0},
 	{SIDE_INTERNAL, DELETE,     SESSIONS "/{id}",       sessions_delete_one_handle, 0},

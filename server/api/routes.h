@@ -32,6 +32,10 @@ const char *route_rest(struct req *r);
 void login_handle(struct api *api, struct req *r);          /* login.c */
 void session_get_handle(struct api *api, struct req *r);    /* session.c */
 void session_delete_handle(struct api *api, struct req *r);
+void user_get_handle(struct api *api, struct req *r);       /* user.c */
+void user_put_handle(struct api *api, struct req *r);
+void user_inside_handle(struct api *api, struct req *r);
+void phone_handle(struct api *api, struct req *r);          /* phone.c */
 void open_data_handle(struct api *api, struct req *r);      /* opendata.c */
 void auth_handle(struct api *api, struct req *r);           /* internal.c */
 void introspect_handle(struct api *api, struct req *r);

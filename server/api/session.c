@@ -9,9 +9,9 @@ struct looking {
 	struct api *api;
 	struct req *req;
 	struct wechat_app *app;
-	const char *openid, *session_key, *token;
+	const char *openid, *session_key;
 	int64_t created_at, expires_in_s;
-	bool again; /* with a renewed access_token */
+	struct keeper_use use;
 };
 
 static void reply_session(struct looking *l, const char *more)
@@ -26,42 +26,34 @@ static void reply_session(struct looking *l, const char *more)
 
 /* ---- ?check=wechat: does session_key live? ---- */
 
-static void check_again(struct looking *l, const char *bad);
-
 static void on_checked(void *ctx, enum outcome oc, bool valid, int errcode)
 {
 	struct looking *l = ctx;
 	struct req *r = l->req;
 
-	if (wechat_token_is_stale(errcode) && !l->again) {
-		l->again = true;
-		check_again(l, l->token);
+	if (keeper_use_again(&l->use, errcode))
 		return;
-	}
 	if (oc == OC_OK)
 		reply_session(l, valid ? ",\"session_key_valid\":true" : ",\"session_key_valid\":false");
 	else
-		req_reply_error(r, &(struct req_error){.oc = oc, .errcode = errcode, .retry_after = oc == OC_WECHAT_UNAVAILABLE ? 1 : 0});
+		req_reply_error(r, &(struct req_error){.oc = oc, .errcode = errcode, .retry_after = api_retry_after(oc, errcode)});
 	req_release(r);
 }
 
-static void on_token(void *ctx, enum outcome oc, const char *token, int64_t expires_in_s, int retry_after_s)
+static void check_call(void *ctx, const char *token)
 {
 	struct looking *l = ctx;
 
-	(void)expires_in_s;
-	if (oc != OC_OK) {
-		req_reply_error(l->req, &(struct req_error){.oc = oc, .retry_after = retry_after_s});
-		req_release(l->req);
-		return;
-	}
-	l->token = arena_strdup(req_arena(l->req), token);
-	wechat_checksession(l->api->wechat, l->app, l->token, l->openid, l->session_key, on_checked, l);
+	wechat_checksession(l->api->wechat, l->app, token, l->openid, l->session_key, on_checked, l);
 }
 
-static void check_again(struct looking *l, const char *bad)
+static void check_fail(void *ctx, enum outcome oc, int retry_after_s)
 {
-	keeper_get(l->api->keeper, l->app, bad, on_token, l);
+	struct looking *l = ctx;
+	struct req *r = l->req;
+
+	req_reply_error(r, &(struct req_error){.oc = oc, .retry_after = retry_after_s});
+	req_release(r);
 }
 
 static void on_keys(void *ctx, enum outcome oc, const char *const *keys, size_t n)
@@ -71,7 +63,8 @@ static void on_keys(void *ctx, enum outcome oc, const char *const *keys, size_t 
 
 	if (oc == OC_OK && n > 0) {
 		l->session_key = arena_strdup(req_arena(r), keys[0]);
-		check_again(l, NULL);
+		l->use = (struct keeper_use){.keeper = l->api->keeper, .arena = req_arena(r), .app = l->app, .call = check_call, .fail = check_fail, .ctx = l};
+		keeper_use(&l->use);
 		return;
 	}
 	if (oc == OC_OK)

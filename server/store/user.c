@@ -15,7 +15,7 @@
 #include "io/jobs.h"
 #include "store/user_ops.h"
 
-enum { SILENT_MS = 200, END_GRACE_MS = 1000, TRIES = 10 };
+enum { SILENT_MS = 200, END_GRACE_MS = 1000, LOOK_MS = 500, TRIES = 10 };
 enum verb { VERB_SEEN, VERB_GET, VERB_PUT, VERB_COUNT };
 
 static const char *const verb_names[VERB_COUNT] = {"seen", "get", "put"};
@@ -33,6 +33,7 @@ struct core {
 struct user_db {
 	struct core *core;
 	struct jobs *jobs, *tender;
+	struct timer *look;         /* keeps the metric true */
 };
 
 struct user_job {
@@ -247,6 +248,11 @@ static void end(void *ctx)
 
 /* ---- the loop ---- */
 
+bool user_db_is_none(const struct user_db *db)
+{
+	return !db->core->ops->load;
+}
+
 static void drop(struct job *job)
 {
 	arena_free(((struct user_job *)job)->arena);
@@ -276,7 +282,7 @@ static struct user_job *job_new(enum verb verb, const char *appid, const char *o
 
 static void job_start(struct user_db *db, struct user_job *j, int64_t limit_ms, bool keep)
 {
-	if (!db->core->ops->load)
+	if (user_db_is_none(db))
 		jobs_refuse(db->jobs, &j->job, OC_NOT_FOUND, on_job);
 	else if (atomic_load(&db->core->away))
 		jobs_refuse(db->jobs, &j->job, OC_STORE_UNAVAILABLE, on_job);
@@ -312,7 +318,7 @@ void user_put(struct user_db *db, const char *appid, const char *openid, const s
 
 bool user_db_is_up(struct user_db *db)
 {
-	return db->core->ops->load && !atomic_load(&db->core->away) && jobs_busy_ms(db->jobs) < SILENT_MS;
+	return !user_db_is_none(db) && !atomic_load(&db->core->away) && jobs_busy_ms(db->jobs) < SILENT_MS;
 }
 
 /* ---- the object ---- */
@@ -353,6 +359,14 @@ static bool core_open(struct core *c)
 	return st == USER_DONE || st == USER_AWAY;
 }
 
+static void look(void *ctx)
+{
+	struct user_db *db = ctx;
+
+	metric_set(metric_series(METRIC_USERS_UP, NULL, NULL, NULL), user_db_is_up(db));
+	timer_start(db->look, LOOK_MS);
+}
+
 struct user_db *user_db_new(struct loop *l, const struct user_db_options *o, char *why, size_t why_cap)
 {
 	const struct user_ops *ops = ops_of(o->scheme);
@@ -370,8 +384,12 @@ struct user_db *user_db_new(struct loop *l, const struct user_db_options *o, cha
 		.idle = ops->idle ? idle : NULL, .end = end, .drop = drop});
 	if (ops->tend)
 		db->tender = jobs_new(l, &(struct jobs_options){.ctx = ops->tender_new(&c->o), .idle = ops->tend, .end = ops->tender_free});
-	if (db->jobs && (db->tender || !ops->tend))
+	if (db->jobs && (db->tender || !ops->tend)) {
+		db->look = timer_new(l, look, db);
+		if (!user_db_is_none(db))
+			look(db);
 		return db;
+	}
 	snprintf(why, why_cap, "no thread to be had for it");
 	user_db_free(db); /* what little is left behind goes with the process, which does not start */
 	return NULL;
@@ -383,7 +401,8 @@ void user_db_free(struct user_db *db)
 
 	if (!db)
 		return;
-	threadless = !db->core->ops->load;
+	threadless = user_db_is_none(db);
+	timer_free(db->look);
 	jobs_free(db->jobs, END_GRACE_MS); /* and core with it, now or when the thread wakes */
 	jobs_free(db->tender, END_GRACE_MS);
 	if (threadless)

@@ -87,6 +87,7 @@ void user_db_free(struct user_db *db); /* within about a second; what waits is c
 
 /* false: known to be away, or silent just now, or none: not worth waiting for. */
 bool user_db_is_up(struct user_db *db);
+bool user_db_is_none(const struct user_db *db);
 
 /* u: as it stands in the database after the call, borrowed; NULL unless OC_OK. */
 typedef void (*user_cb)(void *ctx, enum outcome oc, const struct user *u);

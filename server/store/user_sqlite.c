@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <sqlite3.h>
@@ -242,10 +243,23 @@ static void sqlite_close(void *state)
 	free(s);
 }
 
+/* The last directory of the path; what lies above it is somebody else's to make. */
+static void make_directory(const char *path)
+{
+	char *dir = mem_strndup(path, (size_t)(strrchr(path, '/') - path));
+
+	if (mkdir(dir, 0700) == 0)
+		log_info("made a directory for the user database", LOG_STR("directory", dir));
+	free(dir);
+}
+
 /* The file is made here, for its owner's eyes alone; and open(2) knows better than SQLite why it cannot be. */
 static bool make_file(struct sqlite *s, const char *path)
 {
-	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	int fd;
+
+	make_directory(path);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 
 	if (fd < 0) {
 		snprintf(s->why, USER_WHY_MAX, "%s", strerror(errno));

@@ -558,7 +558,7 @@ static void test_sqlite_paths(void **state)
 	int fd;
 
 	(void)state;
-	refuses("/nonexistent/users.db", "No such file or directory");
+	refuses("/nonexistent/users/users.db", "No such file or directory");
 	refuses(dir, "Is a directory");
 	snprintf(path, sizeof(path), "%s/text", dir);
 	fd = open(path, O_WRONLY | O_CREAT, 0600);

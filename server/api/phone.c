@@ -1,0 +1,152 @@
+/* POST /v1/user/phone: the code of the getPhoneNumber button becomes the user's number, which is kept with the user.
+ *
+ * A code is good once. So what can be known to fail is looked at before it is spent, and 200 says that the number was kept: a backend
+ * that reads it from the user must not find less than the phone was told. */
+#include <string.h>
+
+#include "api/guard.h"
+#include "common/buf.h"
+#include "common/json.h"
+
+enum { CODE_MAX = 256, WAIT_MS = 2000 };
+
+struct phoning {
+	struct api *api;
+	struct req *req;
+	struct wechat_app *app;
+	const char *openid, *code;
+	struct keeper_use use;
+	struct wechat_phone phone; /* in the request's arena */
+};
+
+static const char *read_body(struct phoning *p)
+{
+	size_t len;
+	const char *body = req_body(p->req, &len), *code = NULL, *wrong = NULL;
+	cJSON *tree = json_parse(body, len);
+
+	if (!cJSON_IsObject(tree))
+		wrong = "The body is not a JSON object in valid UTF-8.";
+	else if (json_str(tree, "code", 1, CODE_MAX, &code) != JSON_GOT)
+		wrong = "code is missing, or no text of 1 to 256 characters.";
+	for (const char *c = code; c && *c && !wrong; c++)
+		if (*c < ' ' || *c > '~')
+			wrong = "code must be printable ASCII characters, as the getPhoneNumber button gave it.";
+	if (!wrong)
+		p->code = arena_strdup(req_arena(p->req), code);
+	json_free(tree);
+	return wrong;
+}
+
+static void end(struct phoning *p, const struct req_error *e)
+{
+	struct req *r = p->req;
+
+	req_reply_error(r, e);
+	req_release(r);
+}
+
+static void end_without_database(struct phoning *p, enum outcome oc)
+{
+	end(p, &(struct req_error){.oc = oc, .message = "The user database cannot answer: try again.", .retry_after = 1});
+}
+
+static void member(struct buf *b, const char *name, const char *value)
+{
+	buf_printf(b, "%s\"%s\":", b->len > 1 ? "," : "", name);
+	buf_json_str(b, value, strlen(value));
+}
+
+static void reply_phone(struct phoning *p)
+{
+	struct req *r = p->req;
+	struct buf b = {0};
+
+	buf_str(&b, "{");
+	member(&b, "phoneNumber", p->phone.number);
+	member(&b, "purePhoneNumber", p->phone.pure_number);
+	member(&b, "countryCode", p->phone.country_code);
+	buf_str(&b, "}");
+	req_add_header(r, "Cache-Control", "no-store");
+	req_reply_json(r, 200, b.data);
+	buf_free(&b);
+	req_release(r);
+}
+
+static void on_kept(void *ctx, enum outcome oc, const struct user *u)
+{
+	struct phoning *p = ctx;
+
+	(void)u;
+	if (oc == OC_OK || oc == OC_NOT_FOUND) /* where users are none there is nothing to keep it with */
+		reply_phone(p);
+	else
+		end_without_database(p, oc);
+}
+
+static void on_phone(void *ctx, enum outcome oc, const struct wechat_phone *phone)
+{
+	struct phoning *p = ctx;
+	static const char bad_code[] = "WeChat refuses this code: it is good once, for five minutes. Have the button tapped again.";
+	struct arena *a = req_arena(p->req);
+	struct user_patch patch = {.given = 1u << USER_phone, .keep = true};
+
+	if (keeper_use_again(&p->use, phone->errcode))
+		return;
+	if (oc != OC_OK) {
+		end(p, &(struct req_error){.oc = oc, .message = oc == OC_INVALID_CODE ? bad_code : NULL, .errcode = phone->errcode,
+			.retry_after = api_retry_after(oc, phone->errcode)});
+		return;
+	}
+	p->phone = (struct wechat_phone){
+		.number = arena_strdup(a, phone->number),
+		.pure_number = arena_strdup(a, phone->pure_number),
+		.country_code = arena_strdup(a, phone->country_code),
+	};
+	patch.text[USER_phone] = p->phone.number;
+	user_put(p->api->users, p->app->appid, p->openid, &patch, WAIT_MS, on_kept, p);
+}
+
+static void phone_call(void *ctx, const char *token)
+{
+	struct phoning *p = ctx;
+
+	wechat_getuserphonenumber(p->api->wechat, p->app, token, p->code, p->openid, on_phone, p);
+}
+
+static void phone_fail(void *ctx, enum outcome oc, int retry_after_s)
+{
+	end(ctx, &(struct req_error){.oc = oc, .retry_after = retry_after_s});
+}
+
+static void on_session(void *ctx, const struct session *ses)
+{
+	struct phoning *p = ctx;
+	struct req *r = p->req;
+	const char *wrong = read_body(p);
+
+	if (wrong) {
+		req_reply_error(r, &(struct req_error){.oc = OC_INVALID_REQUEST, .message = wrong});
+		return;
+	}
+	p->app = guard_app(p->api, r, ses);
+	if (!p->app)
+		return;
+	p->openid = arena_strdup(req_arena(r), ses->openid);
+	req_hold(r);
+	if (!user_db_is_none(p->api->users) && !user_db_is_up(p->api->users)) {
+		end_without_database(p, OC_STORE_UNAVAILABLE);
+		return;
+	}
+	p->use = (struct keeper_use){.keeper = p->api->keeper, .arena = req_arena(r), .app = p->app, .call = phone_call, .fail = phone_fail, .ctx = p};
+	keeper_use(&p->use);
+}
+
+void phone_handle(struct api *api, struct req *r)
+{
+	struct phoning *p = arena_alloc(req_arena(r), sizeof(*p));
+
+	p->api = api;
+	p->req = r;
+	guard_session(api, r, on_session, p);
+}

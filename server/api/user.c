@@ -1,0 +1,230 @@
+/* A user's profile: the mini program's own part of it, and the whole for backends. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "api/guard.h"
+#include "common/buf.h"
+#include "common/encode.h"
+#include "common/json.h"
+#include "common/mem.h"
+
+enum { WAIT_MS = 2000 };
+
+/* As WeChat's userInfo names them; gender is beside. */
+static const struct { const char *name; enum user_text text; size_t max; const char *wrong; } fields[] = {
+	{"nickName",  USER_nickname,   USER_nickname_MAX,   "nickName is a text of up to 128 characters."},
+	{"avatarUrl", USER_avatar_url, USER_avatar_url_MAX, "avatarUrl is an http or https URL of up to 1024 characters."},
+	{"province",  USER_province,   USER_province_MAX,   "province is a text of up to 64 characters."},
+	{"city",      USER_city,       USER_city_MAX,       "city is a text of up to 64 characters."},
+	{"country",   USER_country,    USER_country_MAX,    "country is a text of up to 64 characters."},
+	{"language",  USER_language,   USER_language_MAX,   "language is a text of up to 16 characters."},
+};
+
+struct asking {
+	struct api *api;
+	struct req *req;
+	struct user_patch patch;
+};
+
+/* ---- answers ---- */
+
+static void text_member(struct buf *b, const char *name, const char *value)
+{
+	buf_printf(b, "%s\"%s\":", b->len > 1 ? "," : "", name);
+	if (value)
+		buf_json_str(b, value, strlen(value));
+	else
+		buf_str(b, "null");
+}
+
+static void number_member(struct buf *b, const char *name, int64_t value, int64_t unit)
+{
+	if (value < 0)
+		buf_printf(b, ",\"%s\":null", name);
+	else
+		buf_printf(b, ",\"%s\":%" PRId64, name, value / unit);
+}
+
+/* u NULL: a user that there is no row of yet. */
+static void profile_members(struct buf *b, const struct user *u)
+{
+	for (size_t i = 0; i < NELEM(fields); i++)
+		text_member(b, fields[i].name, u ? u->text[fields[i].text] : NULL);
+	number_member(b, "gender", u ? u->number[USER_gender] : -1, 1);
+}
+
+static void reply_buf(struct req *r, struct buf *b)
+{
+	req_add_header(r, "Cache-Control", "no-store");
+	req_reply_json(r, 200, b->data);
+	buf_free(b);
+}
+
+static void reply_failure(struct req *r, enum outcome oc)
+{
+	const char *message = oc == OC_NOT_FOUND ? "Users are not kept here (users.url is none)." :
+		oc == OC_STORE_UNAVAILABLE ? "The user database cannot answer: try again." : NULL;
+
+	req_reply_error(r, &(struct req_error){.oc = oc, .message = message, .retry_after = api_retry_after(oc, 0)});
+}
+
+static void on_profile(void *ctx, enum outcome oc, const struct user *u)
+{
+	struct req *r = ctx;
+	struct buf b = {0};
+
+	if (oc == OC_OK) {
+		buf_str(&b, "{");
+		profile_members(&b, u);
+		buf_str(&b, "}");
+		reply_buf(r, &b);
+	} else {
+		reply_failure(r, oc);
+	}
+	req_release(r);
+}
+
+/* ---- GET ---- */
+
+static void on_get_session(void *ctx, const struct session *ses)
+{
+	struct asking *a = ctx;
+
+	req_hold(a->req);
+	user_get(a->api->users, ses->appid, ses->openid, WAIT_MS, on_profile, a->req);
+}
+
+static struct asking *asking_new(struct api *api, struct req *r)
+{
+	struct asking *a = arena_alloc(req_arena(r), sizeof(*a));
+
+	a->api = api;
+	a->req = r;
+	return a;
+}
+
+void user_get_handle(struct api *api, struct req *r)
+{
+	guard_session(api, r, on_get_session, asking_new(api, r));
+}
+
+/* ---- PUT ---- */
+
+/* Empty, as WeChat gives it where there is none; or http(s)://host..., without blanks and control characters. */
+static bool avatar_ok(const char *url)
+{
+	size_t skip = !strncmp(url, "https://", 8) ? 8 : !strncmp(url, "http://", 7) ? 7 : 0;
+
+	for (const char *p = url; *p; p++)
+		if ((unsigned char)*p <= ' ' || *p == 0x7f)
+			return false;
+	return !*url || (skip && url[skip] && url[skip] != '/');
+}
+
+static bool take_text(struct asking *a, const cJSON *m, size_t i)
+{
+	const char *value = cJSON_IsNull(m) ? NULL : cJSON_GetStringValue(m);
+
+	if (!cJSON_IsNull(m) && !value)
+		return false;
+	if (value && utf8_length(value, strlen(value)) > fields[i].max)
+		return false;
+	if (value && fields[i].text == USER_avatar_url && !avatar_ok(value))
+		return false;
+	a->patch.given |= 1u << fields[i].text;
+	a->patch.text[fields[i].text] = value ? arena_strdup(req_arena(a->req), value) : NULL;
+	return true;
+}
+
+static const char *take_gender(struct asking *a, const cJSON *tree)
+{
+	a->patch.gender_given = true;
+	a->patch.gender = -1;
+	return json_int(tree, "gender", 0, 2, &a->patch.gender) == JSON_BAD ? "gender is 0, 1 or 2." : NULL;
+}
+
+/* What is wrong with a member, or NULL. */
+static const char *take_member(struct asking *a, const cJSON *tree, const cJSON *m)
+{
+	if (!strcmp(m->string, "gender"))
+		return take_gender(a, tree);
+	for (size_t i = 0; i < NELEM(fields); i++)
+		if (!strcmp(m->string, fields[i].name))
+			return take_text(a, m, i) ? NULL : fields[i].wrong;
+	return "The body holds a field that is none of nickName, avatarUrl, gender, province, city, country, language.";
+}
+
+static const char *read_body(struct asking *a)
+{
+	size_t len;
+	const char *body = req_body(a->req, &len), *wrong = NULL;
+	cJSON *tree = json_parse(body, len), *m;
+
+	if (!cJSON_IsObject(tree))
+		wrong = "The body is not a JSON object in valid UTF-8.";
+	else
+		cJSON_ArrayForEach(m, tree)
+			wrong = wrong ? wrong : take_member(a, tree, m);
+	json_free(tree);
+	return wrong;
+}
+
+static void on_put_session(void *ctx, const struct session *ses)
+{
+	struct asking *a = ctx;
+	const char *wrong = read_body(a);
+
+	if (wrong) {
+		req_reply_error(a->req, &(struct req_error){.oc = OC_INVALID_REQUEST, .message = wrong});
+		return;
+	}
+	req_hold(a->req);
+	user_put(a->api->users, ses->appid, ses->openid, &a->patch, WAIT_MS, on_profile, a->req);
+}
+
+void user_put_handle(struct api *api, struct req *r)
+{
+	guard_session(api, r, on_put_session, asking_new(api, r));
+}
+
+/* ---- the whole, for backends ---- */
+
+static void reply_user(struct req *r, const struct user *u)
+{
+	struct buf b = {0};
+
+	buf_str(&b, "{");
+	text_member(&b, "appid", u->appid);
+	text_member(&b, "openid", u->openid);
+	text_member(&b, "unionid", u->text[USER_unionid]);
+	text_member(&b, "phoneNumber", u->text[USER_phone]);
+	profile_members(&b, u);
+	number_member(&b, "created_at", u->number[USER_created_at], 1000);
+	number_member(&b, "last_login_at", u->number[USER_last_login_at], 1000);
+	number_member(&b, "updated_at", u->number[USER_updated_at], 1000);
+	buf_str(&b, "}");
+	reply_buf(r, &b);
+}
+
+static void on_user(void *ctx, enum outcome oc, const struct user *u)
+{
+	struct req *r = ctx;
+
+	if (oc == OC_OK && u)
+		reply_user(r, u);
+	else if (oc == OC_OK)
+		req_reply_error(r, &(struct req_error){.oc = OC_NOT_FOUND, .message = "This app has no such user."});
+	else
+		reply_failure(r, oc);
+	req_release(r);
+}
+
+void user_inside_handle(struct api *api, struct req *r)
+{
+	const char *appid, *openid;
+
+	if (!guard_path_user(api, r, &appid, &openid))
+		return;
+	req_hold(r);
+	user_get(api->users, appid, openid, WAIT_MS, on_user, r);
+}
