@@ -98,7 +98,7 @@ static void apply(struct user_job *j, int64_t now)
 	bool is_new = false;
 
 	if (j->verb != VERB_GET && !row->exists) {
-		is_new = row->exists = row->dirty = true;
+		is_new = row->exists = row->is_new = row->dirty = true;
 		number[USER_created_at] = now;
 	}
 	if (j->verb == VERB_SEEN) {
@@ -325,7 +325,7 @@ bool user_db_is_up(struct user_db *db)
 
 static const struct user_ops *ops_of(const char *scheme)
 {
-	static const struct user_ops *const all[] = {&user_sqlite, &user_none};
+	static const struct user_ops *const all[] = {&user_sqlite, &user_mysql, &user_none};
 
 	for (size_t i = 0; i < NELEM(all); i++)
 		if (!strcmp(all[i]->scheme, scheme))

@@ -18,7 +18,8 @@ enum user_status {
 
 struct user_row {
 	struct user u;
-	bool exists, dirty; /* there before; differs from what the database has */
+	bool exists;        /* load says whether it does; a job may make it */
+	bool is_new, dirty; /* was not there before; differs from what the database has */
 };
 
 enum { USER_WHY_MAX = 256 };

@@ -11,6 +11,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "real_mariadb.h"
 #include "unit.h"
 
 enum { LONG_MS = 20000, MANY = 1000 };
@@ -66,6 +67,25 @@ static void sqlite_set_version(int version)
 }
 
 static const struct kind sqlite_kind = {"sqlite", sqlite_fresh, sqlite_set_version};
+
+static struct real_mariadb server;
+
+static void mysql_fresh(void)
+{
+	real_mariadb_do(&server, "DROP DATABASE IF EXISTS users; CREATE DATABASE users CHARACTER SET latin1");
+	options = (struct user_db_options){.scheme = "mysql", .path = server.socket, .user = "wxl", .password = "p'ss", .database = "users",
+		.timeout_ms = 5000, .queue_max = 2 * MANY};
+}
+
+static void mysql_set_version(int version)
+{
+	char sql[80];
+
+	snprintf(sql, sizeof(sql), "UPDATE users.wxlogind_schema SET version = %d", version);
+	real_mariadb_do(&server, sql);
+}
+
+static const struct kind mysql_kind = {"mysql", mysql_fresh, mysql_set_version};
 
 static struct user_db *open_db(void)
 {
@@ -624,6 +644,133 @@ static void test_sqlite_locked(void **state)
 	assert_text(USER_nickname, "y");
 }
 
+/* ---- MySQL alone ---- */
+
+static void wait_until_up(bool up)
+{
+	int64_t end = clock_ms() + LONG_MS;
+
+	while (user_db_is_up(db) != up && clock_ms() < end)
+		usleep(5000);
+	assert_true(user_db_is_up(db) == up);
+}
+
+/* Frozen: answers in time, not waited for after the first, and all is back by itself. */
+static void test_mysql_frozen(void **state)
+{
+	enum outcome late;
+	int64_t began;
+
+	(void)state;
+	put_text("oOne", USER_nickname, "Band");
+	user_db_free(db);
+	options.timeout_ms = 1000;
+	db = open_db();
+	kill(server.pid, SIGSTOP);
+	began = clock_ms();
+	begin(2);
+	user_seen(db, APP, "oTwo", NULL, 200, on_user, NULL);
+	user_get(db, APP, "oOne", 300, on_user, &late);
+	wait_for_all();
+	assert_in_range(clock_ms() - began, 290, LONG_MS / 4);
+	assert_int_equal(bad, 2);
+	assert_int_equal(late, OC_STORE_UNAVAILABLE);
+	assert_false(user_db_is_up(db));
+	usleep(1500000); /* its reads time out: away, and a question is refused at once */
+	began = clock_ms();
+	get("oOne");
+	assert_int_equal(got.oc, OC_STORE_UNAVAILABLE);
+	kill(server.pid, SIGCONT);
+	wait_until_up(true);
+	get("oOne");
+	assert_text(USER_nickname, "Band");
+	put_text("oTwo", USER_nickname, "x");
+	assert_text(USER_nickname, "x");
+}
+
+static void test_mysql_killed(void **state)
+{
+	(void)state;
+	put_text("oOne", USER_nickname, "Band");
+	real_mariadb_kill(&server);
+	wait_until_up(false); /* though nobody asks */
+	get("oOne");
+	assert_int_equal(got.oc, OC_STORE_UNAVAILABLE);
+	real_mariadb_up(&server);
+	wait_until_up(true);
+	get("oOne");
+	assert_text(USER_nickname, "Band");
+}
+
+static void test_mysql_away_at_start(void **state)
+{
+	(void)state;
+	put_text("oOne", USER_nickname, "Band");
+	user_db_free(db);
+	real_mariadb_kill(&server);
+	db = open_db();
+	assert_false(user_db_is_up(db));
+	seen("oOne", NULL);
+	assert_int_equal(got.oc, OC_STORE_UNAVAILABLE);
+	real_mariadb_up(&server);
+	wait_until_up(true);
+	seen("oOne", NULL);
+	assert_text(USER_nickname, "Band");
+}
+
+/* Our connection is cut, as administrators and proxies do. */
+static void test_mysql_connection_cut(void **state)
+{
+	int64_t end = clock_ms() + LONG_MS;
+
+	(void)state;
+	put_text("oOne", USER_nickname, "Band");
+	real_mariadb_do(&server, "KILL USER wxl");
+	do
+		put_text("oOne", USER_city, "x");
+	while (got.oc != OC_OK && clock_ms() < end);
+	assert_text(USER_nickname, "Band");
+}
+
+static void test_mysql_refused(void **state)
+{
+	(void)state;
+	user_db_free(db);
+	options.password = "wrong";
+	db = user_db_new(loop, &options, why, sizeof(why));
+	assert_null(db);
+	assert_non_null(strstr(why, "Access denied for user 'wxl'"));
+	assert_null(strstr(why, "wrong"));
+	options.password = "p'ss";
+	options.database = "nowhere";
+	db = user_db_new(loop, &options, why, sizeof(why));
+	assert_null(db);
+	assert_non_null(strstr(why, "nowhere"));
+}
+
+/* A lock that somebody else keeps costs its users, in time, and nobody else. */
+static void test_mysql_locked(void **state)
+{
+	MYSQL *m = real_mariadb_root(&server);
+
+	(void)state;
+	put_text("oOne", USER_nickname, "Band");
+	user_db_free(db);
+	options.timeout_ms = 1000;
+	db = open_db();
+	assert_int_equal(mysql_query(m, "START TRANSACTION"), 0);
+	assert_int_equal(mysql_query(m, "UPDATE users.wxlogind_users SET city = 'y' WHERE appid = 'wxfa4efa4efa4efa4e' AND openid = 'oOne'"), 0);
+	put_text("oOne", USER_nickname, "x");
+	assert_int_equal(got.oc, OC_STORE_UNAVAILABLE);
+	put_text("oTwo", USER_nickname, "x");
+	assert_int_equal(got.oc, OC_OK);
+	get("oOne");
+	assert_text(USER_nickname, "Band");
+	mysql_close(m);
+	put_text("oOne", USER_nickname, "x");
+	assert_text(USER_nickname, "x");
+}
+
 /* ---- none ---- */
 
 static void test_none(void **state)
@@ -659,10 +806,19 @@ int main(void)
 	const struct CMUnitTest on_sqlite[] = {
 		COMMON,
 		BOTH(test_sqlite_file_is_private),
-		cmocka_unit_test_setup_teardown(test_sqlite_paths, setup, teardown),
+		BOTH(test_sqlite_paths),
 		BOTH(test_sqlite_checkpoints),
 		BOTH(test_sqlite_trouble_passes),
 		BOTH(test_sqlite_locked),
+	};
+	const struct CMUnitTest on_mysql[] = {
+		COMMON,
+		BOTH(test_mysql_frozen),
+		BOTH(test_mysql_killed),
+		BOTH(test_mysql_away_at_start),
+		BOTH(test_mysql_connection_cut),
+		BOTH(test_mysql_refused),
+		BOTH(test_mysql_locked),
 	};
 	const struct CMUnitTest on_none[] = {cmocka_unit_test(test_none)};
 	int failed;
@@ -675,5 +831,10 @@ int main(void)
 	failed += cmocka_run_group_tests_name("users in none", on_none, NULL, NULL);
 	remove_file();
 	rmdir(dir);
+	kind = &mysql_kind;
+	real_mariadb_start(&server);
+	real_mariadb_do(&server, "CREATE USER wxl@localhost IDENTIFIED BY 'p''ss'; GRANT ALL ON users.* TO wxl@localhost");
+	failed += cmocka_run_group_tests_name("users in mysql", on_mysql, NULL, NULL);
+	real_mariadb_stop(&server);
 	return failed;
 }

@@ -1,0 +1,424 @@
+/* MySQL and MariaDB, two round trips for a batch: what reads and locks the rows goes with the beginning of the transaction, what writes
+ * them with its end. Values go through the library's escaping, in the connection's character set.
+ *
+ * READ COMMITTED, so that rows which are not there are not locked (a lock on the gap that two processes share, and then each waits for
+ * the other to insert); a new row is a plain INSERT, and when another process was first with it the batch is done over. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <mariadb/errmsg.h>
+#include <mariadb/mysql.h>
+#include <mariadb/mysqld_error.h>
+
+#include "common/buf.h"
+#include "common/clock.h"
+#include "common/crypt.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "store/user_ops.h"
+
+enum { PING_MS = 1000, BACK_OFF_FIRST_MS = 100, BACK_OFF_MAX_MS = 2000, MIGRATE_WAIT_S = 30 };
+
+#define TABLE "wxlogind_users"
+
+/* Migrations, forward only: the n-th leads from version n to n + 1 (table wxlogind_schema). MySQL has no transactions for these: each
+ * must be one statement, or bear to be done again. Never change one that was released. Keys are bytes: no case, no trailing blanks. */
+static const char *const migrations[] = {
+	"CREATE TABLE IF NOT EXISTS " TABLE " ("
+	" appid VARBINARY(64) NOT NULL, openid VARBINARY(128) NOT NULL,"
+	" unionid VARCHAR(128), phone VARCHAR(32), nickname VARCHAR(128), avatar_url VARCHAR(1024),"
+	" province VARCHAR(64), city VARCHAR(64), country VARCHAR(64), language VARCHAR(16),"
+	" gender TINYINT, created_at BIGINT NOT NULL, last_login_at BIGINT, updated_at BIGINT,"
+	" PRIMARY KEY (appid, openid)) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
+};
+
+struct mysql {
+	MYSQL     *link;       /* NULL: there is no connection */
+	const struct user_db_options *o;
+	char      *why;
+	int64_t    back_off_ms;
+	struct buf sql;
+};
+
+/* ---- what went wrong ---- */
+
+static bool is_lost(unsigned err)
+{
+	return err >= CR_MIN_ERROR && err <= CR_MAX_ERROR;
+}
+
+/* A server that is there, and will say the same for ever. */
+static bool is_for_good(unsigned err)
+{
+	switch (err) {
+	case ER_ACCESS_DENIED_ERROR:
+	case ER_DBACCESS_DENIED_ERROR:
+	case ER_BAD_DB_ERROR:
+	case ER_TABLEACCESS_DENIED_ERROR:
+	case CR_AUTH_PLUGIN_CANNOT_LOAD:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static bool is_bad_value(unsigned err)
+{
+	switch (err) {
+	case ER_DATA_TOO_LONG:
+	case ER_TRUNCATED_WRONG_VALUE:
+	case ER_TRUNCATED_WRONG_VALUE_FOR_FIELD:
+	case ER_WARN_DATA_OUT_OF_RANGE:
+	case ER_BAD_NULL_ERROR:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void disconnect(struct mysql *m)
+{
+	mysql_close(m->link);
+	m->link = NULL;
+}
+
+/* After a statement about users: its error's text may quote values, so only its number is told. */
+static enum user_status undo(struct mysql *m)
+{
+	unsigned err = mysql_errno(m->link);
+
+	if (is_lost(err)) {
+		snprintf(m->why, USER_WHY_MAX, "%s", mysql_error(m->link));
+		disconnect(m);
+		return USER_AWAY;
+	}
+	snprintf(m->why, USER_WHY_MAX, "error %u (SQLSTATE %s)", err, mysql_sqlstate(m->link));
+	if (mysql_rollback(m->link)) {
+		disconnect(m); /* which rolls back too */
+		return USER_AWAY;
+	}
+	if (err == ER_DUP_ENTRY || err == ER_LOCK_DEADLOCK)
+		return USER_AGAIN;
+	return is_bad_value(err) ? USER_BAD_ROW : USER_FAILED;
+}
+
+/* ---- text of SQL ---- */
+
+static void sql_text(struct mysql *m, const char *s)
+{
+	size_t n = s ? strlen(s) : 0;
+	char *out;
+
+	if (!s) {
+		buf_str(&m->sql, "NULL");
+		return;
+	}
+	out = mem_alloc(2 * n + 1);
+	n = mysql_real_escape_string(m->link, out, s, n);
+	buf_str(&m->sql, "'");
+	buf_add(&m->sql, out, n);
+	buf_str(&m->sql, "'");
+	free(out);
+}
+
+static void sql_number(struct mysql *m, int64_t v)
+{
+	if (v < 0)
+		buf_str(&m->sql, "NULL");
+	else
+		buf_printf(&m->sql, "%" PRId64, v);
+}
+
+static void sql_row(struct mysql *m, const struct user *u)
+{
+	buf_str(&m->sql, "(");
+	sql_text(m, u->appid);
+	buf_str(&m->sql, ",");
+	sql_text(m, u->openid);
+	for (int i = 0; i < USER_TEXT_COUNT; i++) {
+		buf_str(&m->sql, ",");
+		sql_text(m, u->text[i]);
+	}
+	for (int i = 0; i < USER_NUMBER_COUNT; i++) {
+		buf_str(&m->sql, ",");
+		sql_number(m, u->number[i]);
+	}
+	buf_str(&m->sql, ")");
+}
+
+/* The rows of one kind, as one statement; none: nothing. */
+static void sql_insert(struct mysql *m, const struct user_row *rows, size_t n, bool is_new)
+{
+	const char *before = "INSERT INTO " TABLE " (" USER_COLUMNS ") VALUES ";
+
+	for (size_t i = 0; i < n; i++) {
+		if (!rows[i].dirty || rows[i].is_new != is_new)
+			continue;
+		buf_str(&m->sql, before);
+		sql_row(m, &rows[i].u);
+		before = ",";
+	}
+	if (*before != ',')
+		return;
+#define X(name, ...) #name "=VALUES(" #name "),"
+	if (!is_new)
+		buf_str(&m->sql, " ON DUPLICATE KEY UPDATE " USER_TEXTS(X) USER_NUMBERS(X) "openid=VALUES(openid)");
+#undef X
+	buf_str(&m->sql, ";");
+}
+
+/* ---- a batch ---- */
+
+static struct user_row *row_of(struct user_row *rows, size_t n, const char *appid, const char *openid)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!strcmp(rows[i].u.appid, appid) && !strcmp(rows[i].u.openid, openid))
+			return &rows[i];
+	return NULL;
+}
+
+static void read_row(MYSQL_ROW v, struct user_row *row, struct arena *a)
+{
+	row->exists = true;
+	for (int i = 0; i < USER_TEXT_COUNT; i++)
+		row->u.text[i] = v[USER_KEY_COUNT + i] ? arena_strdup(a, v[USER_KEY_COUNT + i]) : NULL;
+	for (int i = 0; i < USER_NUMBER_COUNT; i++) {
+		const char *text = v[USER_KEY_COUNT + USER_TEXT_COUNT + i];
+
+		row->u.number[i] = text ? strtoll(text, NULL, 10) : -1;
+	}
+}
+
+/* All that m->sql says, with one trip. Rows that it gives go to rows. */
+static bool run(struct mysql *m, struct user_row *rows, size_t n, struct arena *a)
+{
+	int more;
+
+	if (mysql_real_query(m->link, m->sql.data, m->sql.len))
+		return false;
+	do {
+		MYSQL_RES *res = mysql_store_result(m->link);
+		MYSQL_ROW v;
+
+		if (!res && mysql_field_count(m->link) > 0)
+			return false;
+		while (res && (v = mysql_fetch_row(res))) {
+			struct user_row *row = row_of(rows, n, v[0], v[1]);
+
+			if (row)
+				read_row(v, row, a);
+		}
+		mysql_free_result(res);
+		more = mysql_next_result(m->link);
+	} while (more == 0);
+	return more < 0;
+}
+
+static enum user_status mysql_load(void *state, struct user_row *rows, size_t n, bool writing, struct arena *a)
+{
+	struct mysql *m = state;
+
+	if (!m->link)
+		return USER_AWAY;
+	buf_clear(&m->sql);
+	buf_str(&m->sql, writing ? "START TRANSACTION;" : "");
+	buf_str(&m->sql, "SELECT " USER_COLUMNS " FROM " TABLE " WHERE ");
+	for (size_t i = 0; i < n; i++) {
+		buf_str(&m->sql, i ? " OR (appid=" : "(appid=");
+		sql_text(m, rows[i].u.appid);
+		buf_str(&m->sql, " AND openid=");
+		sql_text(m, rows[i].u.openid);
+		buf_str(&m->sql, ")");
+	}
+	buf_str(&m->sql, writing ? " FOR UPDATE" : "");
+	return run(m, rows, n, a) ? USER_DONE : undo(m);
+}
+
+static enum user_status mysql_save(void *state, const struct user_row *rows, size_t n)
+{
+	struct mysql *m = state;
+
+	buf_clear(&m->sql);
+	sql_insert(m, rows, n, false);
+	sql_insert(m, rows, n, true);
+	buf_str(&m->sql, "COMMIT");
+	return run(m, NULL, 0, NULL) ? USER_DONE : undo(m);
+}
+
+/* ---- the schema ---- */
+
+/* One number; -1: none, or it failed. */
+static int64_t ask(struct mysql *m, const char *sql)
+{
+	int64_t n = -1;
+	MYSQL_RES *res;
+	MYSQL_ROW v;
+
+	if (mysql_query(m->link, sql) || !(res = mysql_store_result(m->link)))
+		return -1;
+	v = mysql_fetch_row(res);
+	if (v && v[0])
+		n = strtoll(v[0], NULL, 10);
+	mysql_free_result(res);
+	return n;
+}
+
+static bool migrate_one(struct mysql *m, int64_t is)
+{
+	char set[96];
+
+	snprintf(set, sizeof(set), "UPDATE wxlogind_schema SET version = %" PRId64, is + 1);
+	if (mysql_query(m->link, migrations[is]) || mysql_query(m->link, set))
+		return false;
+	log_info(is ? "the user database's schema was migrated" : "the user database's schema was made", LOG_STR("database", m->o->database),
+		LOG_INT("version", is + 1));
+	return true;
+}
+
+/* Under a lock of the server's, so that of many processes one does it. */
+static bool migrate_locked(struct mysql *m, int64_t *is)
+{
+	bool ok = !mysql_query(m->link, "CREATE TABLE IF NOT EXISTS wxlogind_schema (one TINYINT PRIMARY KEY, version INT NOT NULL) ENGINE=InnoDB") &&
+		!mysql_query(m->link, "INSERT IGNORE INTO wxlogind_schema VALUES (1, 0)");
+
+	if (ok)
+		*is = ask(m, "SELECT version FROM wxlogind_schema");
+	ok = ok && *is >= 0;
+	for (; ok && *is < (int64_t)NELEM(migrations); ++*is)
+		ok = migrate_one(m, *is);
+	return ok;
+}
+
+static enum user_status migrate(struct mysql *m)
+{
+	static const char version[] = "SELECT version FROM wxlogind_schema";
+	char lock[80];
+	int64_t is = ask(m, version), known = NELEM(migrations);
+	bool ok = true;
+
+	if (is < known) { /* the table may not be there */
+		snprintf(lock, sizeof(lock), "SELECT GET_LOCK(CONCAT('wxlogind.', DATABASE()), %d)", MIGRATE_WAIT_S);
+		ok = ask(m, lock) == 1 && migrate_locked(m, &is);
+		if (!ok)
+			snprintf(m->why, USER_WHY_MAX, "its schema cannot be made: %s", mysql_error(m->link));
+		ask(m, "SELECT RELEASE_LOCK(CONCAT('wxlogind.', DATABASE()))");
+	}
+	if (!ok)
+		return USER_FAILED;
+	if (is == known)
+		return USER_DONE;
+	user_why_newer(m->why, is, known);
+	return USER_FAILED;
+}
+
+/* ---- the connection ---- */
+
+/* A lock that another process holds is given up before the connection is. */
+static unsigned lock_wait_s(const struct mysql *m)
+{
+	return m->o->timeout_ms >= 2000 ? (unsigned)(m->o->timeout_ms / 1000 - 1) : 1;
+}
+
+static void set_options(struct mysql *m)
+{
+	const unsigned seconds = lock_wait_s(m) + 1;
+	const my_bool no = 0;
+
+	mysql_options(m->link, MYSQL_SET_CHARSET_NAME, "utf8mb4");
+	mysql_options(m->link, MYSQL_OPT_CONNECT_TIMEOUT, &seconds);
+	mysql_options(m->link, MYSQL_OPT_READ_TIMEOUT, &seconds);
+	mysql_options(m->link, MYSQL_OPT_WRITE_TIMEOUT, &seconds);
+	mysql_options(m->link, MYSQL_OPT_RECONNECT, &no); /* a session's settings and locks would be lost without a word */
+	mysql_options(m->link, MYSQL_OPT_LOCAL_INFILE, &(unsigned){0}); /* a server may ask for no file of ours */
+	mysql_options(m->link, MYSQL_OPT_SSL_VERIFY_SERVER_CERT, &no); /* TLS where the server offers it; the network is the operator's to trust */
+}
+
+/* Too long is an error, not a cut. */
+static bool settle_session(struct mysql *m)
+{
+	char sql[96];
+
+	snprintf(sql, sizeof(sql), "SET SESSION innodb_lock_wait_timeout=%u", lock_wait_s(m));
+	return !mysql_query(m->link, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED") &&
+	       !mysql_query(m->link, "SET SESSION sql_mode='STRICT_ALL_TABLES'") && !mysql_query(m->link, sql);
+}
+
+/* FAILED: the server is there, and will not have us. */
+static enum user_status connect_link(struct mysql *m)
+{
+	const struct user_db_options *o = m->o;
+	enum user_status st;
+	unsigned err;
+
+	m->link = mysql_init(NULL);
+	set_options(m);
+	if (mysql_real_connect(m->link, o->path ? "localhost" : o->host, o->user, o->password, o->database, (unsigned)o->port, o->path,
+		    CLIENT_MULTI_STATEMENTS) && settle_session(m)) {
+		st = migrate(m);
+		if (st == USER_DONE)
+			return USER_DONE;
+	} else {
+		snprintf(m->why, USER_WHY_MAX, "%s", mysql_error(m->link)); /* of connecting: names no user of ours */
+		st = USER_FAILED;
+	}
+	err = mysql_errno(m->link);
+	disconnect(m);
+	return st == USER_FAILED && err && !is_for_good(err) ? USER_AWAY : st;
+}
+
+static void mysql_close_all(void *state)
+{
+	struct mysql *m = state;
+
+	disconnect(m);
+	buf_free(&m->sql);
+	free(m);
+}
+
+static enum user_status mysql_open(const struct user_db_options *o, char *why, void **state)
+{
+	struct mysql *m = mem_alloc(sizeof(*m));
+	enum user_status st;
+
+	m->o = o;
+	m->why = why;
+	m->back_off_ms = BACK_OFF_FIRST_MS;
+	st = connect_link(m);
+	if (st == USER_FAILED)
+		mysql_close_all(m);
+	else
+		*state = m;
+	return st;
+}
+
+/* A connection that nobody uses is looked at, so that its end is known before a login waits for it. */
+static enum user_status mysql_idle(void *state, int64_t *again_ms)
+{
+	struct mysql *m = state;
+	uint8_t jitter;
+
+	if (m->link && mysql_ping(m->link)) {
+		snprintf(m->why, USER_WHY_MAX, "%s", mysql_error(m->link));
+		disconnect(m);
+	}
+	if (!m->link && connect_link(m) != USER_DONE) {
+		crypt_random(&jitter, 1);
+		*again_ms = m->back_off_ms + m->back_off_ms * jitter / 1024;
+		m->back_off_ms = m->back_off_ms * 2 < BACK_OFF_MAX_MS ? m->back_off_ms * 2 : BACK_OFF_MAX_MS;
+		return USER_AWAY;
+	}
+	m->back_off_ms = BACK_OFF_FIRST_MS;
+	*again_ms = PING_MS;
+	return USER_DONE;
+}
+
+const struct user_ops user_mysql = {
+	.scheme = "mysql",
+	.open = mysql_open,
+	.load = mysql_load,
+	.save = mysql_save,
+	.idle = mysql_idle,
+	.close = mysql_close_all,
+};
