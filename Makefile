@@ -27,6 +27,9 @@ $(B)/wxlogind: $(call obj,server/main.c) $(LIBRARY)
 	$(CC) $(SAN) $(LDFLAGS) -o $@ $^ $(LIBS)
 $(B)/wxfake: $(call obj,$(FAKE)) $(LIBRARY)
 	$(CC) $(SAN) $(LDFLAGS) -o $@ $^ $(LIBS)
+$(B)/bench/%: $(B)/test/bench/%.o
+	@mkdir -p $(@D)
+	$(CC) $(SAN) $(LDFLAGS) -o $@ $^ -levhtp -levent
 $(B)/unit/%: $(B)/test/unit/%.o $(LIBRARY)
 	@mkdir -p $(@D)
 	$(CC) $(SAN) $(LDFLAGS) -o $@ $^ -lcmocka $(LIBS)

@@ -3,10 +3,11 @@ belongs to the requests. Prints allocations per request by the object and functi
 import collections
 import contextlib
 import http.client
+import json
 import re
 import signal
 
-from stack import CORES, Stack, call, poll, say
+from stack import Stack, call, metric, say
 
 ALLOCATORS = {"malloc", "calloc", "realloc", "memalign", "posix_memalign", "aligned_alloc"}
 
@@ -42,36 +43,27 @@ def count_calls(path):
 def run(stack, redis, fake, n):
     server = stack.server(redis, fake, valgrind=stack.dir / f"callgrind.{n}")
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.internal)) as c:
-        import json
         token = json.loads(call(server.port, "POST", "/v1/login", {"code": f"alloc{n}"}, {"Content-Type": "application/json"})[1])["third_session"]
         for _ in range(n):
             c.request("GET", "/internal/auth", headers={"Authorization": f"Bearer {token}"})
             r = c.getresponse()
             r.read()
             assert r.status == 200
-        metrics = call(server.internal, "GET", "/metrics")[1].decode()
-    hits = int(re.search(r'session_cache_total\{result="hit"\} (\d+)', metrics)[1])
+    hits = metric(server, 'wxlogind_session_cache_total{result="hit"}')
     server.send_signal(signal.SIGTERM)
     server.wait(60)
     return hits, count_calls(stack.dir / f"callgrind.{n}")
 
 
-def allocations():
+def allocations(report):
     with Stack() as s:
         redis, fake = s.redis(), s.wxfake()
-        say("==> under callgrind, which takes a while")
+        say("==> allocations: under callgrind, which takes a while")
         few, many = 500, 2500
         hits1, calls1 = run(s, redis, fake, few)
         hits2, calls2 = run(s, redis, fake, many)
-        n = many - few
-        print(f"{hits2 - hits1} more answers from memory; allocations for each of {n} more requests:")
-        print("| object | function | per request |")
-        print("| --- | --- | ---: |")
-        ours = 0.0
-        for key in sorted(set(calls1) | set(calls2), key=lambda k: calls1[k] - calls2[k]):
-            per = (calls2[key] - calls1[key]) / n
-            if per < 0.01:
-                continue
-            ours += per if key[0].startswith("wxlogind") else 0
-            print(f"| {key[0]} | {key[1]} | {per:.2f} |")
-        print(f"wxlogind's own: {ours:.2f}")
+    n = many - few
+    each = {key: (calls2[key] - calls1[key]) / n for key in sorted(set(calls1) | set(calls2), key=lambda k: calls1[k] - calls2[k])}
+    report.section(f"allocations for each answer from memory ({hits2 - hits1:.0f} of {n} requests)")
+    report.table(("object", "function", "per request"), [(*key, f"{per:.2f}") for key, per in each.items() if per >= 0.01], text=2)
+    report.note(f"wxlogind's own: {sum(per for key, per in each.items() if key[0].startswith('wxlogind')):.2f}")

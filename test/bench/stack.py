@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import pathlib
+import resource
 import shutil
 import signal
 import socket
@@ -20,8 +21,19 @@ CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE, OTHER_CORES = {CORES[0]}, set(CORES[1:]) or {CORES[0]}
 
 
+DESCRIPTORS = 65536
+
+
 def say(*words):
     print(*words, file=sys.stderr, flush=True)
+
+
+def raise_descriptors():
+    """As many as many connections need, or as many as we may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for limits in ((DESCRIPTORS, max(hard, DESCRIPTORS)), (hard, hard)):
+        with contextlib.suppress(ValueError, OSError):
+            return resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def free_port():
@@ -52,6 +64,7 @@ class Stack:
     def __init__(self):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="wxlogind-bench-"))
         self.processes = []
+        raise_descriptors()
 
     def __enter__(self):
         return self
@@ -84,12 +97,21 @@ class Stack:
         poll(lambda: "PONG" in redis_cli(p, "PING"), what="redis")
         return p
 
-    def wxfake(self, *args):
-        port = free_port()
+    def wxfake(self, *args, tls=False):
+        port, ca = free_port(), None
+        if tls:
+            ca, key = self.certificate()
+            args = ("--tls-cert", ca, "--tls-key", key, *args)
         p = self.start([BUILD / "wxfake", "--listen", f"127.0.0.1:{port}", "--any-code", *args], OTHER_CORES, "wxfake")
-        p.port, p.url = port, f"{'https' if '--tls-cert' in args else 'http'}://127.0.0.1:{port}"
+        p.port, p.url, p.ca = port, f"{'https' if tls else 'http'}://127.0.0.1:{port}", ca
         poll(lambda: can_connect(port), what="wxfake")
         return p
+
+    def certificate(self):
+        cert, key = self.dir / "cert.pem", self.dir / "key.pem"
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
+                        "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert], check=True, capture_output=True)
+        return cert, key
 
     def server(self, redis, wxfake, cores=None, valgrind=None, **config):
         port, internal = free_port(), free_port()
@@ -98,7 +120,7 @@ class Stack:
             "log": {"level": "warn"},
             "redis": {"url": f"unix://{redis.socket}"},
             "session": {"encryption_key": "00112233445566778899aabbccddeeff" * 2},
-            "wechat": {"base_url": wxfake.url, "fallback_urls": ""},
+            "wechat": {"base_url": wxfake.url, "fallback_urls": "", "ca_file": wxfake.ca or ""},
             "users": {"url": "none"},
             "limit": {"login_per_ip": "0"},
             f"app {APPID}": {"secret": SECRET},
@@ -110,7 +132,7 @@ class Stack:
         file.write_text("".join(f"[{s}]\n" + "".join(f"{k} = {v}\n" for k, v in kv.items()) for s, kv in sections.items()))
         under = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={valgrind}"] if valgrind else []
         p = self.start([*under, BUILD / "wxlogind", "-c", file], cores or SERVER_CORE, "wxlogind")
-        p.port, p.internal = port, internal
+        p.port, p.internal, p.tokens, p.auth_path = port, internal, None, "/internal/auth"
         poll(lambda: can_connect(internal) and call(internal, "GET", "/readyz")[0] == 200, what="wxlogind")
         return p
 
@@ -124,15 +146,18 @@ def can_connect(port):
         return True
 
 
-def login(server, code):
-    status, body = call(server.port, "POST", "/v1/login", {"code": code}, {"Content-Type": "application/json"})
-    assert status == 200, body
-    return json.loads(body)["third_session"]
+def metric(server, start):
+    """The sum of the series whose line begins so."""
+    lines = call(server.internal, "GET", "/metrics")[1].decode().splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(start))
 
 
 def tokens(stack, server, n):
-    """n living third_sessions, in a file."""
-    file = stack.dir / f"tokens{len(stack.processes)}"
+    """n living third_sessions, in a file: its own, or what logins give."""
+    file = stack.dir / f"tokens{server.port}"
+    if server.tokens:
+        file.write_text("".join(f"{t}\n" for t in server.tokens))
+        return file
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)) as c, open(file, "w") as out:
         for i in range(n):
             c.request("POST", "/v1/login", json.dumps({"code": f"t{time.monotonic_ns()}-{i}"}), {"Content-Type": "application/json"})
@@ -158,7 +183,7 @@ def rss_mb(pid):
 
 def wrk(script, url, seconds, connections, env=None, threads=1):
     """Its report as a dict."""
-    out = subprocess.run(["wrk", "-t", str(threads), "-c", str(connections), "-d", f"{seconds}s", "--timeout", "10s",
+    out = subprocess.run(["wrk", "-t", str(threads), "-c", str(connections), "-d", f"{max(1, round(seconds))}s", "--timeout", "10s",
                           "-s", str(HERE / script), url], capture_output=True, text=True, env={**os.environ, "LUA_PATH": f"{HERE}/?.lua;;", **(env or {})},
                          preexec_fn=lambda: os.sched_setaffinity(0, OTHER_CORES))
     if out.returncode != 0:
