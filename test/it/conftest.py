@@ -22,10 +22,15 @@ KEY = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
 SPOKEN = ("ERROR: AddressSanitizer", "runtime error:", "ERROR: LeakSanitizer", "nobody answered a request")
 
 
+# Below the range that the system gives to clients, or one of their connections might sit on a port when its server comes; and each of
+# pytest's workers has a part to itself, or two might choose the same one.
+WORKERS, WORKER = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)), int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+PORTS = range(10000 + 22000 * WORKER // WORKERS, 10000 + 22000 * (WORKER + 1) // WORKERS)
+
+
 def free_port():
-    """Below the range that the system gives to clients, or one of their connections might sit on it when the server comes."""
     while True:
-        port = random.randrange(10000, 32000)
+        port = random.choice(PORTS)
         with socket.socket() as s, contextlib.suppress(OSError):
             s.bind(("127.0.0.1", port))
             return port
