@@ -9,7 +9,7 @@
 #include "common/mem.h"
 #include "http/private.h"
 
-enum { READ_HIGH = 128 * 1024, LINGER_BYTES = 256 * 1024, LINGER_MS = 2000 };
+enum { READ_HIGH = 128 * 1024, AHEAD_MAX = 64 * 1024, LINGER_BYTES = 256 * 1024, LINGER_MS = 2000 };
 
 static void gate_next(struct gate *g);
 
@@ -96,6 +96,18 @@ static bool feed_evhtp(struct gate *g)
 	return true;
 }
 
+/* Who has sent that much ahead is not read from until it is answered: else each message would let as much again in, and one caller who
+ * sends faster than it is answered would have memory without bound. */
+static void bound_ahead(struct gate *g)
+{
+	if (!g->stash || g->eof)
+		return;
+	if (evbuffer_get_length(g->stash) < AHEAD_MAX)
+		bufferevent_enable(g->conn->bev, EV_READ);
+	else
+		bufferevent_disable(g->conn->bev, EV_READ);
+}
+
 static bool message_whole(struct gate *g)
 {
 	set_state(g, GATE_BUSY, 0);
@@ -104,6 +116,7 @@ static bool message_whole(struct gate *g)
 			abort(); /* out of memory */
 		evbuffer_add_buffer(g->stash, input(g));
 	}
+	bound_ahead(g);
 	memset(&g->chunks, 0, sizeof(g->chunks));
 	g->continued = false;
 	req_whole(g->req);
@@ -191,6 +204,8 @@ static void gate_next(struct gate *g)
 		set_state(g, GATE_ARRIVING, g->http->o.client_timeout_ms);
 	}
 	oc = collect(g);
+	if (oc != OC_OK)
+		bound_ahead(g); /* all of the stash is in the input: read on */
 	if (oc == OC_OK)
 		message_whole(g);
 	else if (oc != OC_PENDING)

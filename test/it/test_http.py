@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from conftest import poll
+from conftest import SANITIZED, poll
 
 GET = b"GET /v1/session HTTP/1.1\r\nHost: x\r\n"
 CLOSE = b"Connection: close\r\n"
@@ -51,6 +51,28 @@ def test_cut_at_every_byte(server):
                 return statuses(out)
         assert list(pool.map(cut, range(1, len(request)))) == [[401]] * (len(request) - 1)
     assert server.metric("wxlogind_http_requests_total", route="/v1/session", status="401") == len(request) - 1
+
+
+def rss_kb(pid):
+    return int(next(line for line in open(f"/proc/{pid}/status") if line.startswith("VmRSS")).split()[1])
+
+
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer keeps freed memory")
+def test_pipelining_ahead_is_bounded(server):
+    """Who sends requests faster than they are answered, and reads no answer, is not given memory for all of them."""
+    requests, before, given = (GET + b"Authorization: Bearer " + b"A" * 43 + b"\r\n\r\n") * 500, rss_kb(server.process.pid), 0  # each asks Redis
+    with contextlib.ExitStack() as stack:
+        callers = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(8)]
+        for c in callers:
+            c.setblocking(False)
+        began = last = time.monotonic()
+        while time.monotonic() < min(last + 0.5, began + 5):  # until nothing more is taken
+            for c in callers:
+                with contextlib.suppress(BlockingIOError):
+                    given += c.send(requests)
+                    last = time.monotonic()
+        assert rss_kb(server.process.pid) - before < 8 * 1024, f"of {given >> 10} KB"
+    assert server.session("x").status == 401
 
 
 def test_a_login_byte_by_byte(server, wxfake):
