@@ -277,7 +277,9 @@ static void describe(struct transfer *t, CURLcode code)
 	if (code != CURLE_PEER_FAILED_VERIFICATION)
 		return;
 	curl_easy_getinfo(t->easy, CURLINFO_SSL_VERIFYRESULT, &verify);
-	if (verify)
+	if (verify == X509_V_ERR_UNSPECIFIED) /* curl's own start value: OpenSSL was content, the name was not */
+		snprintf(t->error, sizeof(t->error), "%s: the certificate is for another name", curl_easy_strerror(code));
+	else if (verify)
 		snprintf(t->error, sizeof(t->error), "%s: %s", curl_easy_strerror(code), X509_verify_cert_error_string(verify));
 }
 

@@ -178,3 +178,4 @@ def test_over_tls(stack, redis):
     misnamed = stack.server(redis, other, wechat__ca_file=wrong_name.ca)
     assert misnamed.login(other.code()).error == "wechat_unavailable"
     assert other.calls() == 0
+    assert "issuer certificate" in stranger.process.text() and "the certificate is for another name" in misnamed.process.text()
