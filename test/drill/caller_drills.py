@@ -1,0 +1,165 @@
+"""Callers that drip, leave, and never read."""
+import contextlib
+import json
+import random
+import resource
+import selectors
+import socket
+import struct
+import time
+
+from drill import drill, now, poll, rss_mb
+
+TOKEN = b"A" * 43
+GET = b"GET /v1/session HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + TOKEN + b"\r\n\r\n"
+
+
+def connect(port, receive=None):
+    s = socket.socket()
+    if receive:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
+    s.settimeout(10)
+    s.connect(("127.0.0.1", port))
+    return s
+
+
+@drill("slowloris", "2,000 connections, a byte each second, client_timeout 4 s")
+def slowloris(d):
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
+    r, w = d.redis(), d.wxfake()
+    s = d.server(r, w, server__client_timeout="4s")
+    load = d.load(s)
+    before, opened, closed, sent = rss_mb(s.process.pid), {}, {}, dict()
+    began = now()
+    while len(opened) < 2000:
+        c = connect(s.port)
+        c.setblocking(False)
+        opened[c] = now()
+    grown = rss_mb(s.process.pid) - before
+    watch = selectors.DefaultSelector()
+    for c in opened:
+        watch.register(c, selectors.EVENT_READ)
+        sent[c] = 0
+    next_byte = now()
+    while len(closed) < len(opened) and now() < began + 25:
+        if now() >= next_byte:
+            next_byte += 1
+            for c in opened:
+                if c not in closed:
+                    with contextlib.suppress(OSError):
+                        c.send(GET[sent[c]:sent[c] + 1])
+                        sent[c] += 1
+        for key, _ in watch.select(0.05):
+            c = key.fileobj
+            try:
+                over = not c.recv(4096)  # the 408 comes first
+            except OSError:
+                over = True
+            if over:
+                closed[c] = now()
+                watch.unregister(c)
+                c.close()
+    for c in opened:
+        c.close()
+    took = max((closed[c] - opened[c] for c in closed), default=0)
+    d.figure(f"{len(closed)} of 2000 closed, the last after {took:.1f} s, {grown * 1024 / 2000:.1f} KiB each")
+    d.must(len(closed) == 2000, f"{2000 - len(closed)} of them are still open")
+    d.must(took <= 4 + 2 + 2, f"one lived {took:.1f} s")  # its time, a second to look, two for the 408 to be read
+    end = now()
+    d.figure(f"verify p99 {load.p99_before:.1f} ms before, {load.percentile(0.99, began, end, 'verify'):.1f} ms meanwhile")
+    d.must(load.good(began) >= 0.999, f"honest callers suffered: {load.bad(began)}")
+    d.end_load(load)
+
+
+def hang_up(sock, hard):
+    if hard:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+@drill("hang-up", "callers leave at every byte of request and reply, politely and by reset")
+def hang_ups(d):
+    r, w = d.redis(), d.wxfake()
+    s = d.server(r, w)
+    load = d.load(s, verifies=150)
+    body = json.dumps({"code": "0" * 32}).encode()
+    login = b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    chunked = b"POST /v1/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    w.fault(mode="slow", delay_ms=100, count=100000)  # so that the login is under way when they leave
+    began, count = now(), 0
+    for request in (GET, login, chunked, GET + login + GET):
+        for at in range(len(request) + 1):
+            for hard in (False, True):
+                c = connect(s.port)
+                c.sendall(request[:at])
+                hang_up(c, hard)
+                count += 1
+    with connect(s.port) as c:
+        c.sendall(GET)
+        reply = len(c.recv(4096))
+    for at in range(reply + 1):
+        c = connect(s.port)
+        c.sendall(GET * 2)
+        left = at
+        while left:
+            left -= len(c.recv(left))
+        hang_up(c, at % 2)
+        count += 1
+    w.clear()
+    d.figure(f"{count} callers left")
+    poll(lambda: s.metric("wxlogind_connections", listener="public") <= load.connections, 20, "let go of those who left")
+    d.must(load.good(began) >= 0.999, f"honest callers suffered: {load.bad(began)}")
+    d.end_load(load)
+
+
+@drill("never-reads", "20 callers pipeline requests and never read an answer, client_timeout 4 s")
+def never_reads(d):
+    r, w = d.redis(), d.wxfake()
+    s = d.server(r, w, server__client_timeout="4s")
+    load = d.load(s)
+    before, began, readers = rss_mb(s.process.pid), now(), [connect(s.port, 4096) for _ in range(20)]
+    most, given = 0.0, 0
+    for c in readers:
+        c.setblocking(False)
+    while now() < began + 3:
+        for c in readers:
+            with contextlib.suppress(BlockingIOError, ConnectionError):
+                given += c.send(GET * 100)
+        most = max(most, rss_mb(s.process.pid) - before)
+        time.sleep(0.02)
+    d.figure(f"{given / 1024 / 1024:.1f} MB of requests, at most {most * 1024 / 20:.0f} KiB kept for each")
+    d.must(most / 20 <= 0.5, f"{most * 1024 / 20:.0f} KiB kept for each")
+    poll(lambda: s.metric("wxlogind_connections", listener="public") <= load.connections, 12, "closed on them")
+    d.figure(f"closed after {now() - began:.1f} s")
+    for c in readers:
+        c.close()
+    d.must(load.good(began) >= 0.999, f"honest callers suffered: {load.bad(began)}")
+    d.end_load(load)
+
+
+@drill("many-in-one", "100 pipelined requests, cut at random bytes, fifty times")
+def many_in_one(d):
+    r, w = d.redis(), d.wxfake()
+    s = d.server(r, w)
+    load = d.load(s, verifies=150)
+    began, answered = now(), 0
+    requests = [b"GET /v1/session HTTP/1.1\r\nHost: x\r\nX-Request-Id: n%05d\r\n\r\n" % i for i in range(100)]
+    for _ in range(50):
+        wire, got = b"".join(requests), b""
+        with connect(s.port) as c:
+            c.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for _ in range(5):
+                cut = random.randrange(1, max(2, len(wire)))
+                c.sendall(wire[:cut])
+                wire = wire[cut:]
+            c.sendall(wire)
+            c.shutdown(socket.SHUT_WR)
+            while piece := c.recv(65536):
+                got += piece
+        ids = [line.split(b": ")[1] for line in got.split(b"\r\n") if line.lower().startswith(b"x-request-id: ")]
+        answered += ids == [b"n%05d" % i for i in range(100)]
+    d.figure(f"{answered} of 50 times 100 answers in order")
+    d.must(answered == 50, "answers are missing or out of order")
+    d.must(load.good(began) >= 0.999, f"honest callers suffered: {load.bad(began)}")
+    d.end_load(load)

@@ -1,0 +1,91 @@
+"""scripts/soak's other half: half load for minutes, a small harm every half minute, and a look at what the server has grown to."""
+import signal
+import sys
+import time
+
+from drill import DRILLS, descriptors, drill, median, now, poll, rss_mb, run
+
+MINUTES = float(sys.argv[1]) if len(sys.argv) > 1 else 5
+HARM_EVERY_S, LOOK_EVERY_S, GROWTH_MB = 30, 5, 1.5
+
+
+def blink(r, w, s, load):
+    r.signal(signal.SIGSTOP)
+    time.sleep(1)
+    r.signal(signal.SIGCONT)
+
+
+def cut_all(r, w, s, load):
+    r.cli("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+
+def cut_invalidation(r, w, s, load):
+    r.cli("CLIENT", "KILL", "TYPE", "pubsub")
+
+
+def wechat_resets(r, w, s, load):
+    w.fault(mode="reset", count=5)
+
+
+def wechat_hangs(r, w, s, load):
+    w.fault(mode="hang", count=3)
+
+
+def reload(r, w, s, load):
+    s.process.signal(signal.SIGHUP)
+
+
+def leave(r, w, s, load):
+    """Callers that hang up midway."""
+    import caller_drills
+    for at in range(len(caller_drills.GET)):
+        c = caller_drills.connect(s.port)
+        c.sendall(caller_drills.GET[:at])
+        caller_drills.hang_up(c, at % 2)
+
+
+HARMS = [blink, cut_invalidation, wechat_resets, reload, leave, cut_all, wechat_hangs]
+
+
+@drill("soak", f"{MINUTES:g} minutes at half load, a small harm every {HARM_EVERY_S} s")
+def soak(d):
+    r, w = d.redis(), d.wxfake()
+    s = d.server(r, w, session__cache_entries=1000)
+    load = d.load(s, verifies=120, logins=4, logouts=2, stale_s=0.3, codes=int(MINUTES * 60 * 4) + 100, connections=16)
+    pid, begin, looks, next_harm, harms = s.process.pid, now(), [], now() + HARM_EVERY_S / 2, 0
+    while now() < begin + MINUTES * 60:
+        looks.append((now() - begin, rss_mb(pid), descriptors(pid)))
+        print(f"{looks[-1][0]:6.0f} s  {looks[-1][1]:6.2f} MB  {looks[-1][2]:4d} descriptors  {len(load.answers):7d} answers", flush=True)
+        if now() >= next_harm and now() < begin + MINUTES * 60 - 6:
+            next_harm += HARM_EVERY_S
+            harm = HARMS[harms % len(HARMS)]
+            harms += 1
+            print(f"          {harm.__name__}", flush=True)
+            harm(r, w, s, load)
+        time.sleep(LOOK_EVERY_S)
+    warm = [x for x in looks if x[0] >= looks[-1][0] / 3]  # the first third is warming up
+    early, late = warm[:len(warm) // 2], warm[len(warm) // 2:]
+    growth = median([x[1] for x in late]) - median([x[1] for x in early])
+    more = median([x[2] for x in late]) - median([x[2] for x in early])
+    slope = slope_per_hour([(x[0], x[1]) for x in warm])
+    d.figure(f"{harms} harms; RSS {looks[0][1]:.2f} to {looks[-1][1]:.2f} MB, after warming up {growth:+.2f} MB (slope {slope:+.1f} MB/h); descriptors {more:+.0f}")
+    d.must(growth < GROWTH_MB, f"grew by {growth:.2f} MB after warming up")
+    d.must(more <= 2, f"{more:.0f} descriptors more after warming up")
+    d.must(load.good(load.began) > 0.97, f"too little was good: {load.bad(load.began)}")
+    poll(s.ready, 5, "ready at the end")
+    d.end_load(load)
+
+
+def slope_per_hour(points):
+    n, mx, my = len(points), sum(x for x, _ in points) / len(points), sum(y for _, y in points) / len(points)
+    below = sum((x - mx) ** 2 for x, _ in points)
+    return sum((x - mx) * (y - my) for x, y in points) / below * 3600 if below and n > 1 else 0.0
+
+
+if __name__ == "__main__":
+    failures, figures = run("soak")
+    for f in failures:
+        print(f"    {f}")
+    print(f"{'FAILED' if failures else 'ok'} {DRILLS['soak'][0]}: {'; '.join(figures)}")
+    print(f"{int(not failures)} passed, {int(bool(failures))} failed")
+    sys.exit(bool(failures))
