@@ -169,7 +169,8 @@ def run(name):
     except Exception as e:  # a drill that breaks off has failed, and the next begins
         trace = traceback.extract_tb(e.__traceback__)[-1]
         d.failures.append(f"{type(e).__name__}: {str(e)[-1500:]} ({trace.filename.rsplit('/', 1)[-1]}:{trace.lineno})")
-    d.sweep(keep=d.failures)
+    finally:
+        d.sweep(keep=d.failures)
     if d.failures:
         d.failures.append(f"logs are in {d.dir}")
     return d.failures, d.figures

@@ -85,7 +85,7 @@ def worker_kill(d):
     time.sleep(3)
     broken = [a for a in load.between(killed - 5) if a.status == 0]
     wrong = [a for a in load.between(killed - 5) if a.status not in (0, 200, 204, 401) or (a.status == 401 and not a.good)]
-    d.figure(f"{len(broken)} of {2 * load.connections} connections broke with it, {len(wrong)} other errors")
+    d.figure(f"{len(broken)} requests broke off with it, {len(wrong)} other errors")
     d.must(len(broken) <= load.connections * 2, f"{len(broken)} broke")
     d.must(not [a for a in broken if a.sent > killed + 2], "connections broke later")
     d.must(not wrong, f"others erred: {wrong[:5]}")

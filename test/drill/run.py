@@ -1,4 +1,5 @@
 """scripts/drill's other half: plays the drills named, or all, and prints what came of each."""
+import signal
 import sys
 import time
 
@@ -30,4 +31,5 @@ def main(names):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing is left running
     sys.exit(main(sys.argv[1:]))

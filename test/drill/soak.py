@@ -83,6 +83,7 @@ def slope_per_hour(points):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     failures, figures = run("soak")
     for f in failures:
         print(f"    {f}")
