@@ -1,10 +1,12 @@
 """Every test has its own Redis, wxfake and wxlogind, on ports and in a directory of its own. Ready means: it answers."""
 import contextlib
+import getpass
 import http.client
 import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import socket
 import ssl
@@ -148,6 +150,58 @@ class Redis:
             self.process.signal(signal.SIGCONT)
             self.process.proc.kill()
             self.process.proc.wait()
+
+
+class Mariadb:
+    """A server of its own, in a copy of an empty data directory; databases are made on demand, for a user that has a password."""
+    PASSWORD = "p'ss w:rd/1@%"
+
+    def __init__(self, directory, empty):
+        self.dir, self.port, self.socket = directory, free_port(), str(directory / "mariadb.sock")
+        shutil.copytree(empty, directory / "data")
+        self.start()
+        password = self.PASSWORD.replace("'", "''")
+        self.sql(f"CREATE USER wxl@'127.0.0.1' IDENTIFIED BY '{password}'; GRANT ALL ON *.* TO wxl@'127.0.0.1';"
+                 f"CREATE USER wxl@localhost IDENTIFIED BY '{password}'; GRANT ALL ON *.* TO wxl@localhost")
+
+    @staticmethod
+    def install(directory):
+        """What mariadb-install-db makes, once for many servers."""
+        subprocess.run(["mariadb-install-db", "--no-defaults", f"--datadir={directory}", f"--user={getpass.getuser()}", "--skip-test-db",
+                        "--auth-root-authentication-method=normal", "--innodb-log-file-size=8M"], check=True, capture_output=True)
+        return directory
+
+    def start(self):
+        self.process = Process(["mariadbd", "--no-defaults", f"--datadir={self.dir}/data", f"--socket={self.socket}", "--bind-address=127.0.0.1",
+                                f"--port={self.port}", f"--user={getpass.getuser()}", "--innodb-buffer-pool-size=16M", "--innodb-log-file-size=8M",
+                                "--performance-schema=OFF", "--skip-name-resolve", f"--pid-file={self.dir}/pid"], self.dir / "mariadb.log")
+        poll(lambda: self.cli("SELECT 1").returncode == 0, seconds=60, what="mariadbd")
+
+    def cli(self, sql):
+        return subprocess.run(["mariadb", "--no-defaults", "-uroot", "-S", self.socket, "-BNe", sql], capture_output=True, text=True)
+
+    def sql(self, sql):
+        r = self.cli(sql)
+        assert r.returncode == 0, r.stderr
+        return r.stdout
+
+    def database(self):
+        """The URL of a new and empty one."""
+        name = f"t{random.randrange(10**12)}"
+        self.sql(f"CREATE DATABASE {name}")
+        return f"mysql://wxl:{urllib.parse.quote(self.PASSWORD, safe='')}@127.0.0.1:{self.port}/{name}"
+
+    def kill(self):
+        self.process.proc.kill()
+        self.process.proc.wait()
+
+    def signal(self, sig):
+        self.process.signal(sig)
+
+    def stop(self):
+        if self.process.proc.poll() is None:
+            self.process.signal(signal.SIGCONT)
+            self.kill()
 
 
 class Wxfake:
@@ -298,6 +352,29 @@ def leaks(made):
         text = r.written()
         found += [f"{r.dir}: {s}" for s in [SECRET, KEY, *codes, *tokens, *(keys if sealed else [])] if s in text]
     return found
+
+
+@pytest.fixture(scope="session")
+def empty_mariadb(tmp_path_factory):
+    return Mariadb.install(tmp_path_factory.mktemp("mariadb") / "data")
+
+
+@pytest.fixture(scope="session")
+def shared_mariadb(empty_mariadb, tmp_path_factory):
+    """One for all tests of this process that need a database and do not harm the server."""
+    m = Mariadb(tmp_path_factory.mktemp("shared-mariadb"), empty_mariadb)
+    yield m
+    m.stop()
+
+
+@pytest.fixture
+def mariadb(empty_mariadb, tmp_path):
+    """One to freeze and to kill."""
+    d = tmp_path / "mariadb"
+    d.mkdir()
+    m = Mariadb(d, empty_mariadb)
+    yield m
+    m.stop()
 
 
 @pytest.fixture

@@ -28,6 +28,19 @@ APP = "[app wx1]\nsecret = s3cret-value\n"
     ("[server]\ninternal_listen = 0.0.0.0:81\n" + APP, "set internal_token"),
     ("[redis]\nurl = cluster://a:1\n" + APP, "come with a later version"),
     ("[session]\nencryption_key = hunter2\n" + APP, "[session] encryption_key: must be 32 bytes"),
+    ("[users]\nurl = oracle://x\n" + APP, "w.ini:2: [users] url: must be sqlite:///path, mysql://user[:password]@host[:port]/database or none"),
+    ("[users]\nurl = sqlite://users.db\n" + APP, "[users] url: sqlite wants an absolute path, as sqlite:///var/lib/wxlogind/users.db"),
+    ("[users]\nurl = sqlite:///\n" + APP, "[users] url: sqlite wants an absolute path"),
+    ("[users]\nurl = mysql://u:hunter2@h\n" + APP, "[users] url: mysql wants a database, as mysql://user[:password]@host[:port]/database"),
+    ("[users]\nurl = mysql://u:hunter2@h/\n" + APP, "[users] url: mysql wants a database"),
+    ("[users]\nurl = mysql://h/hunter2\n" + APP, "[users] url: mysql wants a user, as mysql://user[:password]@host[:port]/database"),
+    ("[users]\nurl = mysql://:hunter2@h/d\n" + APP, "[users] url: mysql wants a user"),
+    ("[users]\nurl = mysql://u:hunter2%zz@h/d\n" + APP, "[users] url: in user and password % stands only before two hex digits"),
+    ("[users]\nurl = mysql://u:hunter2@h:0/d\n" + APP, "[users] url: mysql wants a port of 1 to 65535"),
+    ("[users]\nurl = mysql://u:hunter2@h:port/d\n" + APP, "[users] url: mysql wants a port of 1 to 65535"),
+    ("[users]\nurl = mysql://u:hunter2@/d\n" + APP, "[users] url: mysql wants a host, or a socket, as mysql://user@/database?socket=/run/mysqld/mysqld.sock"),
+    ("[users]\nurl = mysql://u:hunter2@h/d?socket=/s\n" + APP, "[users] url: after the database only ?socket=/path may stand, and then no host"),
+    ("[users]\nurl = mysql://u:hunter2@h/d?tls=1\n" + APP, "[users] url: after the database only ?socket=/path may stand"),
     ("[log]\nlevel = loud\n" + APP, "must be one of debug info warn error"),
     ("[log]\nlevel = info\nlevel = warn\n" + APP, "w.ini:3: [log] level is given twice"),
     ("[server]\nlisten = 127.0.0.1:80\n", "no app is configured"),
@@ -54,6 +67,8 @@ secret_file = {tmp_path}/secret
 """
     assert run("--check", text=text, tmp_path=tmp_path).returncode == 0
     assert run("--check", env={"WXLOGIND_APPID": "wx1", "WXLOGIND_SECRET": "x", "WXLOGIND_LOG_LEVEL": "debug"}).returncode == 0
+    for url in ("none", "sqlite:///var/lib/a%20b.db", "mysql://u@h/d", "mysql://u:p%40:w@[::1]:3307/d", "mysql://u:p@/d?socket=/run/mysqld/mysqld.sock"):
+        assert run("--check", env={"WXLOGIND_APPID": "wx1", "WXLOGIND_SECRET": "x", "WXLOGIND_USERS_URL": url}).returncode == 0
     r = run("--check", env={"WXLOGIND_APPID": "wx1", "WXLOGIND_SECRET": "x", "WXLOGIND_LOG_LEVLE": "debug"})
     assert r.returncode == 0 and "the nearest is WXLOGIND_LOG_LEVEL" in r.stderr
 
@@ -67,6 +82,6 @@ def test_command_line():
 
 
 def test_an_address_that_cannot_be_bound(tmp_path, server):
-    text = f"[server]\nlisten = 127.0.0.1:{server.port}\ninternal_listen = 127.0.0.1:{free_port()}\n" + APP
+    text = f"[server]\nlisten = 127.0.0.1:{server.port}\ninternal_listen = 127.0.0.1:{free_port()}\n[users]\nurl = none\n" + APP
     r = run(text=text, tmp_path=tmp_path)
     assert r.returncode == 3 and "Address already in use" in r.stderr

@@ -16,9 +16,17 @@ BAND = {"nickName": "Band", "gender": 1, "language": "zh_CN", "city": "Guangzhou
         "avatarUrl": "http://wx.qlogo.cn/mmopen/vi_32/1vZvI39NWFQ9XM4LtQpFrQ/0"}
 
 
+@pytest.fixture(params=["sqlite", "mysql"])
+def users_url(request, stack):
+    if request.param == "sqlite":
+        return f"sqlite://{stack.dir}/users.db"
+    return request.getfixturevalue("shared_mariadb").database()
+
+
 @pytest.fixture
-def users_url(stack):
-    return f"sqlite://{stack.dir}/users.db"
+def plain(stack, redis, wxfake):
+    """For what is decided before any database is asked."""
+    return stack.server(redis, wxfake, users__url=f"sqlite://{stack.dir}/users.db")
 
 
 @pytest.fixture
@@ -69,7 +77,8 @@ def test_what_may_be_kept(server, wxfake, body):
     {"avatarUrl": "https://e.org/a b"}, {"avatarUrl": "https://e.org/\r\nX: y"}, {"avatarUrl": "HTTPS"}, {"province": "p" * 65}, {"city": "c" * 65},
     {"country": "c" * 65}, {"language": "l" * 17}, {"gender": 3}, {"gender": -1}, {"gender": "1"}, {"gender": 1.5}, {"gender": True},
     {"nickname": "x"}, {"openid": "oTestUser"}, {"unionid": "u"}, {"phoneNumber": "1"}, {"city": "x", "more": 1}, [], "text", 1, None])
-def test_what_may_not(server, wxfake, body):
+def test_what_may_not(plain, wxfake, body):
+    server = plain
     token = login(server, wxfake)
     profile(server, token, {"city": "before"})
     a = profile(server, token, json.dumps(body).encode())
@@ -78,12 +87,14 @@ def test_what_may_not(server, wxfake, body):
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b'{"city":"a","city":"b"}', b'{"city":"\xff"}', b'{"city":"a\\u0000"}', b'{"city":"\\ud800"}'])
-def test_bodies_that_are_no_json(server, wxfake, raw):
+def test_bodies_that_are_no_json(plain, wxfake, raw):
+    server = plain
     token = login(server, wxfake)
     assert profile(server, token, raw).error == "invalid_request"
 
 
-def test_who_asks(server, wxfake):
+def test_who_asks(plain):
+    server = plain
     for method in ("GET", "PUT"):
         a = server.call(method, "/v1/user", {} if method == "PUT" else None)
         assert (a.status, a.error, a.json["reason"]) == (401, "invalid_session", "missing")
@@ -243,11 +254,11 @@ def test_workers_without_a_database_all_end(stack):
     assert r.returncode == 1 and "cannot open the user database" in r.stderr
 
 
-def test_a_full_disk(stack, redis, wxfake, users_url):
+def test_a_full_disk(stack, redis, wxfake):
     """The file may not grow (a limit on file size stands in for a full disk): 503 for writes, logins go on, and good again without a restart."""
     import resource
     limit = lambda: (signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.setrlimit(resource.RLIMIT_FSIZE, (512 * 1024, resource.RLIM_INFINITY)))
-    server = stack.server(redis, wxfake, users__url=users_url, preexec=limit, log__level="error")
+    server = stack.server(redis, wxfake, users__url=f"sqlite://{stack.dir}/users.db", preexec=limit, log__level="error")
     token = login(server, wxfake)
 
     def write(i):

@@ -1,0 +1,168 @@
+"""A MySQL server that is frozen, killed, or never was there: logins keep their pace, profiles say so in time, and all is back by itself."""
+import asyncio
+import json
+import os
+import resource
+import signal
+import statistics
+import subprocess
+import threading
+
+import pytest
+
+from conftest import APPID, BUILD, SECRET, Mariadb, poll
+
+
+def profile(server, token, body=None):
+    return server.call("GET" if body is None else "PUT", "/v1/user", body, {"Authorization": f"Bearer {token}"})
+
+
+@pytest.fixture
+def server(stack, redis, wxfake, mariadb):
+    s = stack.server(redis, wxfake, users__url=mariadb.database())
+    yield s
+    mariadb.signal(signal.SIGCONT) if mariadb.process.proc.poll() is None else None
+
+
+class Load:
+    """Profiles written all the while, by eight phones; what was acknowledged is noted."""
+
+    def __init__(self, server, wxfake):
+        self.server, self.ending, self.answers, self.kept = server, False, [], {}
+        self.tokens = {f"oTestLoad{i}": server.login(wxfake.code(openid=f"oTestLoad{i}")).token for i in range(8)}
+        self.threads = [threading.Thread(target=self.write, args=item) for item in self.tokens.items()]
+        for t in self.threads:
+            t.start()
+
+    def write(self, openid, token):
+        n = 0
+        while not self.ending:
+            n += 1
+            a = profile(self.server, token, {"nickName": str(n)})
+            self.answers.append(a)
+            if a.status == 200:
+                self.kept[openid] = n
+            else:
+                threading.Event().wait(0.05)  # as Retry-After asks, only sooner
+
+    def end(self):
+        self.ending = True
+        for t in self.threads:
+            t.join()
+
+    def nothing_is_lost(self):
+        for openid, n in self.kept.items():
+            there = self.server.inside("GET", f"/internal/apps/{APPID}/users/{openid}").json
+            assert int(there["nickName"]) >= n
+
+
+def logins(server, wxfake, n=20):
+    return [server.login(wxfake.code()) for _ in range(n)]
+
+
+@pytest.mark.parametrize("how", ["frozen", "killed"])
+def test_away_under_load(server, wxfake, mariadb, how):
+    load = Load(server, wxfake)
+    before = logins(server, wxfake)
+    assert all(a.json["new_user"] is True for a in before)
+    mariadb.signal(signal.SIGSTOP) if how == "frozen" else mariadb.kill()
+    mark = len(load.answers)
+    first = server.login(wxfake.code())
+    assert first.status == 200 and first.seconds < 2  # waits its 200 ms, and no longer
+    poll(lambda: "new_user" not in server.login(wxfake.code()).json, what="known to be away")
+    during = logins(server, wxfake)
+    assert all(a.status == 200 and "new_user" not in a.json for a in during)
+    assert statistics.median(a.seconds for a in during) < statistics.median(a.seconds for a in before) + 0.1
+    poll(lambda: any(a.status == 503 for a in load.answers[mark:]), what="a profile that says so")
+    assert server.metric("wxlogind_users_up") == 0 or poll(lambda: server.metric("wxlogind_users_up") == 0, what="the metric")
+    assert server.ready()  # logins are what it is there for
+    a = server.call("POST", "/v1/user/phone", {"code": "c"}, {"Authorization": f"Bearer {first.token}"})
+    assert (a.status, a.error) == (503, "store_unavailable")
+    assert wxfake.call("GET", "/fake/stats").json["calls"].get("getuserphonenumber", 0) == 0  # the code is not spent
+    mariadb.signal(signal.SIGCONT) if how == "frozen" else mariadb.start()
+    poll(lambda: "new_user" in server.login(wxfake.code()).json, seconds=20, what="back by itself")
+    mark = len(load.answers)
+    poll(lambda: sum(a.status == 200 for a in load.answers[mark:]) > 20, seconds=20, what="profiles are written again")
+    load.end()
+    for a in load.answers:
+        assert a.status == 200 or (a.status, a.error, a.headers["Retry-After"]) == (503, "store_unavailable", "1")
+        assert a.seconds < 5
+    load.nothing_is_lost()
+    assert Mariadb.PASSWORD not in server.process.text()
+    assert server.process.text().count("user database is away") <= 3  # once for each time, not for each call
+
+
+def test_away_at_start(stack, redis, wxfake, mariadb):
+    url = mariadb.database()
+    mariadb.kill()
+    server = stack.server(redis, wxfake, users__url=url)  # ready all the same
+    a = server.login(wxfake.code(openid="oTestStart"))
+    assert a.status == 200 and "new_user" not in a.json
+    b = profile(server, a.token)
+    assert (b.status, b.error, b.headers["Retry-After"]) == (503, "store_unavailable", "1") and b.seconds < 1
+    mariadb.start()
+    poll(lambda: profile(server, a.token).status == 200, seconds=20, what="found by itself")
+    assert profile(server, a.token, {"city": "x"}).json["city"] == "x"  # though the login left no row
+    assert server.login(wxfake.code(openid="oTestStart")).json["new_user"] is False
+
+
+def test_a_full_queue(server, wxfake, mariadb):
+    """More ask than may wait: 503 at once for those beyond, and a login that knows of no user database."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 16384), hard))
+    token = server.login(wxfake.code()).token
+    ask = f"GET /v1/user HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+
+    async def everybody():
+        streams = []
+        for i in range(0, 4500, 100):
+            streams += await asyncio.gather(*[asyncio.open_connection("127.0.0.1", server.port) for _ in range(100)])
+        mariadb.signal(signal.SIGSTOP)
+        for _, w in streams:
+            w.write(ask)
+
+        async def answer(r, w):
+            head = await r.readuntil(b"\r\n\r\n")
+            length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+            body = json.loads(await r.readexactly(length))
+            w.close()
+            return int(head.split()[1]), body.get("error")
+        return await asyncio.gather(*[answer(r, w) for r, w in streams])
+    answers = asyncio.run(everybody())
+    assert {s for s, _ in answers} <= {200, 503}
+    assert {e for s, e in answers if s == 503} <= {"overloaded", "store_unavailable"}
+    assert sum(e == "overloaded" for _, e in answers) > 0
+    a = server.login(wxfake.code())
+    assert a.status == 200 and "new_user" not in a.json
+    mariadb.signal(signal.SIGCONT)
+    poll(lambda: profile(server, token).status == 200, seconds=20, what="good again")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def start(stack, **users):
+    file = stack.dir / "refused.ini"
+    file.write_text(f"[server]\nlisten = unix:{stack.dir}/a.sock\ninternal_listen = unix:{stack.dir}/b.sock\n[redis]\nurl = redis://127.0.0.1:1/0\n"
+                    "[users]\n" + "".join(f"{k} = {v}\n" for k, v in users.items()) + f"[app {APPID}]\nsecret = {SECRET}\n")
+    return subprocess.run([BUILD / "wxlogind", "-c", file], capture_output=True, text=True, timeout=30,
+                          env={k: v for k, v in os.environ.items() if not k.startswith("WXLOGIND_")})
+
+
+def test_a_server_that_refuses(stack, shared_mariadb):
+    url = shared_mariadb.database()
+    r = start(stack, url=url, password="not-the-password")  # the key counts, not what the URL says
+    assert r.returncode == 1 and "Access denied for user 'wxl'" in r.stderr and "not-the-password" not in r.stderr
+    r = start(stack, url=url.rsplit("/", 1)[0] + "/nowhere")
+    assert r.returncode == 1 and "nowhere" in r.stderr
+    shared_mariadb.sql(f"CREATE TABLE {url.rsplit('/', 1)[1]}.wxlogind_schema (one TINYINT PRIMARY KEY, version INT NOT NULL);"
+                       f"INSERT INTO {url.rsplit('/', 1)[1]}.wxlogind_schema VALUES (1, 9)")
+    r = start(stack, url=url)
+    assert r.returncode == 1 and "its schema is version 9, and this wxlogind knows no newer than 1: run the newer wxlogind" in r.stderr
+    assert Mariadb.PASSWORD not in r.stderr
+
+
+def test_a_unix_socket_and_a_password_file(stack, redis, wxfake, shared_mariadb):
+    name = shared_mariadb.database().rsplit("/", 1)[1]
+    (stack.dir / "password").write_text(Mariadb.PASSWORD + "\n")
+    server = stack.server(redis, wxfake, users__url=f"mysql://wxl@/{name}?socket={shared_mariadb.socket}", users__password_file=stack.dir / "password")
+    assert server.login(wxfake.code()).json["new_user"] is True
+
