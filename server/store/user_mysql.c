@@ -148,6 +148,22 @@ static void sql_row(struct mysql *m, const struct user *u)
 	buf_str(&m->sql, ")");
 }
 
+/* A list for each app: the server reads that in half the time of as many pairs. */
+static void sql_keys(struct mysql *m, const struct user_row *rows, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (i > 0 && !strcmp(rows[i].u.appid, rows[i - 1].u.appid)) {
+			buf_str(&m->sql, ",");
+		} else {
+			buf_str(&m->sql, i ? ")) OR (appid=" : "(appid=");
+			sql_text(m, rows[i].u.appid);
+			buf_str(&m->sql, " AND openid IN (");
+		}
+		sql_text(m, rows[i].u.openid);
+	}
+	buf_str(&m->sql, "))");
+}
+
 /* The rows of one kind, as one statement; none: nothing. */
 static void sql_insert(struct mysql *m, const struct user_row *rows, size_t n, bool is_new)
 {
@@ -225,13 +241,7 @@ static enum user_status mysql_load(void *state, struct user_row *rows, size_t n,
 	buf_clear(&m->sql);
 	buf_str(&m->sql, writing ? "START TRANSACTION;" : "");
 	buf_str(&m->sql, "SELECT " USER_COLUMNS " FROM " TABLE " WHERE ");
-	for (size_t i = 0; i < n; i++) {
-		buf_str(&m->sql, i ? " OR (appid=" : "(appid=");
-		sql_text(m, rows[i].u.appid);
-		buf_str(&m->sql, " AND openid=");
-		sql_text(m, rows[i].u.openid);
-		buf_str(&m->sql, ")");
-	}
+	sql_keys(m, rows, n);
 	buf_str(&m->sql, writing ? " FOR UPDATE" : "");
 	return run(m, rows, n, a) ? USER_DONE : undo(m);
 }

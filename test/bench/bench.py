@@ -5,6 +5,7 @@ import allocations
 import race
 import report
 import sessions
+import users
 
 # name -> what runs it and tells the report; `all` runs them in this order
 WORKS = {
@@ -14,6 +15,7 @@ WORKS = {
     "revoke": sessions.revoke,
     "memory": sessions.memory,
     "allocations": allocations.allocations,
+    "users": users.users,
 }
 
 

@@ -457,6 +457,34 @@ static void test_a_full_queue(void **state)
 	assert_int_equal(got.oc, OC_OK);
 }
 
+/* Users of several apps in one batch. */
+static void test_many_apps_at_once(void **state)
+{
+	static const char *const apps[] = {"wxa", "wxb", "wxB", "wxc"};
+	char name[16];
+
+	(void)state;
+	for (int round = 0; round < 2; round++) {
+		begin(200);
+		for (int i = 0; i < 200; i++) {
+			struct user_patch p = patch(USER_nickname, name);
+
+			snprintf(name, sizeof(name), "%s-%d-%d", apps[i % 4], i / 40, round);
+			user_put(db, apps[i % 4], i / 20 % 2 ? "oOne" : "oTwo", &p, LONG_MS, on_user, NULL);
+		}
+		wait_for_all();
+		assert_int_equal(bad, 0);
+		assert_int_equal(news, round ? 0 : 8);
+	}
+	for (int i = 0; i < 4; i++) {
+		begin(1);
+		user_get(db, apps[i], "oOne", LONG_MS, on_user, NULL);
+		wait_for_all();
+		snprintf(name, sizeof(name), "%s-4-1", apps[i]);
+		assert_text(USER_nickname, name);
+	}
+}
+
 /* Two at one database: none is lost, and who was first is said once. */
 static void test_two_at_once(void **state)
 {
@@ -797,7 +825,7 @@ static void test_none(void **state)
 #define BOTH(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 #define COMMON \
 	BOTH(test_nobody), BOTH(test_logins), BOTH(test_profiles), BOTH(test_texts_come_back_as_they_went), BOTH(test_keys_are_told_apart), \
-	BOTH(test_lengths_are_in_characters), BOTH(test_a_bad_one_among_many), BOTH(test_many_at_once), BOTH(test_it_lasts), \
+	BOTH(test_lengths_are_in_characters), BOTH(test_a_bad_one_among_many), BOTH(test_many_at_once), BOTH(test_many_apps_at_once), BOTH(test_it_lasts), \
 	BOTH(test_the_end_tells_all), BOTH(test_a_full_queue), BOTH(test_two_at_once), BOTH(test_many_make_the_schema_at_once), \
 	BOTH(test_a_newer_schema_is_refused)
 
