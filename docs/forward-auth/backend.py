@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A backend behind one of the proxies here. It reads the caller from the headers as code written for WeChat cloud hosting does.
 
-    backend.py [PORT]        listens on 127.0.0.1, port 3000 unless told
+    backend.py [[ADDRESS:]PORT]        listens on 127.0.0.1:3000 unless told
 
 It believes the headers: nobody but the proxy may reach it.
 """
@@ -57,4 +57,5 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1]) if len(sys.argv) > 1 else 3000), Handler).serve_forever()
+    address, _, port = (sys.argv[1] if len(sys.argv) > 1 else "3000").rpartition(":")
+    http.server.ThreadingHTTPServer((address or "127.0.0.1", int(port)), Handler).serve_forever()

@@ -1,0 +1,241 @@
+"""The container stacks, as far as they can be held without a container engine: the compose files, the Dockerfile, what they mount, and
+the local stack's own commands and settings, run on this machine."""
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+import yaml
+
+from conftest import APPID, BUILD, ROOT, Process, call, free_port, poll
+from test_proxies import end
+
+LOCAL, PROD = "docker-compose.yml", "docker-compose.prod.yml"
+PROD_ENV = {"WX_DOMAIN": "login.example.com", "WX_APPID": "wx0123456789abcdef"}
+SECRETS = {"app_secret": "0123456789abcdef0123456789abcdef", "internal_token": "t0ken", "redis_password": "passw0rd", "encryption_key": "ab" * 32}
+
+
+def interpolate(text, env):
+    """What compose does to values: $$ is $, ${NAME:?why} is the environment's."""
+    return re.sub(r"\$\$|\$\{(\w+):\?[^}]*\}", lambda m: env[m[1]] if m[1] else "$", text)
+
+
+def each(value, change):
+    if isinstance(value, dict):
+        return {k: each(v, change) for k, v in value.items()}
+    if isinstance(value, list):
+        return [each(v, change) for v in value]
+    return change(value) if isinstance(value, str) else value
+
+
+def load(name):
+    return each(yaml.safe_load((ROOT / name).read_text()), lambda s: interpolate(s, PROD_ENV))
+
+
+def seconds(duration):
+    n, unit = re.fullmatch(r"(\d+)(s|m)", duration).groups()
+    return int(n) * {"s": 1, "m": 60}[unit]
+
+
+def checked(environment, secrets, tmp_path):
+    """wxlogind --check with the environment of the container, its secret files found under tmp_path."""
+    for name, text in secrets.items():
+        (tmp_path / name).write_text(text + "\n")
+    env = {k: v.replace("/run/secrets/", f"{tmp_path}/") for k, v in environment.items()}
+    return subprocess.run([BUILD / "wxlogind", "--check"], capture_output=True, text=True, env={"PATH": os.environ["PATH"], **env}, timeout=20)
+
+
+@pytest.mark.parametrize("name", [LOCAL, PROD])
+def test_wxlogind_takes_its_settings(name, tmp_path):
+    r = checked(load(name)["services"]["wxlogind"]["environment"], SECRETS, tmp_path)
+    assert r.returncode == 0 and "is no setting" not in r.stderr, r.stderr
+    assert name == LOCAL or not r.stderr  # the local one is warned that its WeChat speaks no TLS
+
+
+@pytest.mark.parametrize("name", [LOCAL, PROD])
+def test_settings_commented_out_are_settings_too(name, tmp_path):
+    environment = load(name)["services"]["wxlogind"]["environment"]
+    offered = dict(re.findall(r"^\s*#(WXLOGIND_\w+): (\S+)", (ROOT / name).read_text(), re.M))
+    r = checked({**environment, **offered}, SECRETS, tmp_path)
+    assert r.returncode == 0 and "is no setting" not in r.stderr, r.stderr
+
+
+@pytest.mark.parametrize("name", [LOCAL, PROD])
+def test_what_is_open(name):
+    for service, s in load(name)["services"].items():
+        for port in s.get("ports", []):
+            assert port.startswith("127.0.0.1:") if name == LOCAL else service == "caddy", (service, port)
+    assert name == LOCAL or load(name)["services"]["caddy"]["ports"]
+
+
+@pytest.mark.parametrize("name", [LOCAL, PROD])
+def test_secrets(name):
+    stack = load(name)
+    used = {n for s in stack["services"].values() for n in s.get("secrets", [])}
+    assert used == set(stack["secrets"])
+    for service, s in stack["services"].items():  # a file that is read is one that is given
+        assert set(re.findall(r"/run/secrets/(\w+)", str(s))) == set(s.get("secrets", [])), service
+    for n, secret in stack["secrets"].items():
+        path = ROOT / secret["file"]
+        if name == LOCAL:
+            assert len(path.read_text().split()) == 1
+        else:
+            how = (ROOT / "docs/operations.md").read_text().partition("```sh\n")[2].partition("```")[0]
+            assert secret["file"] == f"./deploy/secrets/{n}" and re.search(rf"\b{n}\b", how)
+    assert "deploy/secrets/" in (ROOT / ".gitignore").read_text().split()
+    assert not [line for line in (ROOT / ".dockerignore").read_text().split("\n") if line.startswith("!deploy")]
+
+
+def test_the_demo_secret_is_readable_by_the_containers_users():
+    """git keeps no more of a mode than this; a checkout under umask 077 wants a chmod."""
+    if not (ROOT / ".git").exists() or not shutil.which("git"):
+        pytest.skip("no checkout, or no git")
+    listed = subprocess.run(["git", "ls-files", "-s", "deploy/local"], cwd=ROOT, capture_output=True, text=True)
+    assert listed.returncode or [line.split()[0] for line in listed.stdout.splitlines()] == ["100644"]
+
+
+@pytest.mark.parametrize("name", [LOCAL, PROD])
+def test_every_service(name):
+    services = load(name)["services"]
+    for service, s in services.items():
+        assert s["healthcheck"]["test"], service
+        for other, how in s.get("depends_on", {}).items():
+            assert how == {"condition": "service_healthy"} and not services[other].get("profiles"), (service, other)
+        for v in s.get("volumes", []):
+            source = v.split(":")[0]
+            assert (ROOT / source).is_file() if source.startswith(".") else source in load(name)["volumes"], v
+        if service != "mariadb":  # its image begins as root
+            assert s["read_only"] and s["cap_drop"] == ["ALL"] and s["security_opt"] == ["no-new-privileges:true"], service
+    drain = re.search(r"`drain_timeout` \| `(\w+)`", (ROOT / "docs/configuration.md").read_text())[1]
+    assert seconds(services["wxlogind"]["stop_grace_period"]) > seconds(drain)
+    assert "wxfake" in services if name == LOCAL else "wxfake" not in (ROOT / PROD).read_text()
+
+
+@pytest.mark.parametrize("name", [LOCAL, PROD])
+def test_docker_compose_accepts_them(name):
+    """1.29 on Debian 12, a newer one on Debian 13: neither needs an engine for this."""
+    assert shutil.which("docker-compose"), "docker-compose is not installed"
+    env = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
+    r = subprocess.run(["docker-compose", "-f", name, "config"], cwd=ROOT, capture_output=True, text=True, env={**env, **PROD_ENV}, timeout=60)
+    assert r.returncode == 0 and "warn" not in r.stderr.lower(), r.stderr
+    services = yaml.safe_load(r.stdout)["services"]
+    assert set(services) >= {"wxlogind", "redis"} and services["wxlogind"]["environment"]["WXLOGIND_REDIS_URL"] == "redis://redis:6379/0"
+    if name == PROD:
+        assert subprocess.run(["docker-compose", "-f", name, "config"], cwd=ROOT, capture_output=True, env=env, timeout=60).returncode != 0
+
+
+def test_the_caddyfile_is_the_recipe(tmp_path):
+    """Under docs/forward-auth it is tried in a real Caddy; here only the addresses differ."""
+    body = lambda text: text[text.index(" {\n"):]
+    recipe = (ROOT / "docs/forward-auth/Caddyfile").read_text()
+    for here, there in (("127.0.0.1:8080", "wxlogind:8080"), ("127.0.0.1:8081", "wxlogind:8081"), ("127.0.0.1:3000", "backend:3000"),
+                        ('#header_up X-Internal-Token "change me" # internal_token', "header_up X-Internal-Token {env.INTERNAL_TOKEN}")):
+        assert here in body(recipe)
+        recipe = recipe.replace(here, there)
+    prod = (ROOT / "deploy/Caddyfile").read_text()
+    assert body(prod) == body(recipe) and "\n{$DOMAIN} {\n" in prod
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "DOMAIN": "login.example.com", "INTERNAL_TOKEN": "t0ken"}
+    r = subprocess.run(["caddy", "validate", "--config", ROOT / "deploy/Caddyfile", "--adapter", "caddyfile"],
+                       capture_output=True, text=True, env=env, timeout=60)
+    assert r.returncode == 0 and "Valid configuration" in r.stdout + r.stderr, r.stderr
+
+
+def installed(dockerfile, stage):
+    text = (ROOT / dockerfile).read_text().split("\nFROM ")[stage]
+    names = re.search(r"--no-install-recommends\s+(.*?)(?:&&|\n[A-Z])", text.replace("\\\n", " "), re.S)[1].split()
+    return set(names)
+
+
+def test_the_image_is_built_with_what_scripts_deps_installs():
+    build = re.search(r"^build=\((.*?)\)", (ROOT / "scripts/deps").read_text(), re.M | re.S)[1].split()
+    assert installed("Dockerfile", 1) == set(build) - {"ca-certificates"}
+
+
+def test_the_image_holds_the_libraries():
+    """Those that the programs name; Debian 13 calls some of the packages otherwise."""
+    if "bookworm" not in open("/etc/os-release").read():
+        pytest.skip("the image is a bookworm")
+    needed = set()
+    for program in ("wxlogind", "wxfake"):
+        out = subprocess.run(["objdump", "-p", BUILD / program], capture_output=True, text=True, check=True).stdout
+        needed |= set(re.findall(r"NEEDED\s+(\S+)", out))
+    needed -= {n for n in needed if n.startswith(("libasan", "libubsan"))}
+    packages = set()
+    for so in needed:
+        out = subprocess.run(["dpkg-query", "-S", f"*/{so}"], capture_output=True, text=True, check=True).stdout
+        packages.add(out.splitlines()[0].split(":")[0])
+    assert packages - {"libc6", "libgcc-s1"} <= installed("Dockerfile", 2), packages
+
+
+def test_redis_takes_its_settings(tmp_path):
+    port = free_port()
+    p = Process(["redis-server", ROOT / "deploy/redis.conf", "--port", port, "--dir", tmp_path, "--requirepass", "passw0rd"], tmp_path / "redis.log")
+    try:
+        def ask(*args):
+            return subprocess.run(["redis-cli", "-p", str(port), *args], capture_output=True, text=True, env={**os.environ, "REDISCLI_AUTH": "passw0rd"}).stdout
+        poll(lambda: "PONG" in ask("PING"), what="redis")
+        assert ask("CONFIG", "GET", "maxmemory-policy", "appendonly", "appendfsync", "save").split("\n")[:-1] \
+            and {"noeviction", "yes", "everysec", ""} <= set(ask("CONFIG", "GET", "*").split("\n"))
+        for key, value in (("maxmemory-policy", "noeviction"), ("appendonly", "yes"), ("appendfsync", "everysec"), ("save", "")):
+            assert ask("CONFIG", "GET", key).split("\n")[1] == value
+    finally:
+        end(p)
+
+
+def test_the_local_stack_without_an_engine(tmp_path):
+    """Its commands and its environment, with this machine's ports and directories for those of the containers: a login, and the traffic
+    that the page shows."""
+    ports = {name: free_port() for name in ("redis:6379", "wxfake:9090", "0.0.0.0:9090", "0.0.0.0:8081", "0.0.0.0:8080")}
+    ports["0.0.0.0:9090"] = ports["wxfake:9090"]
+    stack = load(LOCAL)
+    changes = {**{k: f"127.0.0.1:{v}" for k, v in ports.items()}, "/run/secrets/": f"{ROOT}/deploy/local/", "/etc/redis.conf": f"{tmp_path}/redis.conf",
+               "wxfake --listen": f"{BUILD}/wxfake --listen"}
+    stack = each(stack, lambda s: re.sub("|".join(map(re.escape, changes)), lambda m: changes[m[0]], s))["services"]
+    (tmp_path / "redis.conf").write_text((ROOT / "deploy/redis.conf").read_text().replace("bind * -::*", "bind 127.0.0.1")
+                                         + f"dir {tmp_path}\nport {ports['redis:6379']}\n")
+    environment = {**stack["wxlogind"]["environment"], "WXLOGIND_SERVER_LISTEN": f"127.0.0.1:{ports['0.0.0.0:8080']}",
+                   "WXLOGIND_USERS_URL": f"sqlite:///{tmp_path}/users.db"}
+    started = []
+
+    def healthy(service):
+        probe = stack[service]["healthcheck"]["test"]
+        argv = ["sh", "-c", probe[1]] if probe[0] == "CMD-SHELL" else probe[1:]
+        text = [re.sub(r"127\.0\.0\.1:(\d+)(?=/(?:readyz|fake))", lambda m: f"127.0.0.1:{ports.get('0.0.0.0:' + m[1], m[1])}", a) for a in argv]
+        text = [a.replace("redis-cli ping", f"redis-cli -p {ports['redis:6379']} ping") for a in text]
+        return subprocess.run(text, capture_output=True, env={**os.environ}).returncode == 0
+
+    try:
+        for service, command, env in (("redis", stack["redis"]["command"], {}), ("wxfake", stack["wxfake"]["command"], {}),
+                                      ("wxlogind", [BUILD / "wxlogind"], environment)):
+            started.append(Process(command, tmp_path / f"{service}.log", env=env))
+            poll(lambda: healthy(service), what=service)
+        fake, public, internal = ports["wxfake:9090"], ports["0.0.0.0:8080"], ports["0.0.0.0:8081"]
+        given = call(fake, "POST", "/fake/code").json
+        a = call(public, "POST", "/v1/login", {"code": given["code"]}, {"Origin": "http://localhost:9090"})
+        assert a.status == 200, a
+        who = call(internal, "GET", "/internal/auth", headers={"Authorization": f"Bearer {a.token}", "X-Internal-Token": "local-stack-only"})
+        assert (who.status, who.headers["X-Wx-Openid"], who.headers["X-Wx-Appid"]) == (200, given["openid"], APPID)
+        assert call(internal, "GET", "/internal/auth", headers={"Authorization": f"Bearer {a.token}"}).status == 401
+        assert call(public, "GET", "/v1/session", headers={"Origin": "http://127.0.0.1:9090"}).headers["Access-Control-Allow-Origin"]
+        poll(lambda: "refuses" not in started[1].text() and watched(fake, public), what="Redis' commands among the events")
+    finally:
+        for p in reversed(started):
+            end(p)
+
+
+def watched(fake, public):
+    """Does a session that is asked for show up as Redis traffic?"""
+    import socket
+    with socket.create_connection(("127.0.0.1", fake), timeout=0.5) as s, contextlib.suppress(TimeoutError):
+        s.sendall(b"GET /fake/events HTTP/1.1\r\nHost: x\r\n\r\n")
+        call(public, "GET", "/v1/session", headers={"Authorization": "Bearer " + "A" * 43})
+        text = b""
+        while b"event: redis" not in text:
+            piece = s.recv(65536)
+            if not piece:
+                return False
+            text += piece
+        return True
+    return False
