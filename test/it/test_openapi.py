@@ -1,0 +1,488 @@
+"""docs/openapi.yaml against the running server, both ways: every route is a path and every path a route; every answer that is documented is
+provoked, and fits its schema, headers and all."""
+import contextlib
+import email
+import json
+import re
+import socket
+import subprocess
+
+import jsonschema
+import pytest
+import yaml
+
+from conftest import APPID, BUILD, ROOT, SECRET, call, poll
+
+DOC = yaml.safe_load((ROOT / "docs/openapi.yaml").read_text())
+METHODS = ("get", "put", "post", "delete", "patch", "options", "head", "trace")
+TOKEN = "the-internal-token"
+OTHER, OTHER_SECRET = "wx00000000000other", "another secret"
+OWN_HEADERS = re.compile(r"x-|www-authenticate|retry-after|allow$", re.I)  # the rest is any server's: Date, Cache-Control, CORS
+
+
+# ---- reading the document ----
+
+def inline(node, trail=()):
+    """The document without $ref: what stands beside one holds, too."""
+    if isinstance(node, list):
+        return [inline(v, trail) for v in node]
+    if not isinstance(node, dict):
+        return node
+    if isinstance(node.get("$ref"), str):
+        ref = node["$ref"]
+        assert ref.startswith("#/") and ref not in trail, ref
+        target = DOC
+        for part in ref[2:].split("/"):
+            target = target[part]
+        beside = {k: inline(v, trail) for k, v in node.items() if k != "$ref"}
+        return {**inline(target, (*trail, ref)), **beside}
+    return {k: inline(v, trail) for k, v in node.items()}
+
+
+SPEC = inline(DOC)
+OPERATIONS = {op["operationId"]: (method.upper(), path, item, op)
+              for path, item in SPEC["paths"].items() for method, op in item.items() if method in METHODS}
+
+
+def error_codes(schema):
+    for part in schema.get("allOf", []):
+        if "error" in part.get("properties", {}) and "request_id" not in part["properties"]:
+            return part["properties"]["error"]["enum"]
+    return [None]
+
+
+def documented(operation):
+    """(status, error) of every answer but those of HTTP itself."""
+    found = set()
+    for status, response in OPERATIONS[operation][3]["responses"].items():
+        if status == "default":
+            continue
+        schemas = [c["schema"] for c in response.get("content", {}).values()] or [{}]
+        found |= {(int(status), e) for s in schemas for e in error_codes(s)}
+    return found
+
+
+def fits(answer, response):
+    for name, header in response.get("headers", {}).items():
+        value = answer.headers.get(name)
+        assert value is not None or not header.get("required"), f"{name} is missing"
+        if value is not None:
+            number = header["schema"].get("type") == "integer"
+            jsonschema.validate(int(value) if number else value, header["schema"], jsonschema.Draft202012Validator)
+    known = {n.lower() for n in response.get("headers", {})}
+    assert not [n for n in answer.headers if OWN_HEADERS.match(n) and n.lower() not in known], answer.headers
+    content = response.get("content", {})
+    assert bool(content) == bool(answer.body)
+    if content:
+        kind = answer.headers["Content-Type"].split(";")[0]
+        schema = content[kind if kind in content else "*/*"]["schema"]
+        jsonschema.validate(answer.json if kind == "application/json" else answer.body.decode(), schema, jsonschema.Draft202012Validator)
+    if answer.json and "request_id" in answer.json:
+        assert answer.json["request_id"] == answer.headers["X-Request-Id"]
+
+
+# ---- the document alone ----
+
+def test_the_document_is_sound():
+    assert DOC["openapi"].startswith("3.1.") and len(OPERATIONS) == sum(m in METHODS for i in SPEC["paths"].values() for m in i)
+    version = re.search(r"^VERSION := (\S+)", (ROOT / "Makefile").read_text(), re.M)[1]
+    assert DOC["info"]["version"] == version
+    for method, path, item, op in OPERATIONS.values():
+        parameters = item.get("parameters", []) + op.get("parameters", [])
+        assert {p["name"] for p in parameters if p["in"] == "path"} == set(re.findall(r"\{(\w+)\}", path)), path
+        assert all(p.get("required") for p in parameters if p["in"] == "path") and op["summary"] and "default" in op["responses"]
+        assert op["tags"] == ["internal" if item.get("servers") else "public"] and op["tags"][0] in {t["name"] for t in DOC["tags"]}
+        for requirement in op.get("security", []):
+            assert set(requirement) <= set(DOC["components"]["securitySchemes"])
+    used = set(re.findall(r"#/components/(\w+/[\w-]+)", (ROOT / "docs/openapi.yaml").read_text()))
+    there = {f"{kind}/{name}" for kind, things in DOC["components"].items() if kind != "securitySchemes" for name in things}
+    assert used == there
+
+
+def test_every_schema_is_one():
+    def walk(node):
+        if isinstance(node, dict):
+            for k, v in node.items():
+                if k == "schema":
+                    jsonschema.Draft202012Validator.check_schema(v)
+                walk(v)
+        elif isinstance(node, list):
+            for v in node:
+                walk(v)
+    walk(SPEC)
+
+
+def test_errors_are_those_of_the_source():
+    codes = set(re.findall(r'X\(\w+,\s*\d+, "(\w+)"', (ROOT / "common/outcome.h").read_text())) - {"ok"}
+    listed = DOC["components"]["schemas"]["Error"]["properties"]["error"]["enum"]
+    assert set(listed) == codes and len(listed) == len(codes)
+    for operation, (_, _, _, op) in OPERATIONS.items():
+        for status, response in op["responses"].items():
+            for e in error_codes(response.get("content", {}).get("application/json", {}).get("schema", {})):
+                assert e is None or e in codes, (operation, status, e)
+
+
+def routes():
+    """The table of server/api/routes.c, as the compiler reads it: (side, path) -> (methods, everything below too)."""
+    text = subprocess.run(["cc", "-E", "-P", "-D_GNU_SOURCE", "-I.", "-Iserver", "server/api/routes.c"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    table = re.search(r"struct route routes\[\] = \{(.*?)\};", text, re.S)[1]
+    found = {}
+    for row in re.findall(r"\{(SIDE_\w+,.*?)\},?\s*(?=\{SIDE_|\Z)", table.strip(), re.S):
+        path = "".join(re.findall(r'"([^"]*)"', row))
+        methods = set(re.findall(r"METHOD_(GET|POST|PUT|DELETE|PATCH)\b", row)) or {"ANY"}
+        assert ("~0u" in row) == (methods == {"ANY"})
+        side = re.match(r"SIDE_(\w+)", row)[1].lower()
+        old = found.get((side, path), (set(), False))
+        found[side, path] = (old[0] | methods, old[1] or "ROUTE_BELOW" in row)
+    assert len(re.findall("SIDE_", table)) >= len(found) > 10
+    return found
+
+
+def test_every_route_is_a_path_and_every_path_a_route():
+    left = dict(SPEC["paths"])
+    for (side, path), (methods, below) in routes().items():
+        item = left.pop(path, None) or left.pop(path + "/{path}", None)
+        assert item, f"{path} is not documented"
+        assert bool(item.get("x-any-method")) == (methods == {"ANY"}), path
+        if methods != {"ANY"}:
+            assert {m.upper() for m in item if m in METHODS} == methods, path
+        assert {t for m in item if m in METHODS for t in item[m]["tags"]} == {side}, path
+    assert not left, f"no such route: {list(left)}"
+
+
+# ---- the document against the server ----
+
+class World:
+    """A Redis, a wxfake of two apps, a server that serves both, and one that knows the first alone."""
+
+    def __init__(self, stack, **config):
+        self.stack, self.config = stack, config
+        self.redis = stack.redis()
+        self.wxfake = stack.wxfake("--app", f"{APPID}:{SECRET}", "--app", f"{OTHER}:{OTHER_SECRET}")
+        self.server = self.another(**{f"app_{OTHER}__secret": OTHER_SECRET}, **config)
+
+    def another(self, **config):
+        return self.stack.server(self.redis, self.wxfake, **{"server__internal_token": TOKEN, **config})
+
+    def code(self, **kw):
+        return self.wxfake.code(**{"appid": APPID, **kw})
+
+    def token(self, server=None, **kw):
+        appid = kw.get("appid", APPID)
+        return (server or self.server).login(self.code(**kw), appid=appid).token
+
+    def bearer(self, token=None):
+        return {"Authorization": f"Bearer {token or self.token()}"}
+
+    def data(self, openid="oOpenData", **kw):
+        self.wxfake.call("POST", "/fake/user", {"appid": APPID, "openid": openid})
+        return self.wxfake.call("POST", "/fake/encrypt", {"appid": APPID, "openid": openid, "data": {"nickName": "好"}, **kw}).json
+
+    def ask(self, request, server=None, **change):
+        method, path, body, headers = request
+        server = server or self.server
+        method, path, body, headers = change.get("method", method), change.get("path", path), change.get("body", body), change.get("headers", headers)
+        return call(server.internal if path.startswith(("/internal", "/metrics", "/healthz", "/readyz")) else server.port, method, path, body, headers)
+
+
+def inside(method, path, body=None, **headers):
+    return lambda w: (method, path, body, {"X-Internal-Token": TOKEN, **headers})
+
+
+USER = f"/internal/apps/{APPID}/users/oOpenapi"
+EXAMPLES = {  # one good request of each operation
+    "login": lambda w: ("POST", "/v1/login", {"code": w.code(), "appid": APPID}, {}),
+    "getSession": lambda w: ("GET", "/v1/session", None, w.bearer()),
+    "deleteSession": lambda w: ("DELETE", "/v1/session", None, w.bearer()),
+    "openData": lambda w: ("POST", "/v1/open-data", w.data(), w.bearer(w.token(openid="oOpenData"))),
+    "auth": lambda w: ("GET", "/internal/auth", None, {**w.bearer(), "X-Internal-Token": TOKEN}),
+    "introspect": lambda w: ("POST", "/internal/introspect", f"token={w.token()}", {"Content-Type": "application/x-www-form-urlencoded", "X-Internal-Token": TOKEN}),
+    "getAccessToken": inside("GET", f"/internal/apps/{APPID}/access-token"),
+    "callWechat": inside("POST", f"/internal/apps/{APPID}/wechat/wxa/msg_sec_check", {"content": "text"}),
+    "listSessions": lambda w: w.token(openid="oOpenapi") and inside("GET", USER + "/sessions")(w),
+    "deleteSessions": inside("DELETE", USER + "/sessions"),
+    "deleteSessionById": inside("DELETE", USER + "/sessions/" + "A" * 20),
+    "metrics": inside("GET", "/metrics"),
+    "healthz": inside("GET", "/healthz"),
+    "readyz": inside("GET", "/readyz"),
+}
+CASES = {}  # operation -> [(status, error, what provokes it)]
+
+
+def case(operations, status, error=None):
+    def keep(how):
+        for operation in operations.split():
+            CASES.setdefault(operation, []).append((status, error, how))
+        return how
+    return keep
+
+
+def example(w, operation):
+    return EXAMPLES[operation](w)
+
+
+@case("login getSession openData auth introspect getAccessToken callWechat listSessions metrics healthz readyz", 200)
+@case("deleteSession deleteSessions deleteSessionById", 204)
+def good(w, operation):
+    return w.ask(example(w, operation))
+
+
+@case("auth", 200)
+def unionid_unknown(w, operation):
+    a = w.ask(("GET", "/internal/auth", None, {**w.bearer(w.token(openid="oAlone", unionid="")), "X-Internal-Token": TOKEN}))
+    assert a.headers["X-Wx-Unionid"] == ""
+    return a
+
+
+@case("auth", 200)
+def every_method_and_below(w, operation):
+    for method in ("POST", "PUT", "PATCH", "OPTIONS"):
+        a = w.ask(example(w, operation), method=method, path="/internal/auth/some/path?x=1")
+    return a
+
+
+@case("introspect", 200)
+def inactive(w, operation):
+    return w.ask(example(w, operation), body="token=" + "A" * 43)
+
+
+@case("getSession", 200)
+def asks_wechat(w, operation):
+    a = w.ask(example(w, operation), path="/v1/session?check=wechat")
+    assert a.json["session_key_valid"] is True
+    return a
+
+
+@case("listSessions", 200)
+def none(w, operation):
+    a = w.ask(example(w, operation), path=USER + "Nobody/sessions")
+    assert a.json == {"sessions": []}
+    return a
+
+
+@case("deleteSessionById", 204)
+def one_of_them(w, operation):
+    for _ in range(2):
+        w.token(openid="oOpenapi")
+    sessions = w.ask(example(w, "listSessions")).json["sessions"]
+    a = w.ask(example(w, operation), path=f"{USER}/sessions/{sessions[0]['id']}")
+    assert len(w.ask(inside("GET", USER + "/sessions")(w)).json["sessions"]) == len(sessions) - 1
+    return a
+
+
+# what is wrong with the request
+
+@case("login", 400, "invalid_request")
+@case("openData", 400, "invalid_request")
+@case("introspect", 400, "invalid_request")
+def bad_body(w, operation):
+    return w.ask(example(w, operation), body="nothing of the kind")
+
+
+@case("getSession", 400, "invalid_request")
+def bad_query(w, operation):
+    return w.ask(example(w, operation), path="/v1/session?check=nobody")
+
+
+@case("listSessions deleteSessions deleteSessionById", 400, "invalid_request")
+def bad_openid(w, operation):
+    request = example(w, operation)
+    return w.ask(request, path=request[1].replace("oOpenapi", "o" * 129))
+
+
+@case("callWechat", 400, "invalid_request")
+def refused_path(w, operation):
+    return w.ask(example(w, operation), path=f"/internal/apps/{APPID}/wechat/cgi-bin/token")
+
+
+@case("login", 400, "unknown_app")
+def unknown_app_in_the_body(w, operation):
+    return w.ask(example(w, operation), body={"code": w.code(), "appid": "wxnobody"})
+
+
+@case("getSession", 400, "unknown_app")
+def an_app_that_is_gone(w, operation):
+    token = w.token(appid=OTHER)
+    return w.ask(("GET", "/v1/session", None, w.bearer(token)), server=w.another())
+
+
+@case("getAccessToken callWechat listSessions deleteSessions deleteSessionById", 400, "unknown_app")
+def unknown_app_in_the_path(w, operation):
+    request = example(w, operation)
+    return w.ask(request, path=request[1].replace(APPID, "wxnobody"))
+
+
+@case("openData", 400, "decrypt_failed")
+def another_apps_data(w, operation):
+    method, path, body, headers = example(w, operation)
+    other = w.data(data={"watermark": {"appid": "wxnobody", "timestamp": 1}})
+    return w.ask((method, path, {"encryptedData": other["encryptedData"], "iv": other["iv"]}, headers))
+
+
+@case("openData", 400, "signature_mismatch")
+def forged_signature(w, operation):
+    method, path, body, headers = example(w, operation)
+    return w.ask((method, path, {**body, "signature": "0" * 40}, headers))
+
+
+# who is asking
+
+@case("login", 401, "invalid_code")
+def bad_code(w, operation):
+    a = w.ask(example(w, operation), body={"code": "no such code", "appid": APPID})
+    assert a.json["errcode"] == 40029
+    return a
+
+
+@case("login", 403, "user_blocked")
+def blocked(w, operation):
+    code = w.code(openid="oBlocked")
+    assert w.wxfake.call("POST", "/fake/user", {"appid": APPID, "openid": "oBlocked", "blocked": True}).status == 204
+    return w.ask(example(w, operation), body={"code": code, "appid": APPID})
+
+
+@case("getSession openData auth", 401, "invalid_session")
+def no_session(w, operation):
+    request = example(w, operation)
+    rest = {k: v for k, v in request[3].items() if k != "Authorization"}
+    reasons = [w.ask(request, headers={**rest, **h}).json["reason"] for h in ({}, {"Authorization": "Bearer x"}, {"X-Third-Session": "A" * 43})]
+    assert reasons == ["missing", "malformed", "unknown"]
+    token = w.token()
+    assert w.server.session(token, "DELETE").status == 204
+    a = w.ask(request, headers={**rest, **w.bearer(token)})
+    assert a.json["reason"] == "logged_out"
+    return a
+
+
+@case("auth introspect getAccessToken callWechat listSessions deleteSessions deleteSessionById metrics", 401, "unauthorized")
+def no_internal_token(w, operation):
+    request = example(w, operation)
+    return w.ask(request, headers={k: v for k, v in request[3].items() if k != "X-Internal-Token"})
+
+
+@case("callWechat", 404, "not_found")
+def without_internal_token(w, operation):
+    return w.ask(example(w, operation), server=w.another(server__internal_token=""))
+
+
+# WeChat
+
+@case("login", 429, "rate_limited")
+def our_limit(w, operation):
+    server = w.another(limit__login_per_app="1/1m")
+    assert w.ask(example(w, operation), server=server).status == 200
+    return w.ask(example(w, operation), server=server)
+
+
+def with_fault(w, operation, api, **fault):
+    request = example(w, operation)
+    if operation == "getSession":
+        request = (request[0], "/v1/session?check=wechat", *request[2:])
+    w.redis.cli("EVAL", "for _, k in ipairs(redis.call('KEYS', '*:t:*')) do redis.call('DEL', k) end", 0)  # no access_token that is left
+    w.wxfake.fault(api, **fault)
+    try:
+        return w.ask(request, server=w.another())  # one that holds none either, nor a grudge
+    finally:
+        w.wxfake.clear()
+
+
+def api_of(operation):
+    return "jscode2session" if operation == "login" else "stable_token"
+
+
+ASKING_WECHAT = "login getSession getAccessToken callWechat"
+
+
+@case("login getSession getAccessToken callWechat", 429, "rate_limited")
+def wechats_limit(w, operation):
+    return with_fault(w, operation, api_of(operation), mode="errcode", errcode=45009, count=9)
+
+
+@case(ASKING_WECHAT, 502, "wechat_error")
+def wechat_talks_nonsense(w, operation):
+    return with_fault(w, operation, api_of(operation), mode="not_json", count=9)
+
+
+@case(ASKING_WECHAT, 502, "wechat_config")
+def wechat_refuses_the_app(w, operation):
+    return with_fault(w, operation, api_of(operation), mode="errcode", errcode=40125, count=9)
+
+
+@case(ASKING_WECHAT, 503, "wechat_unavailable")
+def wechat_is_busy(w, operation):
+    return with_fault(w, operation, api_of(operation), mode="errcode", errcode=-1, count=99)
+
+
+# us
+
+@case(" ".join(EXAMPLES), 503, "overloaded")
+def full(w, operation):
+    request = example(w, operation)
+    server = w.another(server__max_connections=1)
+    with contextlib.ExitStack() as held:
+        for port in (server.port, server.internal):
+            s = held.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+            def taken():  # the health check's own connection goes first
+                s.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                return s.recv(4096)
+            assert taken()
+        return w.ask(request, server=server)
+
+
+@case("login getSession deleteSession openData auth introspect getAccessToken callWechat listSessions deleteSessions deleteSessionById readyz",
+      503, "store_unavailable")
+def redis_is_gone(w, operation):  # the last case: Redis stays away
+    request = example(w, operation)
+    w.redis.kill()
+    return poll(lambda: (a := w.ask(request)).status == 503 and a, what="503")
+
+
+def test_every_documented_answer_is_tried():
+    assert set(CASES) == set(OPERATIONS) == set(EXAMPLES)
+    for operation in OPERATIONS:
+        tried = {(status, error) for status, error, _ in CASES[operation]}
+        assert tried == documented(operation), operation
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_answers(stack, operation):
+    w = World(stack)
+    for status, error, how in sorted(CASES[operation], key=lambda c: c[2] is redis_is_gone):
+        a = how(w, operation)
+        assert (a.status, a.error) == (status, error), (how.__name__, a)
+        try:
+            fits(a, OPERATIONS[operation][3]["responses"][str(status)])
+        except (AssertionError, jsonschema.ValidationError) as e:
+            raise AssertionError(f"{how.__name__}: {a} {dict(a.headers)}: {e}") from e
+
+
+def test_an_answer_that_does_not_fit_is_noticed(server, wxfake):
+    """The checks above can fail."""
+    a = server.login(wxfake.code())
+    responses = OPERATIONS["login"][3]["responses"]
+    fits(a, responses["200"])
+    for spoil in (lambda: a.json.pop("expires_in"), lambda: a.json.update(more=1), lambda: a.json.update(expires_in="soon"),
+                  lambda: a.headers.add_header("X-Wx-Openid", "o"), lambda: a.headers.replace_header("X-Request-Id", "a b"),
+                  lambda: a.headers.replace_header("Content-Type", "text/plain")):
+        a = server.login(wxfake.code())
+        spoil()
+        with pytest.raises((AssertionError, jsonschema.ValidationError, KeyError)):
+            fits(a, responses["200"])
+
+
+def test_answers_of_http_itself(stack, wxfake):
+    """The default of every operation. internal (500) cannot be provoked: it is for our bugs."""
+    server = stack.server(stack.redis(), wxfake, server__client_timeout="300ms")
+    seen = set()
+    for internal in (False, True):
+        for data in (b"nonsense\r\n\r\n", b"GET /no/such HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b"PUT /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
+                     b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", b"GET /", b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: 70000\r\n\r\n",
+                     b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"x" * 9000 + b"\r\n\r\n",
+                     b"GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", b"GET / HTTP/2.0\r\nHost: x\r\n\r\n"):
+            head, _, body = server.raw(data, internal=internal).partition(b"\r\n\r\n")
+            status, _, lines = head.decode().partition("\r\n")
+            a = type("A", (), {"status": int(status.split()[1]), "headers": email.message_from_string(lines), "body": body, "json": json.loads(body)})
+            fits(a, SPEC["components"]["responses"]["Http"])
+            assert (a.status == 405) == ("Allow" in a.headers)
+            seen.add((a.status, a.json["error"]))
+    assert {e for _, e in seen} == set(error_codes(SPEC["components"]["responses"]["Http"]["content"]["application/json"]["schema"])) - {"internal"}
