@@ -1,0 +1,132 @@
+"""What the documents say that can be checked: languages that agree, links that lead somewhere, names that exist, examples that run."""
+import re
+
+import pytest
+import yaml
+
+from conftest import APPID, ROOT, Process, free_port, poll
+from test_proxies import end
+
+PAGES = sorted(p for p in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("miniprogram/*.md")])
+PAIRS = sorted(p for p in PAGES if p.with_name(p.name.replace(".md", ".zh-CN.md")).exists())
+
+
+def blocks(text):
+    return re.findall(r"^```.*?^```", text, re.M | re.S)
+
+
+def tables(text):
+    """Each row's code and links, which no language changes, and how many cells it has."""
+    rows = [line for line in re.sub(r"^```.*?^```", "", text, flags=re.M | re.S).splitlines() if line.startswith("|")]
+    neutral = lambda row: [s.replace(".zh-CN.md", ".md") for s in re.findall(r"`[^`]+`|\]\([^)]+\)", row)]
+    return [(row.count("|") - row.count("\\|"), neutral(row)) for row in rows]
+
+
+def headings(text):
+    return re.findall(r"^#+(?= )", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
+
+
+def test_there_is_a_chinese_readme():
+    assert ROOT / "README.md" in PAIRS
+
+
+@pytest.mark.parametrize("page", PAIRS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_both_languages_say_the_same(page):
+    english, chinese = page.read_text(), page.with_name(page.name.replace(".md", ".zh-CN.md")).read_text()
+    assert headings(english) == headings(chinese)
+    assert tables(english) == tables(chinese)
+    if page == ROOT / "README.md":  # the other one's blocks have comments, which are translated
+        assert blocks(english) == blocks(chinese)
+    assert len(blocks(english)) == len(blocks(chinese))
+
+
+def anchors(text):
+    return {re.sub(r"[^\w\- ]", "", h.strip().lower()).replace(" ", "-") for h in re.findall(r"^#+ (.*)$", text, re.M)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"https?:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists() and ROOT in [target, *target.parents], link
+        assert not anchor or anchor in anchors(target.read_text()), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_that_are_named_exist(page):
+    for name in re.findall(r"`((?:server|common|docs|scripts|test|deploy)/[\w./-]+)`", page.read_text()):
+        assert (ROOT / name).exists() or (page.parent / name).exists() or name.startswith("deploy/secrets"), name
+
+
+def metrics():
+    source = (ROOT / "common/metrics.h").read_text()
+    found = {}
+    for kind, name, labels in re.findall(r'X\(\w+,\s*(\w+),\s*"(\w+)",\s*"([^"]*)"', source):
+        found[f"wxlogind_{name}"] = set(filter(None, labels.split(",")))
+        if kind == "HISTOGRAM":
+            found.update({f"wxlogind_{name}_{part}": found[f"wxlogind_{name}"] | {"le"} for part in ("bucket", "sum", "count")})
+    return found
+
+
+def alerts():
+    text = (ROOT / "docs/operations.md").read_text()
+    return [r for g in yaml.safe_load(re.search(r"```yaml\n(groups:.*?)```", text, re.S)[1])["groups"] for r in g["rules"]]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_metrics_that_are_named_exist(page):
+    assert set(re.findall(r"\bwxlogind_[a-z_]+", page.read_text())) <= set(metrics())
+
+
+def test_alerts_ask_for_labels_that_are_there():
+    assert len(alerts()) >= 8
+    codes = set(re.findall(r'X\(\w+,\s*\d+, "(\w+)"', (ROOT / "common/outcome.h").read_text())) | {"replayed"}
+    routes = (ROOT / "server/api/routes.c").read_text()
+    for rule in alerts():
+        assert set(rule) <= {"alert", "expr", "for"} and rule["expr"].count("(") == rule["expr"].count(")")
+        for name, labels in re.findall(r"(wxlogind_\w+)\{([^}]*)\}", rule["expr"]):
+            for label, how, value in re.findall(r'(\w+)(=~?)"([^"]*)"', labels):
+                assert label in metrics()[name], (rule["alert"], label)
+                if label == "outcome":
+                    for one in value.split("|") if how == "=~" else [value]:
+                        assert any(re.fullmatch(one, c) for c in codes), (rule["alert"], one)
+                assert label != "route" or f'"{value}"' in routes
+
+
+def test_the_tour_names_what_is_there():
+    rows = re.findall(r"^\| (`.*?) \|", (ROOT / "README.md").read_text().partition("## A tour")[2], re.M)
+    assert len(rows) >= 8
+    for row in rows:
+        folder = ""
+        for name in re.findall(r"`([^`]+)`", row):
+            folder = name.rpartition("/")[0] if "/" in name else folder
+            assert (ROOT / name).exists() or (ROOT / folder / name).exists(), name
+
+
+def test_the_documented_redis_user_has_rights_enough(tmp_path, stack, wxfake):
+    """Logs in, checks, lists, ends, and fetches an access_token with the rights of docs/operations.md, and no more."""
+    line = re.search(r"^user wxlogind on >password (.*)$", (ROOT / "docs/operations.md").read_text(), re.M)[1]
+    port = free_port()
+    (tmp_path / "redis.conf").write_text(f'port {port}\ndir {tmp_path}\nsave ""\nuser default off\nuser wxlogind on >password {line}\n')
+    redis = Process(["redis-server", tmp_path / "redis.conf"], tmp_path / "redis.log")
+    try:
+        poll(lambda: "Ready to accept" in redis.text(), what="redis")
+        server = stack.server(None, wxfake, redis__url=f"redis://wxlogind:password@127.0.0.1:{port}/0", session__max_per_user="1")
+        sessions = f"/internal/apps/{APPID}/users/oRights/sessions"
+        for _ in range(2):
+            token = server.login(wxfake.code(openid="oRights")).token
+        assert server.auth(token).status == 200 and server.session(token).status == 200
+        poll(lambda: server.auth(token).status == 200 and server.metric("wxlogind_session_cache_total", result="hit") > 0, what="an answer from memory")
+        assert len(server.inside("GET", sessions).json["sessions"]) == 1
+        assert server.inside("GET", f"/internal/apps/{APPID}/access-token").status == 200
+        assert server.inside("DELETE", sessions).status == 204 and server.auth(token).status == 401
+        token = server.login(wxfake.code(openid="oRights")).token
+        assert server.session(token, "DELETE").status == 204
+        text = server.process.text()
+        assert "refused" not in text and "does not tell" not in text and "NOPERM" not in text, text
+    finally:
+        end(redis)
