@@ -162,7 +162,8 @@ class World:
         self.server = self.another(**{f"app_{OTHER}__secret": OTHER_SECRET}, **config)
 
     def another(self, **config):
-        return self.stack.server(self.redis, self.wxfake, **{"server__internal_token": TOKEN, **config})
+        self.users = self.stack.dir / f"users{len(self.stack.made['server'])}.db"
+        return self.stack.server(self.redis, self.wxfake, **{"server__internal_token": TOKEN, "users__url": f"sqlite://{self.users}", **config})
 
     def code(self, **kw):
         return self.wxfake.code(**{"appid": APPID, **kw})
@@ -194,11 +195,15 @@ EXAMPLES = {  # one good request of each operation
     "login": lambda w: ("POST", "/v1/login", {"code": w.code(), "appid": APPID}, {}),
     "getSession": lambda w: ("GET", "/v1/session", None, w.bearer()),
     "deleteSession": lambda w: ("DELETE", "/v1/session", None, w.bearer()),
+    "getUser": lambda w: ("GET", "/v1/user", None, w.bearer()),
+    "putUser": lambda w: ("PUT", "/v1/user", {"nickName": "好", "gender": 1, "city": None}, w.bearer()),
+    "getPhone": lambda w: ("POST", "/v1/user/phone", {"code": w.code(kind="phone", openid="oOpenapi")}, w.bearer(w.token(openid="oOpenapi"))),
     "openData": lambda w: ("POST", "/v1/open-data", w.data(), w.bearer(w.token(openid="oOpenData"))),
     "auth": lambda w: ("GET", "/internal/auth", None, {**w.bearer(), "X-Internal-Token": TOKEN}),
     "introspect": lambda w: ("POST", "/internal/introspect", f"token={w.token()}", {"Content-Type": "application/x-www-form-urlencoded", "X-Internal-Token": TOKEN}),
     "getAccessToken": inside("GET", f"/internal/apps/{APPID}/access-token"),
     "callWechat": inside("POST", f"/internal/apps/{APPID}/wechat/wxa/msg_sec_check", {"content": "text"}),
+    "getUserInside": lambda w: w.token(openid="oOpenapi") and inside("GET", USER)(w),
     "listSessions": lambda w: w.token(openid="oOpenapi") and inside("GET", USER + "/sessions")(w),
     "deleteSessions": inside("DELETE", USER + "/sessions"),
     "deleteSessionById": inside("DELETE", USER + "/sessions/" + "A" * 20),
@@ -221,7 +226,7 @@ def example(w, operation):
     return EXAMPLES[operation](w)
 
 
-@case("login getSession openData auth introspect getAccessToken callWechat listSessions metrics healthz readyz", 200)
+@case("login getSession getUser putUser getPhone openData auth introspect getAccessToken callWechat getUserInside listSessions metrics healthz readyz", 200)
 @case("deleteSession deleteSessions deleteSessionById", 204)
 def good(w, operation):
     return w.ask(example(w, operation))
@@ -273,7 +278,7 @@ def one_of_them(w, operation):
 # what is wrong with the request
 
 @case("login", 400, "invalid_request")
-@case("openData", 400, "invalid_request")
+@case("putUser getPhone openData", 400, "invalid_request")
 @case("introspect", 400, "invalid_request")
 def bad_body(w, operation):
     return w.ask(example(w, operation), body="nothing of the kind")
@@ -284,7 +289,7 @@ def bad_query(w, operation):
     return w.ask(example(w, operation), path="/v1/session?check=nobody")
 
 
-@case("listSessions deleteSessions deleteSessionById", 400, "invalid_request")
+@case("getUserInside listSessions deleteSessions deleteSessionById", 400, "invalid_request")
 def bad_openid(w, operation):
     request = example(w, operation)
     return w.ask(request, path=request[1].replace("oOpenapi", "o" * 129))
@@ -300,13 +305,13 @@ def unknown_app_in_the_body(w, operation):
     return w.ask(example(w, operation), body={"code": w.code(), "appid": "wxnobody"})
 
 
-@case("getSession", 400, "unknown_app")
+@case("getSession getPhone", 400, "unknown_app")
 def an_app_that_is_gone(w, operation):
     token = w.token(appid=OTHER)
-    return w.ask(("GET", "/v1/session", None, w.bearer(token)), server=w.another())
+    return w.ask(example(w, operation), headers=w.bearer(token), server=w.another())
 
 
-@case("getAccessToken callWechat listSessions deleteSessions deleteSessionById", 400, "unknown_app")
+@case("getAccessToken callWechat getUserInside listSessions deleteSessions deleteSessionById", 400, "unknown_app")
 def unknown_app_in_the_path(w, operation):
     request = example(w, operation)
     return w.ask(request, path=request[1].replace(APPID, "wxnobody"))
@@ -334,6 +339,11 @@ def bad_code(w, operation):
     return a
 
 
+@case("getPhone", 401, "invalid_code")
+def bad_button(w, operation):
+    return w.ask(example(w, operation), body={"code": "no such code"})
+
+
 @case("login", 403, "user_blocked")
 def blocked(w, operation):
     code = w.code(openid="oBlocked")
@@ -341,7 +351,7 @@ def blocked(w, operation):
     return w.ask(example(w, operation), body={"code": code, "appid": APPID})
 
 
-@case("getSession openData auth", 401, "invalid_session")
+@case("getSession getUser putUser getPhone openData auth", 401, "invalid_session")
 def no_session(w, operation):
     request = example(w, operation)
     rest = {k: v for k, v in request[3].items() if k != "Authorization"}
@@ -354,7 +364,7 @@ def no_session(w, operation):
     return a
 
 
-@case("auth introspect getAccessToken callWechat listSessions deleteSessions deleteSessionById metrics", 401, "unauthorized")
+@case("auth introspect getAccessToken callWechat getUserInside listSessions deleteSessions deleteSessionById metrics", 401, "unauthorized")
 def no_internal_token(w, operation):
     request = example(w, operation)
     return w.ask(request, headers={k: v for k, v in request[3].items() if k != "X-Internal-Token"})
@@ -363,6 +373,33 @@ def no_internal_token(w, operation):
 @case("callWechat", 404, "not_found")
 def without_internal_token(w, operation):
     return w.ask(example(w, operation), server=w.another(server__internal_token=""))
+
+
+@case("getUser putUser getUserInside", 404, "not_found")
+def without_users(w, operation):
+    return w.ask(example(w, operation), server=w.another(users__url="none"))
+
+
+@case("getUserInside", 404, "not_found")
+def no_such_user(w, operation):
+    return w.ask(example(w, operation), path=USER + "Nobody")
+
+
+@case("login", 200)
+def without_new_user(w, operation):
+    a = w.ask(example(w, operation), server=w.another(users__url="none"))
+    assert "new_user" not in a.json
+    return a
+
+
+@case("getUserInside", 200)
+def all_that_is_kept(w, operation):
+    token = w.token(openid="oOpenapi")
+    assert w.ask(("PUT", "/v1/user", {"nickName": "好", "gender": 2}, w.bearer(token))).status == 200
+    phone = w.ask(("POST", "/v1/user/phone", {"code": w.code(kind="phone", openid="oOpenapi")}, w.bearer(token)))
+    a = w.ask(inside("GET", USER)(w))
+    assert a.json["phoneNumber"] == phone.json["phoneNumber"] and a.json["nickName"] == "好" and a.json["unionid"]
+    return a
 
 
 # WeChat
@@ -390,10 +427,10 @@ def api_of(operation):
     return "jscode2session" if operation == "login" else "stable_token"
 
 
-ASKING_WECHAT = "login getSession getAccessToken callWechat"
+ASKING_WECHAT = "login getSession getPhone getAccessToken callWechat"
 
 
-@case("login getSession getAccessToken callWechat", 429, "rate_limited")
+@case(ASKING_WECHAT, 429, "rate_limited")
 def wechats_limit(w, operation):
     return with_fault(w, operation, api_of(operation), mode="errcode", errcode=45009, count=9)
 
@@ -429,7 +466,12 @@ def full(w, operation):
         return w.ask(request, server=server)
 
 
-@case("login getSession deleteSession openData auth introspect getAccessToken callWechat listSessions deleteSessions deleteSessionById readyz",
+@case("getUser putUser getPhone getUserInside", 503, "store_unavailable")
+def users_are_away(w, operation):
+    return w.ask(example(w, operation), server=w.another(users__url="mysql://nobody@127.0.0.1:1/nowhere"))
+
+
+@case("login getSession deleteSession getUser putUser getPhone openData auth introspect getAccessToken callWechat listSessions deleteSessions deleteSessionById readyz",
       503, "store_unavailable")
 def redis_is_gone(w, operation):  # the last case: Redis stays away
     request = example(w, operation)
