@@ -461,7 +461,7 @@ static void test_a_full_queue(void **state)
 static void test_many_apps_at_once(void **state)
 {
 	static const char *const apps[] = {"wxa", "wxb", "wxB", "wxc"};
-	char name[16];
+	char name[40];
 
 	(void)state;
 	for (int round = 0; round < 2; round++) {
