@@ -193,8 +193,7 @@ static struct pending ring_pop(struct redis *r)
 {
 	struct pending p = *ring_head(r);
 
-	r->head = (r->head + 1) % r->ring_size;
-	r->count--;
+	r->head = --r->count ? (r->head + 1) % r->ring_size : 0; /* an empty ring begins anew: it costs the memory of the most that ever waited */
 	r->users -= p.kind == USER;
 	return p;
 }

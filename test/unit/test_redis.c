@@ -310,6 +310,46 @@ static void test_answers_in_order(void **state)
 	redis_free(r);
 }
 
+/* Three always under way, many more than the ring has places. */
+static struct { struct redis *r; int sent, answered; } rolling;
+
+static void roll_on(void);
+
+static void on_rolled(void *ctx, enum outcome oc, const struct redisReply *v)
+{
+	char text[16];
+
+	(void)ctx;
+	snprintf(text, sizeof(text), "no %d", rolling.answered++);
+	assert_int_equal(oc, OC_OK);
+	assert_string_equal(redis_reply_str(v, NULL), text);
+	if (rolling.sent < 200)
+		roll_on();
+}
+
+static void roll_on(void)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "no %d", rolling.sent++);
+	redis_command(rolling.r, 2, (const char *[]){"ECHO", text}, NULL, on_rolled, NULL);
+}
+
+static void test_ring_goes_round(void **state)
+{
+	struct redis_options o = options();
+
+	(void)state;
+	o.max_pending = 5;
+	rolling.r = redis_new(loop, &o);
+	rolling.sent = rolling.answered = 0;
+	UNTIL(redis_is_ready(rolling.r));
+	for (int i = 0; i < 3; i++)
+		roll_on();
+	UNTIL(rolling.answered == 200);
+	redis_free(rolling.r);
+}
+
 static void test_bytes_and_long_values(void **state)
 {
 	struct redis *r = connected();
@@ -751,7 +791,7 @@ static void test_reading_replies(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_answers_in_order), T(test_bytes_and_long_values), T(test_handshake), T(test_wrong_password), T(test_not_yet),
+		T(test_answers_in_order), T(test_ring_goes_round), T(test_bytes_and_long_values), T(test_handshake), T(test_wrong_password), T(test_not_yet),
 		T(test_answers_table), T(test_unasked_answer), T(test_nonsense_is_not_sought_in_a_hurry), T(test_freeze_while_idle), T(test_freeze_under_way),
 		T(test_listener_appears), T(test_full), T(test_output_is_bounded), T(test_free_tells_all), T(test_free_in_callback),
 		T(test_free_in_callback_of_a_lost_connection), T(test_names), T(test_unix_socket), T(test_reading_replies),
