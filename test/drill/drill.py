@@ -56,6 +56,10 @@ class Drill:
             self.failures.append(text)
         return ok
 
+    def must_not_grow(self, mb, most_mb):
+        if not conftest.SANITIZED:  # a sanitizer keeps what is freed
+            self.must(mb < most_mb, f"grew by {mb:.2f} MB")
+
     # --- what it is played with ---
 
     def subdir(self, kind):
@@ -88,8 +92,7 @@ class Drill:
         one.began = now()
         one.start()
         time.sleep(seconds)
-        p99 = one.percentile(0.99, one.began + 1, kind="verify")
-        one.p99_before = p99
+        one.p99_before, one.p95_before = (one.percentile(p, one.began + 1, kind="verify") for p in (0.99, 0.95))
         self.must(one.good(one.began + 0.5) > 0.999, f"before anything was done: {one.bad(one.began + 0.5)}")
         return one
 

@@ -25,8 +25,11 @@ class Ledger:
         self.lost, self.wrong, self.stale = [], [], []
         self.stale_s = 0.0                     # how late a 200 for an ended session may be asked for
         self.logins = self.logouts = 0
+        self.sure_from = 0.0                   # a login that was sent before promises nothing
 
-    def born(self, token, openid):
+    def born(self, token, openid, sent):
+        if sent < self.sure_from:
+            return
         self.place[token] = len(self.live)
         self.live.append(token)
         self.openid[token] = openid
@@ -46,11 +49,15 @@ class Ledger:
         self.ended[token] = when
         self.logouts += 1
 
-    def flush(self, when):
-        """The store was emptied: everything that lived has ended."""
-        for token in list(self.live):
+    def flush(self, empty_the_store):
+        """Whatever lives when the store is emptied ends; what is under way meanwhile promises nothing. The moment it was over."""
+        tokens, self.sure_from = list(self.live), float("inf")
+        for token in tokens:
             self.drop(token)
-            self.ended[token] = when
+        empty_the_store()
+        self.sure_from = now()
+        self.ended.update((token, self.sure_from) for token in tokens)
+        return self.sure_from
 
     def check(self, token, ended_at, sent, status, openid):
         """Judges a verify; ended_at is what the ledger said when it was sent."""
@@ -129,10 +136,11 @@ class Load:
         if not self.codes:
             return None
         code, openid = self.codes.popleft()
+        sent = now()
         status, _, text = await wires[0].ask(b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n", json.dumps({"code": code}).encode())
         got = json.loads(text)
         if status == 200:
-            self.ledger.born(got["third_session"], openid)
+            self.ledger.born(got["third_session"], openid, sent)
         return status, got.get("error", ""), status == 200
 
     async def logout(self, wires):

@@ -64,7 +64,7 @@ def sighup(d):
     growth = rss_mb(s.process.pid) - before
     d.figure(f"{count('reload failed')} refused, grew {growth:.2f} MB over the last 80")
     d.must(count("reload failed") == 10, f"{count('reload failed')} refused instead of 10")
-    d.must(growth < 2, f"grew by {growth:.2f} MB")
+    d.must_not_grow(growth, 2)
     d.must(load.good(began) == 1.0, f"callers noticed: {load.bad(began)}")
     d.end_load(load)
 
