@@ -92,7 +92,7 @@ def redis_blinks(d):
 def redis_invalidation(d):
     r, w = d.redis(), d.wxfake()
     a, b = d.server(r, w), d.server(r, w)
-    load, kills = d.load(a, b, stale_s=LEASE_S, logins=15, logouts=10), 0
+    load, kills = d.load(a, b, stale_s=LEASE_S, logins=15, logouts=10, codes=1200), 0
     while kills < 100:
         for line in r.cli("CLIENT", "LIST").splitlines():
             if "name=wxlogind-invalidation" in line:
