@@ -67,8 +67,8 @@ def soak(d):
     early, late = warm[:len(warm) // 2], warm[len(warm) // 2:]
     growth = median([x[1] for x in late]) - median([x[1] for x in early])
     more = median([x[2] for x in late]) - median([x[2] for x in early])
-    slope = slope_per_hour([(x[0], x[1]) for x in warm])
-    d.figure(f"{harms} harms; RSS {looks[0][1]:.2f} to {looks[-1][1]:.2f} MB, after warming up {growth:+.2f} MB (slope {slope:+.1f} MB/h); descriptors {more:+.0f}")
+    slope = slope_per_hour([(x[0], x[1]) for x in late])
+    d.figure(f"{harms} harms; RSS {looks[0][1]:.2f} to {looks[-1][1]:.2f} MB, after warming up {growth:+.2f} MB (slope of the last third {slope:+.1f} MB/h); descriptors {more:+.0f}")
     d.must_not_grow(growth, GROWTH_MB)
     d.must(more <= 2, f"{more:.0f} descriptors more after warming up")
     d.must(load.good(load.began) > 0.97, f"too little was good: {load.bad(load.began)}")
