@@ -224,12 +224,17 @@ test("profile: a server without profiles, and a login that failed: the page goes
   const phone = new SamplePhone({ answers: { "GET /v1/user": () => ({ statusCode: 404, header: {}, data: { error: "not_found" } }) } });
   const page = phone.launch().open(PROFILE);
   await shows(page, (d) => /keeps no profile/.test(d.notes.profile), "the note");
+  assert.equal(page.data.retry, false, "asking again would not help");
+  phone.answers["PUT /v1/user"] = phone.answers["POST /v1/user/phone"] = phone.answers["GET /v1/user"];
+  page.onNicknameSubmit({ detail: { value: { nickname: "Ming" } } });
+  page.onPhone({ detail: { code: "abc", errMsg: "getPhoneNumber:ok" } });
+  await shows(page, (d) => /keeps no profile/.test(d.notes.nickname) && /does not give numbers/.test(d.notes.phone), "the notes");
 
   const other = new SamplePhone({ answers: profileIs({ nickName: "Ming" }) });
   const { login } = other;
   other.login = () => ({});
   const otherPage = other.launch().open(PROFILE);
-  await shows(otherPage, (d) => /cannot be read/.test(d.notes.profile), "the note");
+  await shows(otherPage, (d) => /cannot be read/.test(d.notes.profile) && d.retry, "the note");
   other.login = login;
   otherPage.onLoadTap();
   await shows(otherPage, (d) => d.nickName === "Ming" && !d.notes.profile, "the profile");

@@ -8,7 +8,7 @@ const PROBLEMS = {
   network: "网络不通 · No network",
   wechat_unavailable: "微信暂时没有应答 · WeChat does not answer just now",
   logged_out: "",
-  rate_limited: "登录太频繁,请稍后再试 · Too many logins, try again later",
+  rate_limited: "登录太频繁，请稍后再试 · Too many logins, try again later",
 };
 
 function problemText(error) {
@@ -46,7 +46,7 @@ Page({
     getApp().logout().then(({ ended }) => {
       this.setData({
         state: "out",
-        problem: ended ? "" : "手机已退出,但服务器没有收到通知 · Logged out here; the server could not be told",
+        problem: ended ? "" : "手机已退出，但服务器没有收到通知 · Logged out here; the server could not be told",
       });
     });
   },

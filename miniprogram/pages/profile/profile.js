@@ -5,7 +5,9 @@ const ANONYMOUS = "微信用户";
 
 const OPTIONAL = "可以不提供 · Optional";
 
-const NO_PRIVACY = "未同意隐私指引,仍可继续使用 · Privacy notice not accepted: you can go on without";
+const KEEPS_NONE = "服务器没有保存资料 · The server keeps no profile";
+
+const NO_PRIVACY = "未同意隐私指引，仍可继续使用 · Privacy notice not accepted: you can go on without";
 
 Page({
   data: {
@@ -15,6 +17,8 @@ Page({
     nickName: "",
     avatarUrl: "",
     phoneNumber: "",
+    /** Whether reading the profile again may help. */
+    retry: false,
     notes: { privacy: "", profile: "", avatar: OPTIONAL, nickname: OPTIONAL, phone: OPTIONAL },
   },
 
@@ -79,10 +83,9 @@ Page({
         this.setData({ nickName: nickName || "", avatarUrl: avatarUrl || "" });
       })
       .catch((error) => {
-        const text = error.statusCode === 404
-          ? "服务器没有保存资料 · The server keeps no profile"
-          : "资料暂时读不到 · The profile cannot be read just now";
-        this.note("profile", text);
+        const none = error.statusCode === 404;
+        this.setData({ retry: !none });
+        this.note("profile", none ? KEEPS_NONE : "资料暂时读不到 · The profile cannot be read just now");
       });
   },
 
@@ -91,7 +94,7 @@ Page({
   onChooseAvatar({ detail }) {
     if (!detail.avatarUrl) {
       if (!this.privacyDeclined(detail)) {
-        this.note("avatar", "没有选择头像,可以随时再选 · No picture chosen: you can choose one at any time");
+        this.note("avatar", "没有选择头像，可以随时再选 · No picture chosen: you can choose one at any time");
       }
       return;
     }
@@ -106,7 +109,7 @@ Page({
   onNicknameSubmit({ detail }) {
     const nickName = detail.value.nickname.trim();
     if (!nickName || nickName === ANONYMOUS) {
-      this.note("nickname", "没有昵称,可以随时再填 · No name given: you can enter one at any time");
+      this.note("nickname", "没有昵称，可以随时再填 · No name given: you can enter one at any time");
       return;
     }
     common.setUserInfo({ nickName }).then(
@@ -114,7 +117,7 @@ Page({
         this.setData({ nickName: profile.nickName || "" });
         this.note("nickname", "已保存 · Saved");
       },
-      () => this.note("nickname", "没有保存成功,请再试 · Not saved: try again")
+      (error) => this.note("nickname", error.statusCode === 404 ? KEEPS_NONE : "没有保存成功，请再试 · Not saved: try again")
     );
   },
 
@@ -127,10 +130,12 @@ Page({
         this.note("phone", "");
       },
       (error) => {
-        if (error.code !== "wx_phone") {
-          this.note("phone", "手机号没有取到,请再试 · The number did not come: try again");
+        if (error.statusCode === 404) {
+          this.note("phone", "服务器不提供手机号 · The server does not give numbers");
+        } else if (error.code !== "wx_phone") {
+          this.note("phone", "手机号没有取到，请再试 · The number did not come: try again");
         } else if (!this.privacyDeclined(e.detail)) {
-          this.note("phone", "没有提供手机号,可以随时再授权 · No number given: you can give it at any time");
+          this.note("phone", "没有提供手机号，可以随时再授权 · No number given: you can give it at any time");
         }
       }
     );
