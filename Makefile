@@ -37,6 +37,8 @@ $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
+$(B)/test/wxfake/page.o: $(shell find test/wxfake/page miniprogram -type f) # page.c has them within
+
 unit: $(UNIT) ## build and run the unit tests
 	@scripts/unit $(UNIT)
 it: all ## run the integration tests

@@ -20,12 +20,17 @@ int64_t clock_ms(void)
 	return clock_us() / 1000;
 }
 
+int64_t clock_wall_us(void)
+{
+	return now_us(CLOCK_REALTIME);
+}
+
 int64_t clock_wall_ms(void)
 {
-	return now_us(CLOCK_REALTIME) / 1000;
+	return clock_wall_us() / 1000;
 }
 
 int64_t clock_wall_s(void)
 {
-	return now_us(CLOCK_REALTIME) / 1000000;
+	return clock_wall_us() / 1000000;
 }

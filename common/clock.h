@@ -8,5 +8,6 @@ int64_t clock_ms(void);     /* monotonic milliseconds */
 int64_t clock_us(void);     /* monotonic microseconds */
 int64_t clock_wall_s(void); /* Unix seconds */
 int64_t clock_wall_ms(void);
+int64_t clock_wall_us(void);
 
 #endif

@@ -950,7 +950,7 @@ def test_events(wxfake):
     with Events(wxfake) as one, Events(wxfake) as two:
         head = one.text.partition(b"\r\n\r\n")[0]
         assert head.startswith(b"HTTP/1.1 200 ") and b"Content-Type: text/event-stream" in head and b"Cache-Control: no-store" in head
-        assert b"Access-Control-Allow-Origin: *" in head
+        assert b"Access-Control-Allow-Origin" not in head  # what a developer's Redis is told is not every web page's to read
         user = login(wxfake)
         code, button = wxfake.codes[-1], wxfake.code(kind="phone")
         refused(sns(wxfake, code), 40163, True)
@@ -971,6 +971,9 @@ def test_events(wxfake):
                 ("jscode2session", 0, 500, "500"), ("jscode2session", 45011, 200, "errcode"), ("other", 40066, 200, "")]
             assert seen[0]["code"] == code[:4] and seen[6]["code"] == button[:4]
             assert all(abs(s["at"] / 1000 - time.time()) < 30 for s in seen)
+            e.until(lambda: len(e.seen("wechat_end")) == 10, "ten ends")
+            ends = {s["id"]: s["at"] for s in e.seen("wechat_end")}
+            assert len(ends) == 10 and all(ends[s["id"]] >= s["at"] for s in seen)
             text = e.text.decode()
             for secret in (code, button, SECRET, "not-the-secret", user["session_key"], plain, stable, sign(user["session_key"])):
                 assert secret not in text and json.dumps(secret).replace("/", "\\/")[1:-1] not in text
@@ -982,7 +985,7 @@ def test_events_come_as_they_happen(wxfake):
         with pytest.raises(TimeoutError):
             raw_login(wxfake, wxfake.code(), timeout=0.3)
         e.until(lambda: e.seen("wechat"), "the event of a call that hangs")
-        assert e.seen("wechat")[0]["fault"] == "hang"
+        assert e.seen("wechat")[0]["fault"] == "hang" and not e.seen("wechat_end")
         e.until(lambda: b"\n\n: " in e.text.partition(b"\r\n\r\n")[2], "a beat")  # within five seconds, to keep proxies awake
 
 
@@ -1009,38 +1012,55 @@ def test_a_listener_who_does_not_read(wxfake):
     assert login(wxfake)
 
 
-@pytest.mark.parametrize("late", [False, True])
-def test_watch_redis(stack, late):
+class Watched:
+    """Events of a wxfake that watches a Redis, from the moment on when it does."""
+
+    def __init__(self, events, redis):
+        self.events, self.redis = events, redis
+        self.number = 0
+        poll(self.is_heard, what="Redis is watched")
+
+    def seen(self):
+        """Each command as one line, those of a script marked."""
+        return [" ".join(["lua"] * s["script"] + [s["command"], *s["args"]]) for s in self.events.seen("redis")]
+
+    def is_heard(self):
+        self.number += 1
+        self.redis.cli("SET", "ping", self.number)
+        with contextlib.suppress(TimeoutError):
+            self.events.text += self.events.sock.recv(65536)
+        return f"SET ping {self.number}" in self.seen()
+
+    def of(self, *command):
+        """What is told of one command."""
+        before = len(self.seen())
+        self.redis.cli(*command)
+        self.redis.cli("SET", "end", 1)
+        self.events.until(lambda: self.seen()[-1] == "SET end 1", "the last command")
+        return self.seen()[before:-1]
+
+
+@pytest.mark.parametrize("late, unix", [(False, False), (True, False), (False, True), (True, True)])
+def test_watch_redis(stack, late, unix):
     redis = stack.redis()
     if late:  # it need not be there at start
         redis.kill()
-    w = stack.wxfake("--watch-redis", f"redis://127.0.0.1:{redis.port}")
+    w = stack.wxfake("--watch-redis", f"unix://{redis.socket}" if unix else f"redis://127.0.0.1:{redis.port}")
     with Events(w) as e:
         if late:
             redis.start()
-
-        def told(value):
-            redis.cli("SET", "greeting", value)
-            with contextlib.suppress(TimeoutError):
-                e.text += e.sock.recv(65536)
-            return [s for s in e.seen("redis") if s["command"] == f'"SET" "greeting" "{value}"']
-        found = poll(lambda: told("hello"), what="the SET")
-        assert set(found[0]) == {"at", "command"} and abs(found[0]["at"] / 1000 - time.time()) < 30
-        redis.cli("EVAL", "return redis.call('GET', KEYS[1])", 1, "greeting")
-        redis.cli("SET", "odd", 'quo"te ] \\ \n 好')
+        watched = Watched(e, redis)
+        found = e.seen("redis")[-1]
+        assert set(found) == {"at", "script", "command", "args"} and abs(found["at"] / 1000 - time.time()) < 30
         redis.cli("SET", "said", "PING")  # was wrong: not shown, because of the word in it
-        redis.cli("PING")
-        redis.cli("SET", "long", "x" * 100000)
-        redis.cli("SET", "end", "1")
-        e.until(lambda: any('"end"' in s["command"] for s in e.seen("redis")), "the last command")
-        commands = [s["command"] for s in e.seen("redis")]
-        assert '"GET" "greeting"' in commands and '"SET" "said" "PING"' in commands and '"PING"' not in commands
-        assert any(c.startswith('"SET" "odd" "quo\\"te ] ') for c in commands) and max(map(len, commands)) <= 2000
+        assert watched.of("SET", "long", "x" * 100000) in ([], ["SET said PING"])  # a line too long to be kept
+        assert watched.of("PING") == []
+        assert watched.of("EVAL", "return redis.call('GET', KEYS[1])", 1, "greeting", "x") == ["EVAL (33 B) 1 (8 B) (1 B)", "lua GET greeting"]
         assert not e.seen("wechat") and login(w)
         e.until(lambda: e.seen("wechat"), "the login")
         redis.kill()
         redis.start()
-        poll(lambda: told("again"), what="the SET after a restart")
+        Watched(e, redis)
 
 
 @pytest.mark.parametrize("url", ["redis://:p%40ss%20word@localhost:{}", "redis://default:p%40ss%20word@127.0.0.1:{}/3"])
@@ -1053,7 +1073,7 @@ def test_watch_redis_with_a_password(stack, url):
             redis.cli("-a", "p@ss word", "SET", "greeting", "hello")
             with contextlib.suppress(TimeoutError):
                 e.text += e.sock.recv(65536)
-            return any("greeting" in s["command"] for s in e.seen("redis"))
+            return any("greeting" in s["args"] for s in e.seen("redis"))
         poll(told, what="the SET")
         assert b"p@ss word" not in e.text and "refuses" not in w.process.text()
 
@@ -1062,6 +1082,46 @@ def test_watch_redis_with_a_wrong_password(stack):
     redis = stack.redis("--requirepass", "right")
     w = stack.wxfake("--watch-redis", f"redis://:wrong@localhost:{redis.port}")
     poll(lambda: "Redis refuses to be watched" in w.process.text(), what="a word about it")
+
+
+@pytest.mark.parametrize("command, told", [
+    (("GET", "wxlogin:s:{abc}:0123456789abcdef"), "GET wxlogin:s:{abc}:0123\u2026"),
+    (("GET", "wxlogin:t:{wxfa4efa4efa4efa4e}:lock"), "GET wxlogin:t:{wxfa\u2026}:lock"),
+    (("SET", "wxlogin:s:a", "1795|0|0|wx1|oHIDDEN|uHIDDEN|1.2.3.4|ua", "PX", 604800000), "SET wxlogin:s:a (39 B) PX 604800000"),
+    (("SET", "a", "oHIDDENoHIDDENoHIDDENoHIDDEN"), "SET a (28 B)"),
+    (("SET", "a", "HIDDEN hidden"), "SET a (13 B)"),
+    (("SET", "a", "!revoked", "KEEPTTL"), "SET a !revoked KEEPTTL"),
+    (("SET", "a", "!Revoked HIDDEN"), "SET a (15 B)"),
+    (("SET", "a", 'quo"te ] \\ \n \x01 HIDDEN'), "SET a (21 B)"),
+    (("SET", "a", ""), "SET a (0 B)"),
+    (("ZADD", "wxlogin:u:a", 1, "~\x80HIDDEN"), "ZADD wxlogin:u:a 1 (9 B)"),
+    (("ZRANGEBYSCORE", "wxlogin:u:a", "(2", "+inf", "LIMIT", 0, 10), "ZRANGEBYSCORE wxlogin:u:a (2 +inf LIMIT 0 10"),
+])
+def test_redis_events_hold_no_secret(stack, command, told):
+    redis = stack.redis()
+    w = stack.wxfake("--watch-redis", f"redis://127.0.0.1:{redis.port}")
+    with Events(w) as e:
+        assert Watched(e, redis).of(*command) == [told]
+        assert b"HIDDEN" not in e.text
+
+
+def test_a_login_in_events(stack):
+    """The whole of it with the real server, without encryption at rest: then Redis is told openid and session_key as they are."""
+    redis = stack.redis()
+    w = stack.wxfake("--watch-redis", f"unix://{redis.socket}")
+    server = stack.server(redis, w, session__encryption_key="")
+    with Events(w) as e:
+        watched = Watched(e, redis)
+        code = w.code(openid="oNobodyShouldReadThis")
+        token = server.login(code).json["third_session"]
+        assert server.session(token).status == 200 and server.session(token, "DELETE").status == 204
+        watched.of("GET", "x")
+        told = watched.seen()
+        assert len([s for s in told if s.startswith("EVAL ")]) >= 4 and any("wxlogin:s:" in s for s in told)
+        assert not any("SUBSCRIBE" in s for s in told)
+        key = login(w, openid="oNobodyShouldReadThis")["session_key"]
+        for secret in (code, token, token[8:], "oNobody", key, SECRET):
+            assert secret not in e.text.decode(), secret
 
 
 # ---- the command line ----
@@ -1135,7 +1195,9 @@ def run(*args, **kw):
     ["--latency", "-1ms"], ["--latency", "61s"], ["--latency", "9" * 30 + "s"], ["--latency", "5m"], ["--latency", "1.5s"], ["--tls-cert", "x"],
     ["--tls-key", "x"], ["--watch-redis"], ["--watch-redis", "x"], ["--watch-redis", "redis://"], ["--watch-redis", "redis://127.0.0.1:0"],
     ["--watch-redis", "redis://127.0.0.1:65536"], ["--watch-redis", "redis://word@127.0.0.1"], ["--watch-redis", "redis://:%zz@127.0.0.1"],
-    ["--watch-redis", "redis://h:1x"], ["--watch-redis", "redis://h/x"], ["--any-code", "yes"],
+    ["--watch-redis", "redis://h:1x"], ["--watch-redis", "redis://h/x"], ["--watch-redis", "unix://x"], ["--watch-redis", "unix:///" + "x" * 120],
+    ["--any-code", "yes"], ["--wxlogind"], ["--wxlogind", "x"], ["--wxlogind", "ftp://x"], ["--wxlogind", "http://"], ["--wxlogind", "http://a b"],
+    ["--wxlogind", "http://a;b"], ["--wxlogind", "http://a/?b"], ["--wxlogind", "http://u@h"],
 ])
 def test_bad_command_lines(args):
     """Was wrong: a bad --watch-redis ended with 3, as if the address could not be bound."""
@@ -1244,7 +1306,85 @@ def test_head(wxfake):
 
 def test_the_page_at_the_root(wxfake):
     a = wxfake.call("GET", "/")
-    assert a.status == 200 and b"wxfake" in a.body
+    assert a.status == 200 and a.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert a.body == (ROOT / "test/wxfake/page/index.html").read_bytes()
+
+
+def policy(a):
+    return dict(part.strip().partition(" ")[::2] for part in a.headers["Content-Security-Policy"].split(";"))
+
+
+def test_the_page_and_what_it_names_may_do_little(wxfake):
+    html = wxfake.call("GET", "/").body.decode()
+    named = re.findall(r'(?:src|href)="([^"]+)"', html)
+    assert len(named) > 8
+    for path in ["/", *named]:
+        a = wxfake.call("GET", path)
+        assert a.status == 200 and a.body and a.headers["X-Content-Type-Options"] == "nosniff", path
+        p = policy(a)
+        assert p["default-src"] == "'none'" and p["script-src"] == p["style-src"] == "'self'" and "unsafe" not in str(p), path
+        assert p["connect-src"] == f"'self' http://127.0.0.1:8080" and p["frame-ancestors"] == p["base-uri"] == p["form-action"] == "'none'"
+    assert not re.search(r"<style|<script>|\son\w+=|\sstyle=|https?://", html)
+
+
+def test_files_of_the_page_are_what_they_were(wxfake):
+    for folder, url in (("test/wxfake/page", "/fake/page"), ("miniprogram", "/fake/page/miniprogram")):
+        files = [f for f in (ROOT / folder).rglob("*") if f.is_file() and f.suffix in (".js", ".css", ".svg", ".wxml", ".wxss") and f.name != "common.d.ts"
+                 and not {"node_modules", "miniprogram_dist"} & set(f.parts)]
+        assert files
+        for f in files:
+            a = wxfake.call("GET", f"{url}/{f.relative_to(ROOT / folder)}")
+            assert a.status == 200, f
+            body = a.body
+            if folder == "miniprogram" and f.suffix == ".js":  # each in a scope of its own, as WeChat's tools do it
+                head = f'define("{f.relative_to(ROOT / folder)}", function (require, module, exports, wx, App, Page, getApp) {{'.encode()
+                assert body.startswith(head) and body.endswith(b"});\n"), f
+                body = body[len(head):-4]
+            assert body == f.read_bytes(), f
+    assert wxfake.call("GET", "/fake/page/../main.c").status == wxfake.call("GET", "/fake/page/").status == 404
+    assert wxfake.call("GET", "/fake/stats").json["calls"]["other"] == 0
+
+
+@pytest.mark.parametrize("host, server", [
+    ("127.0.0.1:9090", "http://127.0.0.1:8080"), ("localhost", "http://localhost:8080"), ("[::1]:9090", "http://[::1]:8080"),
+    ("fake.lan:1", "http://fake.lan:8080"), ("a;script-src *", None), ("x' https://evil", None), ("[::1", None), ("a,b", None),
+])
+def test_where_wxlogind_is(wxfake, host, server):
+    for path in ("/", "/fake/about"):
+        with contextlib.closing(socket.create_connection(("127.0.0.1", wxfake.port), timeout=10)) as s:
+            s.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+            head, _, body = b"".join(iter(lambda: s.recv(65536), b"")).decode().partition("\r\n\r\n")
+        if server is None and head.startswith("HTTP/1.1 400"):
+            continue  # no Host at all, by RFC 9112
+        server = server or "http://127.0.0.1:8080"
+        if path == "/":
+            assert f"connect-src 'self' {server};" in head, head
+        else:
+            assert json.loads(body)["wxlogind"] == server
+
+
+def test_where_wxlogind_is_said_to_be(stack):
+    w = stack.wxfake("--wxlogind", "https://login.example:8443/at/path", "--app", "wx1:s1", "--app", "wx2:s2")
+    about = w.call("GET", "/fake/about").json
+    assert about["wxlogind"] == "https://login.example:8443/at/path" and about["apps"] == ["wx1", "wx2"] and about["redis"] is False
+    assert abs(about["at"] / 1000 - time.time()) < 30
+    assert policy(w.call("GET", "/"))["connect-src"] == "'self' https://login.example:8443"
+
+
+def test_what_check_session_says(wxfake):
+    def alive():
+        return wxfake.call("POST", "/fake/check-session", {"openid": "oMe"}).json["alive"]
+    assert alive() is False  # nobody has logged in
+    wxfake.code(openid="oMe", kind="phone")
+    assert alive() is False
+    wxfake.code(openid="oMe")
+    assert alive() is True  # WeChat knows the newest wx.login, exchanged or not
+    assert wxfake.call("POST", "/fake/expire", {"openid": "oMe"}).status == 204
+    assert alive() is False
+    login(wxfake, openid="oMe")
+    assert alive() is True
+    assert wxfake.call("POST", "/fake/check-session", {}).status == 400
+    assert wxfake.call("POST", "/fake/check-session", {"openid": "oMe", "appid": "wxno"}).status == 400
 
 
 def test_web_pages_may_call(wxfake):

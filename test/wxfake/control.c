@@ -131,11 +131,27 @@ static void expire(struct fake *f, struct req *r, const cJSON *o)
 {
 	struct app *a = app_of(f, r, o);
 	const char *openid;
+	struct user *u;
 
 	if (!a || !(openid = openid_of(r, o, true)) || !*openid)
 		return;
-	user_new_key(user_get(f, a, openid));
+	u = user_get(f, a, openid);
+	user_new_key(u);
+	u->alive = false;
 	req_reply(r, 204, NULL, NULL, 0);
+}
+
+/* wx.checkSession asks nothing of any server of ours: WeChat's own answers it, about the key of the last wx.login. */
+static void check_session(struct fake *f, struct req *r, const cJSON *o)
+{
+	struct app *a = app_of(f, r, o);
+	const char *openid;
+	const struct user *u;
+
+	if (!a || !(openid = openid_of(r, o, true)) || !*openid)
+		return;
+	u = user_find(f, a, openid);
+	req_reply_json(r, 200, u && u->alive ? "{\"alive\":true}" : "{\"alive\":false}");
 }
 
 static void change_user(struct fake *f, struct req *r, const cJSON *o)
@@ -223,6 +239,12 @@ static void clear_faults(struct fake *f, struct req *r, const cJSON *o)
 	req_reply(r, 204, NULL, NULL, 0);
 }
 
+static void about(struct fake *f, struct req *r, const cJSON *o)
+{
+	(void)o;
+	page_about(f, r);
+}
+
 static void events(struct fake *f, struct req *r, const cJSON *o)
 {
 	(void)o;
@@ -238,8 +260,10 @@ static const struct { enum method method; const char *path; void (*handle)(struc
 	{METHOD_POST, "/fake/fault", add_fault},
 	{METHOD_DELETE, "/fake/fault", clear_faults},
 	{METHOD_POST, "/fake/expire", expire},
+	{METHOD_POST, "/fake/check-session", check_session},
 	{METHOD_POST, "/fake/user", change_user},
 	{METHOD_POST, "/fake/expire-token", expire_token},
+	{METHOD_GET, "/fake/about", about},
 	{METHOD_GET, "/fake/stats", stats},
 	{METHOD_GET, "/fake/events", events},
 };

@@ -1,7 +1,8 @@
 /* wxfake: a stand-in for the WeChat servers, for development, tests and load; never part of production.
  *
  * main.c reads argv and routes; state.c knows apps, users, codes and tokens; wechat.c answers as WeChat does;
- * fault.c lets answers misbehave on their way out; control.c is the /fake side; events.c tells the browser what happened. */
+ * fault.c lets answers misbehave on their way out; control.c is the /fake side; events.c tells the browser what happened, monitor.c what
+ * Redis is told; page.c gives the browser its page. */
 #ifndef WXFAKE_FAKE_H
 #define WXFAKE_FAKE_H
 
@@ -70,6 +71,7 @@ struct user { /* entry.key is "appid openid" */
 	char         unionid[OPENID_MAX + 1]; /* "" = not bound to an open platform */
 	char         phone[24], country[8];
 	bool         blocked;
+	bool         alive; /* what wx.checkSession says: true from wx.login on, until the session_key dies */
 	int64_t      minute;
 	int          minute_count;
 };
@@ -104,6 +106,8 @@ struct fake {
 	struct subscriber *subs[SUBSCRIBERS_MAX];
 	struct timer *beat;
 	struct monitor *monitor;
+	uint64_t      served;  /* the number of the last call, which its events carry */
+	const char   *wxlogind; /* where the page finds it: "http://host:port", NULL = port 8080 of the page's own host */
 };
 
 /* state.c */
@@ -156,9 +160,20 @@ void  fault_list(struct fake *f, struct buf *out);
 void control_handle(struct fake *f, struct req *r);
 
 /* events.c */
-bool events_watch_redis(struct fake *f, const char *url, char *err, size_t err_len);
 void events_subscribe(struct fake *f, struct req *r);
-void events_call(struct fake *f, enum api api, const struct answer *a, int status, const char *fault);
+void events_tell(struct fake *f, const char *p, size_t n); /* one whole event, to everybody who listens */
+void events_at(struct buf *b, int64_t wall_us);            /* how an event's data begins: {"at":<ms, with microseconds> */
+void events_call(struct fake *f, uint64_t id, enum api api, const struct answer *a, int status, const char *fault);
+void events_answered(struct fake *f, uint64_t id);         /* or given up */
 void events_free(struct fake *f);
+
+/* monitor.c */
+bool monitor_start(struct fake *f, const char *url, char *err, size_t err_len);
+void monitor_free(struct fake *f);
+
+/* page.c */
+bool page_server_ok(const char *url); /* what --wxlogind takes */
+bool page_handle(struct fake *f, struct req *r); /* false: no file of the page */
+void page_about(struct fake *f, struct req *r);  /* GET /fake/about */
 
 #endif

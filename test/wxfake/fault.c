@@ -40,6 +40,7 @@ struct serving { /* an answer that takes its time */
 	enum api     api;
 	enum mode    mode;
 	const char  *name;
+	uint64_t     id; /* of its events; 0 once its end was told */
 	struct answer a;
 	struct timer *timer;
 	size_t       sent;
@@ -113,8 +114,17 @@ void fault_list(struct fake *f, struct buf *out)
 
 /* ---- serving ---- */
 
+/* Told before the answer leaves: what it sets off comes later. */
+static void answered(struct serving *s)
+{
+	if (s->id)
+		events_answered(s->f, s->id);
+	s->id = 0;
+}
+
 static void done(struct serving *s)
 {
+	answered(s);
 	DL_DELETE(s->f->servings, s);
 	timer_free(s->timer);
 	buf_free(&s->a.body);
@@ -127,6 +137,7 @@ static void whole(struct serving *s)
 	const char *type = s->mode == M_JSON_TYPE ? "application/json; charset=utf-8" : s->mode == M_NO_TYPE ? NULL : s->a.type;
 	const char *body = s->a.body.data ? s->a.body.data : "";
 
+	answered(s);
 	if (s->mode == M_EMPTY)
 		req_reply(s->r, 200, type, "", 0);
 	else
@@ -143,6 +154,7 @@ static void on_hung(void *ctx)
 {
 	struct serving *s = ctx;
 
+	answered(s);
 	req_stream_reset(s->r);
 	done(s);
 }
@@ -229,10 +241,12 @@ static void play(struct serving *s, int64_t delay_ms)
 		return;
 	case M_500:
 	case M_502:
+		answered(s);
 		req_reply(s->r, s->mode == M_500 ? 500 : 502, "text/html", html, sizeof(html) - 1);
 		done(s);
 		return;
 	case M_NOT_JSON:
+		answered(s);
 		req_reply(s->r, 200, "text/plain", "openid=o1&session_key=k", 23);
 		done(s);
 		return;
@@ -274,6 +288,7 @@ void fault_serve(struct fake *f, struct req *r, enum api api)
 	s->r = r;
 	s->api = api;
 	s->mode = M_PLAIN;
+	s->id = ++f->served;
 	DL_APPEND(f->servings, s);
 	req_hold(r);
 	if (ft) {
@@ -291,7 +306,7 @@ void fault_serve(struct fake *f, struct req *r, enum api api)
 		wechat_refuse(r, api, one.errcode, shapes, &s->a);
 	else if (s->mode != M_500 && s->mode != M_502)
 		wechat_answer(f, r, api, shapes, &s->a);
-	events_call(f, api, &s->a, s->mode == M_500 ? 500 : s->mode == M_502 ? 502 : 200, s->name);
+	events_call(f, s->id, api, &s->a, s->mode == M_500 ? 500 : s->mode == M_502 ? 502 : 200, s->name);
 	play(s, one.delay_ms);
 }
 

@@ -14,17 +14,8 @@
 
 static const char usage[] =
 	"usage: wxfake [--listen 127.0.0.1:9090] [--tls-cert F --tls-key F] [--app APPID:SECRET ...] [--latency 50ms] [--any-code]\n"
-	"              [--rotate] [--watch-redis redis://:password@host:6379] [--version] [--help]\n"
+	"              [--rotate] [--watch-redis redis://:password@host:6379|unix:///path] [--wxlogind URL] [--version] [--help]\n"
 	"A stand-in for the WeChat servers, for development, tests and load. Without --app it serves " DEFAULT_APPID ".\n";
-
-static const char page[] =
-	"wxfake: a stand-in for the WeChat servers.\n\n"
-	"POST   /fake/code     {\"appid\"?,\"openid\"?,\"kind\"?}      a code, as wx.login or the phone button would give it\n"
-	"POST   /fake/encrypt  {\"appid\",\"openid\",\"data\":{}}      encryptedData, iv, rawData, signature\n"
-	"POST   /fake/fault    {\"api\",\"mode\",\"errcode\"?,\"count\"?} the next calls misbehave; DELETE ends it\n"
-	"POST   /fake/expire   {\"appid\"?,\"openid\"}              that user's session_key dies\n"
-	"GET    /fake/stats                                    calls seen, by API\n"
-	"GET    /fake/events                                   server-sent events: each call as it comes\n";
 
 struct options {
 	const char *listen, *cert, *key, *watch;
@@ -36,16 +27,10 @@ static void handle(void *ctx, struct req *r)
 	struct fake *f = ctx;
 	const char *path = req_path(r);
 
+	if (page_handle(f, r))
+		return;
 	if (!strncmp(path, "/fake/", 6)) {
 		control_handle(f, r);
-	} else if (!strcmp(path, "/")) {
-		req_set_route(r, "/");
-		if (req_method(r) != METHOD_GET && req_method(r) != METHOD_HEAD) {
-			req_add_header(r, "Allow", "GET, HEAD");
-			req_reply_outcome(r, OC_METHOD_NOT_ALLOWED);
-			return;
-		}
-		req_reply(r, 200, "text/plain; charset=utf-8", page, sizeof(page) - 1);
 	} else {
 		enum api api = wechat_api(path);
 
@@ -105,6 +90,8 @@ static int read_args(struct options *o, int argc, char **argv)
 			o->key = next;
 		else if (!strcmp(argv[i], "--watch-redis"))
 			o->watch = next;
+		else if (!strcmp(argv[i], "--wxlogind"))
+			ok = page_server_ok(o->fake->wxlogind = next);
 		else if (!strcmp(argv[i], "--latency"))
 			ok = read_latency(next, &o->fake->latency_ms);
 		else if (!strcmp(argv[i], "--app"))
@@ -139,7 +126,7 @@ static int serve(struct options *o)
 
 	if (!h)
 		return 1;
-	if (o->watch && !events_watch_redis(f, o->watch, err, sizeof(err))) {
+	if (o->watch && !monitor_start(f, o->watch, err, sizeof(err))) {
 		fprintf(stderr, "wxfake: %s\n", err);
 		status = 2;
 	} else if (!http_listen(h, o->listen, err, sizeof(err)))
@@ -151,6 +138,7 @@ static int serve(struct options *o)
 		status = 0;
 	}
 	events_free(f);
+	monitor_free(f);
 	http_free(h);
 	fault_end(f);
 	return status;

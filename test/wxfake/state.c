@@ -302,8 +302,11 @@ struct code *code_make(struct fake *f, struct app *a, const char *openid, enum c
 {
 	char text[65];
 	struct code *c;
+	struct user *u;
 
-	user_get(f, a, openid);
+	u = user_get(f, a, openid);
+	if (kind == CODE_LOGIN)
+		u->alive = true;
 	code_text(text, kind);
 	c = (struct code *)table_add(&f->codes, text, sizeof(*c));
 	c->kind = kind;

@@ -1,0 +1,330 @@
+/* What Redis is told on the local stack: each line of MONITOR becomes an event, without what might be a secret.
+ *
+ * Shown are a command's name, keys (a long part of one by its first four characters), numbers and option words. Of any other argument,
+ * a sealed session_key, an openid, a script's text, only the length is told. */
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+
+#include "common/encode.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "fake.h"
+#include "io/resolve.h"
+
+enum { LINE_MAX_BYTES = 64 * 1024, ARGS_MAX = 16, KEY_PART = 8, KEY_SHOWN = 4, WORD_MAX = 20 };
+
+/* wxlogind tests its second connection with this twenty times a second: true, but it would drown all else. */
+static const char heartbeat[] = "SUBSCRIBE __redis__:invalidate";
+
+struct monitor {
+	struct fake *f;
+	struct bufferevent *bev;
+	struct timer *again;
+	struct resolve *resolve;
+	char host[256], user[128], password[256]; /* "" = none */
+	int port;
+	struct sockaddr_un path; /* in place of host and port when sun_family is set */
+};
+
+/* ---- one line: +1339518083.107412 [0 127.0.0.1:60866] "keys" "*" ---- */
+
+static void add_byte(struct buf *b, int c)
+{
+	char byte = (char)c;
+
+	buf_add(b, &byte, 1);
+}
+
+/* The next quoted argument, its escapes undone. NULL: there is none, or the line was cut. */
+static const char *next_arg(const char *p, struct buf *arg)
+{
+	unsigned hex;
+
+	buf_clear(arg);
+	while (*p == ' ')
+		p++;
+	if (*p++ != '"')
+		return NULL;
+	for (; *p && *p != '"'; p++) {
+		if (*p != '\\') {
+			add_byte(arg, *p);
+		} else if (p[1] == 'x' && isxdigit((unsigned char)p[2]) && sscanf(p + 2, "%2x", &hex) == 1) {
+			add_byte(arg, (int)hex);
+			p += 3;
+		} else if (p[1]) {
+			add_byte(arg, *++p); /* \n stands for another byte than n, but only its length is told */
+		}
+	}
+	return *p ? p + 1 : NULL;
+}
+
+static bool consists_of(const struct buf *b, size_t from, const char *extra, bool lower)
+{
+	for (size_t i = from; i < b->len; i++) {
+		unsigned char c = (unsigned char)b->data[i];
+
+		if (!(isdigit(c) || isupper(c) || (lower && islower(c)) || (c && strchr(extra, c))))
+			return false;
+	}
+	return b->len > from;
+}
+
+/* A key, or the channel of a subscription: parts between colons, of which long ones are hashes, appids or the like. */
+static void add_name(struct buf *out, const struct buf *arg)
+{
+	struct buf b = {0};
+	const char *p = arg->data;
+
+	for (;;) {
+		const char *word = p + strspn(p, "{");
+		size_t n = strcspn(p, ":"), skip = (size_t)(word - p), len = strcspn(word, ":}");
+
+		if (len > KEY_PART) {
+			buf_add(&b, p, skip + KEY_SHOWN);
+			buf_str(&b, "\xe2\x80\xa6"); /* ... */
+			buf_add(&b, word + len, n - skip - len);
+		} else {
+			buf_add(&b, p, n);
+		}
+		p += n;
+		if (!*p++)
+			break;
+		buf_str(&b, ":");
+	}
+	buf_json_str(out, b.data, b.len);
+	buf_free(&b);
+}
+
+static bool is_number(const struct buf *b)
+{
+	return b->len <= WORD_MAX && strspn(b->data, "(+-.0123456789") == b->len;
+}
+
+static bool is_word(const struct buf *b)
+{
+	return (b->len <= WORD_MAX && consists_of(b, 0, "_", false)) || !strcmp(b->data, "+inf") || !strcmp(b->data, "-inf");
+}
+
+/* How wxlogind marks a session that was ended: !revoked, !replaced, !logged_out. */
+static bool is_mark(const struct buf *b)
+{
+	return b->len <= WORD_MAX && b->data[0] == '!' && consists_of(b, 1, "_", true);
+}
+
+static void add_arg(struct buf *out, const struct buf *arg, bool may_be_key)
+{
+	char text[32];
+	int n;
+
+	if (arg->len && (is_number(arg) || is_word(arg) || is_mark(arg))) {
+		buf_json_str(out, arg->data, arg->len);
+	} else if (arg->len && arg->len <= 200 && consists_of(arg, 0, ":{}_.-", true) && (may_be_key || strchr(arg->data, ':'))) {
+		add_name(out, arg);
+	} else {
+		n = snprintf(text, sizeof(text), "(%zu B)", arg->len);
+		buf_json_str(out, text, (size_t)n);
+	}
+}
+
+static bool is_heartbeat(const char *name, const char *rest)
+{
+	struct buf arg = {0};
+	bool same = next_arg(rest, &arg) && !strcasecmp(name, "SUBSCRIBE") && !strcmp(arg.data ? arg.data : "", strchr(heartbeat, ' ') + 1);
+
+	buf_free(&arg);
+	return same || !strcasecmp(name, "PING");
+}
+
+static void tell_command(struct monitor *m, int64_t wall_us, bool script, const char *args)
+{
+	struct buf b = {0}, arg = {0};
+	const char *p = next_arg(args, &arg);
+	bool eval;
+
+	if (p && arg.len && arg.len <= WORD_MAX && !is_heartbeat(arg.data, p)) {
+		eval = !strncasecmp(arg.data, "EVAL", 4);
+		buf_str(&b, "event: redis\ndata: ");
+		events_at(&b, wall_us);
+		buf_printf(&b, ",\"script\":%s,\"command\":", script ? "true" : "false");
+		buf_json_str(&b, arg.data, arg.len);
+		buf_str(&b, ",\"args\":[");
+		for (int i = 0; i < ARGS_MAX && (p = next_arg(p, &arg)); i++) {
+			buf_str(&b, i ? "," : "");
+			add_arg(&b, &arg, i == 0 && !eval);
+		}
+		buf_str(&b, "]}\n\n");
+		events_tell(m->f, b.data, b.len);
+	}
+	buf_free(&arg);
+	buf_free(&b);
+}
+
+static void on_line(struct monitor *m, const char *line)
+{
+	const char *bracket = strchr(line, '['), *args = strstr(line, "] "); /* [::1] has a ] of its own */
+	long long s;
+	int us;
+
+	if (bracket && args && sscanf(line, "+%lld.%6d", &s, &us) == 2)
+		tell_command(m, s * 1000000 + us, !strncmp(bracket + strcspn(bracket, " "), " lua]", 5), args + 2);
+}
+
+/* ---- the connection ---- */
+
+/* As an array of strings, whatever they hold. */
+static void send_auth(struct monitor *m)
+{
+	struct evbuffer *out = bufferevent_get_output(m->bev);
+	const char *user = *m->user ? m->user : "default"; /* Redis 6 and later */
+
+	evbuffer_add_printf(out, "*3\r\n$4\r\nAUTH\r\n$%zu\r\n%s\r\n$%zu\r\n%s\r\n", strlen(user), user, strlen(m->password), m->password);
+}
+
+static void on_event(struct bufferevent *bev, short what, void *ctx)
+{
+	struct monitor *m = ctx;
+
+	if (what & BEV_EVENT_CONNECTED) {
+		if (*m->password)
+			send_auth(m);
+		bufferevent_write(bev, "MONITOR\r\n", 9);
+		return;
+	}
+	bufferevent_free(bev);
+	m->bev = NULL;
+	timer_start(m->again, 1000);
+}
+
+static void on_read(struct bufferevent *bev, void *ctx)
+{
+	struct evbuffer *in = bufferevent_get_input(bev);
+	char *line;
+
+	while ((line = evbuffer_readln(in, NULL, EVBUFFER_EOL_CRLF))) {
+		if (*line == '-')
+			log_warn("Redis refuses to be watched", LOG_STR("answer", line));
+		on_line(ctx, line);
+		free(line);
+	}
+	if (evbuffer_get_length(in) > LINE_MAX_BYTES)
+		evbuffer_drain(in, evbuffer_get_length(in));
+}
+
+static void connect_to(struct monitor *m, const struct sockaddr *at, size_t len)
+{
+	m->bev = bufferevent_socket_new(loop_base(m->f->loop), -1, BEV_OPT_CLOSE_ON_FREE);
+	if (m->bev) {
+		bufferevent_setcb(m->bev, on_read, NULL, on_event, m);
+		bufferevent_enable(m->bev, EV_READ | EV_WRITE);
+		if (bufferevent_socket_connect(m->bev, at, (int)len) == 0 || !m->bev)
+			return;
+		bufferevent_free(m->bev);
+		m->bev = NULL;
+	}
+	timer_start(m->again, 1000);
+}
+
+static void on_address(void *ctx, const struct addrinfo *list, const char *error)
+{
+	struct monitor *m = ctx;
+
+	(void)error; /* a stack comes up in any order: ask again */
+	m->resolve = NULL;
+	if (list)
+		connect_to(m, list->ai_addr, list->ai_addrlen);
+	else
+		timer_start(m->again, 1000);
+}
+
+static void start(void *ctx)
+{
+	struct monitor *m = ctx;
+
+	if (m->path.sun_family)
+		connect_to(m, (const struct sockaddr *)(const void *)&m->path, sizeof(m->path));
+	else
+		m->resolve = resolve_start(m->f->loop, m->host, m->port, on_address, m);
+}
+
+static bool decode_into(char *out, size_t cap, const char *s, size_t n)
+{
+	return n < cap && percent_decode(out, s, n, false) >= 0;
+}
+
+/* redis://[[user]:password@]host[:port], and a database that does not matter: MONITOR shows all of them */
+static bool read_redis_url(struct monitor *m, const char *url)
+{
+	const char *rest = url + 8, *at, *host, *colon;
+	size_t n;
+	int end = 0;
+
+	if (strncmp(url, "redis://", 8))
+		return false;
+	at = strrchr(rest, '@');
+	host = at ? at + 1 : rest;
+	if (at) {
+		const char *sep = memchr(rest, ':', (size_t)(at - rest));
+
+		if (!sep || !decode_into(m->user, sizeof(m->user), rest, (size_t)(sep - rest)) ||
+		    !decode_into(m->password, sizeof(m->password), sep + 1, (size_t)(at - sep - 1)))
+			return false;
+	}
+	n = strcspn(host, ":/");
+	if (!decode_into(m->host, sizeof(m->host), host, n) || !*m->host)
+		return false;
+	colon = host + n;
+	m->port = 6379;
+	if (*colon == ':' && (sscanf(colon, ":%5d%n", &m->port, &end) != 1 || m->port < 1 || m->port > 65535))
+		return false;
+	colon += end;
+	return *colon == '\0' || (*colon == '/' && colon[1 + strspn(colon + 1, "0123456789")] == '\0');
+}
+
+static bool read_url(struct monitor *m, const char *url)
+{
+	if (strncmp(url, "unix:///", 8) != 0)
+		return read_redis_url(m, url);
+	if (strlen(url + 7) >= sizeof(m->path.sun_path))
+		return false;
+	m->path.sun_family = AF_UNIX;
+	strcpy(m->path.sun_path, url + 7);
+	return true;
+}
+
+bool monitor_start(struct fake *f, const char *url, char *err, size_t err_len)
+{
+	struct monitor *m = mem_alloc(sizeof(*m));
+
+	if (!read_url(m, url)) {
+		snprintf(err, err_len, "--watch-redis: must be redis://[[user]:password@]host[:port] or unix:///path");
+		mem_wipe(m, sizeof(*m));
+		free(m);
+		return false;
+	}
+	m->f = f;
+	m->again = timer_new(f->loop, start, m);
+	f->monitor = m;
+	start(m);
+	return true;
+}
+
+void monitor_free(struct fake *f)
+{
+	if (!f->monitor)
+		return;
+	timer_free(f->monitor->again);
+	resolve_cancel(f->monitor->resolve);
+	if (f->monitor->bev)
+		bufferevent_free(f->monitor->bev);
+	mem_wipe(f->monitor, sizeof(*f->monitor));
+	free(f->monitor);
+	f->monitor = NULL;
+}

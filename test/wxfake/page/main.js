@@ -1,0 +1,258 @@
+/** Puts the page together: the phone, the buttons, the diagram, the two languages. */
+import { calibrate, Diagram, reading } from "./diagram.js";
+import { Screen, Sheets } from "./screen.js";
+import { language, setLanguage, text } from "./texts.js";
+import { Phone } from "./wx.js";
+
+const $ = (id) => document.getElementById(id);
+const WECHAT_APIS = ["jscode2session", "token", "stable_token", "checksession", "resetusersessionkey", "getuserphonenumber"];
+
+const diagram = new Diagram({ list: $("rows"), scroller: $("scroller"), empty: $("empty") });
+let about, phone, screen;
+let hint = ["hint.start", null];
+let live = false;
+let trouble = null;
+let stopped = false;
+
+/* ---- words ---- */
+
+function translate() {
+  document.documentElement.lang = language() === "zh" ? "zh-CN" : "en";
+  document.title = text("page.title");
+  document.querySelectorAll("[data-text]").forEach((element) => (element.textContent = text(element.dataset.text)));
+  document.querySelectorAll("[data-label]").forEach((element) => element.setAttribute("aria-label", text(element.dataset.label)));
+  document.querySelectorAll("[data-lang]").forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.lang === language())));
+  if (about && !about.redis) {
+    $("legend").textContent += text("traffic.no_redis");
+  }
+  showHint(...hint);
+  showLive();
+  showTrouble();
+  showStopped();
+  diagram.translate();
+  if (screen) {
+    screen.draw();
+  }
+}
+
+/** What was to be seen, and which button goes on from here. */
+function showHint(key, next) {
+  hint = [key, next];
+  $("hint").textContent = text(key);
+  document.querySelectorAll(".controls button").forEach((button) => button.classList.toggle("next", button.id === next));
+}
+
+function showLive() {
+  $("live").textContent = text(live ? "live.on" : "live.off");
+  $("live").classList.toggle("on", live);
+}
+
+function showTrouble() {
+  $("trouble").hidden = !trouble;
+  $("trouble").textContent = trouble ? text(trouble.key, trouble.values) : "";
+}
+
+function showStopped() {
+  $("stop").textContent = text(stopped ? "happen.resume" : "happen.stop");
+  $("stop").setAttribute("aria-pressed", String(stopped));
+}
+
+function showLosing() {
+  $("lose").setAttribute("aria-pressed", String(phone.losing));
+}
+
+function network(reached) {
+  trouble = reached ? null : { key: "trouble.wxlogind", values: { server: about.wxlogind, origin: location.origin } };
+  showTrouble();
+}
+
+/* ---- the buttons ---- */
+
+/** Whether it went well, and whether a login was part of it. */
+async function watched(work) {
+  const before = phone.session;
+  try {
+    await work();
+    return { ok: true, loggedIn: phone.session !== before };
+  } catch {
+    return { ok: false, loggedIn: false };
+  }
+}
+
+/** The page that shows the session is in front, and shows what comes of `login`. */
+function showLogin(login) {
+  screen.home();
+  screen.app.setLogin(login);
+  screen.page.onShow();
+  return login;
+}
+
+async function launch() {
+  diagram.act("launch");
+  const { ok, loggedIn } = await watched(() => {
+    screen.launch();
+    return screen.app.loginReady;
+  });
+  return ok ? (loggedIn ? "hint.restart_login" : "hint.restart") : "hint.login_failed";
+}
+
+const actions = {
+  async login() {
+    diagram.act("login");
+    const { ok } = await watched(() => showLogin(screen.common.onLogin()));
+    return ok ? ["hint.login", "call"] : ["hint.login_failed", stopped ? "stop" : null];
+  },
+  async call() {
+    diagram.act("call");
+    screen.home();
+    const before = phone.session;
+    screen.page.onCheckTap();
+    await screen.until((page) => page.data.state !== "working");
+    if (screen.page.data.state !== "in") {
+      return ["hint.call_failed", "login"];
+    }
+    return [!before ? "hint.login" : phone.session === before ? "hint.call" : "hint.call_relogin", null];
+  },
+  async restart() {
+    return [await launch(), null];
+  },
+  async expire() {
+    if (!phone.openid) {
+      return ["hint.none", "login"];
+    }
+    diagram.act("expire");
+    await phone.fake("expire", { openid: phone.openid });
+    return ["hint.expire", "restart"];
+  },
+  async end() {
+    if (!phone.session) {
+      return ["hint.none", "login"];
+    }
+    diagram.act("end");
+    await phone.endElsewhere();
+    return ["hint.end", "call"];
+  },
+  async other() {
+    diagram.act("other");
+    await phone.loginElsewhere();
+    return ["hint.other", "call"];
+  },
+  async lose() {
+    phone.losing = !phone.losing;
+    showLosing();
+    diagram.act(phone.losing ? "lose" : "unlose");
+    return phone.losing ? ["hint.lose", "login"] : ["hint.unlose", null];
+  },
+  async stop() {
+    if (stopped) {
+      await Promise.all(WECHAT_APIS.map((api) => fetch(`/fake/fault?api=${api}`, { method: "DELETE" })));
+    } else {
+      await Promise.all(WECHAT_APIS.map((api) => phone.fake("fault", { api, mode: "reset", count: 1000000 })));
+    }
+    stopped = !stopped;
+    showStopped();
+    diagram.act(stopped ? "stop" : "resume");
+    return stopped ? ["hint.stop", "login"] : ["hint.resume", "login"];
+  },
+};
+
+async function press(name) {
+  const button = $(name);
+  button.classList.add("busy");
+  button.setAttribute("aria-busy", "true");
+  $("scroller").scrollIntoView({ block: "nearest", behavior: "smooth" }); // below, on a narrow page
+  try {
+    showHint(...(await actions[name]()));
+  } catch {
+    showHint("hint.call_failed", null); // wxfake or wxlogind is away: the banner, or the live sign, says so
+  } finally {
+    button.classList.remove("busy");
+    button.removeAttribute("aria-busy");
+  }
+}
+
+/** What was tapped in the mini program itself, as an act of the diagram. */
+const TAPS = {
+  onLoginTap: "login", onCheckTap: "call", onLogoutTap: "logout", onLoadTap: "login", onNicknameSubmit: "name",
+  profile: "profile", avatar: "avatar", phone: "phone", page: "page",
+};
+
+function onAct(name) {
+  if (TAPS[name]) {
+    diagram.act(TAPS[name]);
+  }
+  if (name === "profile") {
+    showHint("hint.profile", null);
+  }
+}
+
+/* ---- the stack ---- */
+
+async function ask() {
+  const before = reading();
+  const res = await fetch("/fake/about");
+  const answer = await res.json();
+  calibrate(before, answer.at, reading());
+  return answer;
+}
+
+/** Resolves when wxfake is listening to. */
+function listen() {
+  const events = new EventSource("/fake/events");
+  const tell = (name, work) => events.addEventListener(name, (event) => work(JSON.parse(event.data)));
+  tell("wechat", (event) => diagram.wechat(event));
+  tell("wechat_end", (event) => diagram.wechatEnd(event));
+  tell("redis", (event) => diagram.redis(event));
+  events.addEventListener("error", () => {
+    live = false;
+    showLive();
+  });
+  return new Promise((resolve) =>
+    events.addEventListener("open", () => {
+      live = true;
+      showLive();
+      resolve();
+    })
+  );
+}
+
+function showClock() {
+  $("clock").textContent = new Date().toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false });
+}
+
+async function start() {
+  const chosen = localStorage.getItem("simulator:language");
+  setLanguage(chosen || (/^zh\b/i.test(navigator.language) ? "zh" : "en"));
+  document.querySelectorAll("[data-lang]").forEach((button) =>
+    button.addEventListener("click", () => {
+      setLanguage(button.dataset.lang);
+      localStorage.setItem("simulator:language", button.dataset.lang);
+      translate();
+    })
+  );
+  translate();
+  showClock();
+  setInterval(showClock, 10000);
+
+  for (let i = 0; i < 5; i++) {
+    about = await ask();
+  }
+  const { faults } = await (await fetch("/fake/stats")).json();
+  stopped = faults.some((fault) => fault.mode === "reset" && fault.count > 1000); // by this page, before it was loaded anew
+  phone = new Phone({ about, network, sheets: new Sheets($("sheet")), record: (event) => diagram.message(event) });
+  phone.onLost = showLosing;
+  screen = new Screen({ root: $("screen"), title: $("title"), back: $("back"), phone, onAct });
+  await screen.load();
+  await listen();
+  translate();
+  Object.keys(actions).forEach((name) => $(name).addEventListener("click", () => press(name)));
+  $("clear").addEventListener("click", () => diagram.clear());
+  const key = await launch();
+  showHint(key === "hint.login_failed" ? key : "hint.start", null);
+  document.documentElement.dataset.ready = "yes";
+}
+
+start().catch((error) => {
+  trouble = { key: "trouble.start", values: { error: error.message } };
+  showTrouble();
+});
