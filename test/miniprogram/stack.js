@@ -49,16 +49,23 @@ function answers(url) {
 }
 
 class Stack {
-  /** @param {object} settings sections of wxlogind's configuration: { session: { max_per_user: 1 } } */
+  /**
+   * Between finding a free port and listening on it somebody else may take it: then again, with others.
+   * @param {object} settings sections of wxlogind's configuration: { session: { max_per_user: 1 } }
+   */
   static async start(settings = {}) {
-    const stack = new Stack();
-    try {
-      await stack.startAll(settings);
-    } catch (e) {
-      await stack.stop();
-      throw e;
+    for (let tries = 1; ; tries++) {
+      const stack = new Stack();
+      try {
+        await stack.startAll(settings);
+        return stack;
+      } catch (e) {
+        await stack.stop();
+        if (tries === 3) {
+          throw e;
+        }
+      }
     }
-    return stack;
   }
 
   constructor() {
@@ -71,34 +78,34 @@ class Stack {
 
   async startAll(settings) {
     const socket = path.join(this.dir, "redis.sock");
+    const [fake, port, internal] = [await freePort(), await freePort(), await freePort()];
+    this.fake = `http://127.0.0.1:${fake}`;
+    this.url = `http://127.0.0.1:${port}`;
+    this.internal = `http://127.0.0.1:${internal}`;
     this.redis = this.spawn("redis", "redis-server", ["--port", "0", "--unixsocket", socket, "--dir", this.dir, "--save", ""]);
+    await this.startFake();
 
-    await this.spawnOnFreePorts("wxfake", async () => {
-      const port = await freePort();
-      this.fake = `http://127.0.0.1:${port}`;
-      return { argv: [path.join(BUILD, "wxfake"), "--listen", `127.0.0.1:${port}`], ready: `${this.fake}/fake/stats` };
-    });
+    const sections = {
+      server: { listen: `127.0.0.1:${port}`, internal_listen: `127.0.0.1:${internal}`, cors_origins: this.fake },
+      redis: { url: `unix://${socket}` },
+      wechat: { base_url: this.fake, fallback_urls: "" },
+      users: { url: `sqlite://${path.join(this.dir, "users.db")}` },
+      [`app ${APPID}`]: { secret: SECRET },
+    };
+    for (const [name, keys] of Object.entries(settings)) {
+      sections[name] = { ...sections[name], ...keys };
+    }
+    const lines = Object.entries(sections).map(([name, keys]) =>
+      [`[${name}]`, ...Object.entries(keys).map(([key, value]) => `${key} = ${value}`)].join("\n")
+    );
+    const file = path.join(this.dir, "wxlogind.ini");
+    fs.writeFileSync(file, lines.join("\n") + "\n");
+    await this.startReady("wxlogind", ["-c", file], `${this.internal}/readyz`);
+  }
 
-    await this.spawnOnFreePorts("wxlogind", async () => {
-      const [port, internal] = [await freePort(), await freePort()];
-      this.url = `http://127.0.0.1:${port}`;
-      this.internal = `http://127.0.0.1:${internal}`;
-      const sections = {
-        server: { listen: `127.0.0.1:${port}`, internal_listen: `127.0.0.1:${internal}` },
-        redis: { url: `unix://${socket}` },
-        wechat: { base_url: this.fake, fallback_urls: "" },
-        users: { url: "none" },
-        [`app ${APPID}`]: { secret: SECRET },
-      };
-      for (const [name, keys] of Object.entries(settings)) {
-        sections[name] = { ...sections[name], ...keys };
-      }
-      const lines = Object.entries(sections).map(([name, keys]) =>
-        [`[${name}]`, ...Object.entries(keys).map(([key, value]) => `${key} = ${value}`)].join("\n")
-      );
-      fs.writeFileSync(path.join(this.dir, "wxlogind.ini"), lines.join("\n") + "\n");
-      return { argv: [path.join(BUILD, "wxlogind"), "-c", path.join(this.dir, "wxlogind.ini")], ready: `${this.internal}/readyz` };
-    });
+  startFake() {
+    const watch = ["--watch-redis", `unix://${path.join(this.dir, "redis.sock")}`, "--wxlogind", this.url];
+    return this.startReady("wxfake", ["--listen", this.fake.slice("http://".length), ...watch], `${this.fake}/fake/stats`);
   }
 
   spawn(name, program, args) {
@@ -111,19 +118,15 @@ class Stack {
     return child;
   }
 
-  /** Between finding a free port and listening on it somebody else may take it: then again, with others. */
-  async spawnOnFreePorts(name, plan) {
-    for (let tries = 0; tries < 3; tries++) {
-      const { argv, ready } = await plan();
-      const child = this.spawn(name, argv[0], argv.slice(1));
-      let ended = false;
-      child.ended.then(() => (ended = true));
-      await poll(async () => ended || (await answers(ready)), `${name} answers`);
-      if (!ended) {
-        return;
-      }
+  async startReady(name, args, ready) {
+    const child = this.spawn(name, path.join(BUILD, name), args);
+    let ended = false;
+    child.ended.then(() => (ended = true));
+    await poll(async () => ended || (await answers(ready)), `${name} answers`);
+    if (ended) {
+      throw new Error(`${name} does not start:\n${this.log(name)}`);
     }
-    throw new Error(`${name} does not start:\n${this.log(name)}`);
+    this[name] = child;
   }
 
   log(name) {
