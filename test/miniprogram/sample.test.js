@@ -4,6 +4,7 @@ const assert = require("node:assert/strict");
 const fs = require("node:fs");
 const path = require("node:path");
 const { after, before, test } = require("node:test");
+const vm = require("node:vm");
 const { MINIPROGRAM, Phone } = require("./phone.js");
 const { APPID, Stack, poll } = require("./stack.js");
 
@@ -136,6 +137,20 @@ const INDEX = "pages/index/index";
 const PROFILE = "pages/profile/profile";
 const profileIs = (profile) => ({ "GET /v1/user": () => ({ statusCode: 200, header: {}, data: profile }) });
 const shows = (page, check, what) => poll(() => check(page.data), what);
+
+test("the READMEs' own code: from nothing to logged in, in ten lines", async () => {
+  const [app, page] = [...read("README.md").matchAll(/```js\n([\s\S]*?)```/g)].map((m) => m[1]);
+  const lines = (app + page).split("\n").filter((line) => line.trim());
+  assert.ok(lines.length <= 10, `${lines.length} lines`);
+  const phone = new Phone({ fake: stack.fake });
+  phone.transport = (options, send) => send({ ...options, url: options.url.replace("https://login.example.com", stack.url) });
+  vm.compileFunction(app, ["require", "App"])(() => phone.common, (definition) => { definition.onLaunch(); });
+  const shown = {};
+  vm.compileFunction(page, ["common"]).call({ setData: (data) => Object.assign(shown, data) }, phone.common);
+  await poll(() => shown.session || shown.problem, "an answer");
+  assert.equal(shown.session.appid, APPID);
+  assert.equal(phone.calls.login, 1);
+});
 
 test("index: opened before the login ends, it shows the session when it has", async () => {
   const page = new SamplePhone().launch().open(INDEX);

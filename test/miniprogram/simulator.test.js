@@ -309,8 +309,8 @@ test("both languages: the browser's first, the other by a switch that is remembe
   assert.equal(await page.locator("#login").innerText(), "Log in");
 });
 
-test("on a phone's width nothing sticks out, and the lanes stay readable", async () => {
-  await open({ locale: "zh-CN", width: 360, height: 740, hasTouch: true });
+for (const locale of ["zh-CN", "en-US"]) test(`on a phone's width nothing sticks out, and the lanes stay readable: ${locale}`, async () => {
+  await open({ locale, width: 360, height: 740, hasTouch: true });
   await page.locator("#login").tap();
   await settled();
   await poll(async () => (await page.locator("#rows .message").count()) > 20, "two logins");

@@ -16,6 +16,7 @@ function summary(value) {
     return String(value).slice(0, 80);
   }
   return Object.entries(value)
+    .filter(([, v]) => v !== null) // what a profile does not hold
     .map(([name, v]) => `${name}: ${SECRETS.test(name) ? shorten(String(v)) : typeof v === "object" && v ? `{ ${summary(v)} }` : String(v).slice(0, 60)}`)
     .join(", ");
 }
