@@ -83,16 +83,16 @@ def test_secrets(name):
             assert len(path.read_text().split()) == 1
         else:
             how = (ROOT / "docs/operations.md").read_text().partition("```sh\n")[2].partition("```")[0]
-            assert secret["file"] == f"./deploy/secrets/{n}" and re.search(rf"\b{n}\b", how)
-    assert "deploy/secrets/" in (ROOT / ".gitignore").read_text().split()
-    assert not [line for line in (ROOT / ".dockerignore").read_text().split("\n") if line.startswith("!deploy")]
+            assert secret["file"] == f"./secrets/{n}" and re.search(rf"\b{n}\b", how)
+    assert "secrets/" in (ROOT / ".gitignore").read_text().split()
+    assert "*" in (ROOT / ".dockerignore").read_text().split() and "!secrets" not in (ROOT / ".dockerignore").read_text()
 
 
 def test_the_demo_secret_is_readable_by_the_containers_users():
     """git keeps no more of a mode than this; a checkout under umask 077 wants a chmod."""
     if not (ROOT / ".git").exists() or not shutil.which("git"):
         pytest.skip("no checkout, or no git")
-    listed = subprocess.run(["git", "ls-files", "-s", "deploy/local"], cwd=ROOT, capture_output=True, text=True)
+    listed = subprocess.run(["git", "ls-files", "-s", "test/compose"], cwd=ROOT, capture_output=True, text=True)
     assert listed.returncode or [line.split()[0] for line in listed.stdout.splitlines()] == ["100644"]
 
 
@@ -134,10 +134,10 @@ def test_the_caddyfile_is_the_recipe(tmp_path):
                         ('#header_up X-Internal-Token "change me" # internal_token', "header_up X-Internal-Token {env.INTERNAL_TOKEN}")):
         assert here in body(recipe)
         recipe = recipe.replace(here, there)
-    prod = (ROOT / "deploy/Caddyfile").read_text()
+    prod = (ROOT / "docs/forward-auth/Caddyfile.prod").read_text()
     assert body(prod) == body(recipe) and "\n{$DOMAIN} {\n" in prod
     env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "DOMAIN": "login.example.com", "INTERNAL_TOKEN": "t0ken"}
-    r = subprocess.run(["caddy", "validate", "--config", ROOT / "deploy/Caddyfile", "--adapter", "caddyfile"],
+    r = subprocess.run(["caddy", "validate", "--config", ROOT / "docs/forward-auth/Caddyfile.prod", "--adapter", "caddyfile"],
                        capture_output=True, text=True, env=env, timeout=60)
     assert r.returncode == 0 and "Valid configuration" in r.stdout + r.stderr, r.stderr
 
@@ -171,7 +171,7 @@ def test_the_image_holds_the_libraries():
 
 def test_redis_takes_its_settings(tmp_path):
     port = free_port()
-    p = Process(["redis-server", ROOT / "deploy/redis.conf", "--port", port, "--dir", tmp_path, "--requirepass", "passw0rd"], tmp_path / "redis.log")
+    p = Process(["redis-server", ROOT / "docs/redis.conf", "--port", port, "--dir", tmp_path, "--requirepass", "passw0rd"], tmp_path / "redis.log")
     try:
         def ask(*args):
             return subprocess.run(["redis-cli", "-p", str(port), *args], capture_output=True, text=True, env={**os.environ, "REDISCLI_AUTH": "passw0rd"}).stdout
@@ -190,10 +190,10 @@ def test_the_local_stack_without_an_engine(tmp_path):
     ports = {name: free_port() for name in ("redis:6379", "wxfake:9090", "0.0.0.0:9090", "0.0.0.0:8081", "0.0.0.0:8080")}
     ports["0.0.0.0:9090"] = ports["wxfake:9090"]
     stack = load(LOCAL)
-    changes = {**{k: f"127.0.0.1:{v}" for k, v in ports.items()}, "/run/secrets/": f"{ROOT}/deploy/local/", "/etc/redis.conf": f"{tmp_path}/redis.conf",
+    changes = {**{k: f"127.0.0.1:{v}" for k, v in ports.items()}, "/run/secrets/": f"{ROOT}/test/compose/", "/etc/redis.conf": f"{tmp_path}/redis.conf",
                "wxfake --listen": f"{BUILD}/wxfake --listen"}
     stack = each(stack, lambda s: re.sub("|".join(map(re.escape, changes)), lambda m: changes[m[0]], s))["services"]
-    (tmp_path / "redis.conf").write_text((ROOT / "deploy/redis.conf").read_text().replace("bind * -::*", "bind 127.0.0.1")
+    (tmp_path / "redis.conf").write_text((ROOT / "docs/redis.conf").read_text().replace("bind * -::*", "bind 127.0.0.1")
                                          + f"dir {tmp_path}\nport {ports['redis:6379']}\n")
     environment = {**stack["wxlogind"]["environment"], "WXLOGIND_SERVER_LISTEN": f"127.0.0.1:{ports['0.0.0.0:8080']}",
                    "WXLOGIND_USERS_URL": f"sqlite:///{tmp_path}/users.db"}
