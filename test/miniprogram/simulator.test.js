@@ -108,6 +108,29 @@ test("opened: the mini program starts, logs in and shows the session; every mess
   assert.equal(await page.locator("#live").innerText(), "live");
 });
 
+test("a message that is heard of late is put where its time belongs, and the clocks are told apart", async () => {
+  await open();
+  const seen = await page.evaluate(async () => {
+    const { Diagram, calibrate, now, reading } = await import("/fake/page/diagram.js");
+    const list = document.createElement("ol");
+    const diagram = new Diagram({ list, scroller: document.createElement("div"), empty: document.createElement("p") });
+    diagram.message({ at: 10, from: "phone", to: "wxlogind", label: "sent" });
+    diagram.message({ at: 30, from: "wxlogind", to: "phone", label: "answered" });
+    diagram.redis({ at: 20, script: false, command: "EVAL", args: ["(9 B)", "1", "x:c:1"] });
+    diagram.redis({ at: 20, script: true, command: "GET", args: ["x:c:1"] });
+    diagram.wechat({ at: 21, id: 1, api: "jscode2session", status: 200, errcode: 40029, code: "abcd", fault: "" });
+    diagram.wechatEnd({ at: 22, id: 1 });
+    diagram.wechatEnd({ at: 23, id: 2 });
+    for (const error of [2, 0.5]) {
+      calibrate(reading() - error, reading() + 60000, reading() + error); // wxfake's clock is a minute ahead
+    }
+    return { rows: [...list.querySelectorAll(".label")].map((label) => label.textContent), within: list.querySelectorAll(".within li").length, ahead: now() - reading() };
+  });
+  assert.deepEqual(seen.rows, ["sent", "EVAL", "GET /sns/jscode2session", "200 errcode 40029", "answered"]);
+  assert.equal(seen.within, 1);
+  assert.ok(Math.abs(seen.ahead - 60000) < 1, String(seen.ahead));
+});
+
 test("the page shows no secret: no code, token, openid or session_key in full", async () => {
   await open();
   await phone("Logged in").waitFor();
