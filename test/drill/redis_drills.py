@@ -5,7 +5,8 @@ import time
 from drill import call, descriptors, drill, now, poll, rss_mb
 from proxy import NonsenseRedis, Proxy
 
-LIMIT_S = 1.1       # redis.timeout is 500 ms, and this machine has other work
+TIMEOUT = {"redis__timeout": "500ms"}
+LIMIT_S = 1.1       # twice that: this machine has other work
 LEASE_S = 0.2 + 0.1  # how old memory may be, and what a request may take on its way
 SLACK_S = 0.05
 
@@ -24,7 +25,7 @@ def away(d, s, load, begin, end):
 @drill("redis-kill", "Redis: kill -9, restart after 4 s (AOF everysec)")
 def redis_kill(d):
     r, w = d.redis(), d.wxfake()
-    s = d.server(r, w)
+    s = d.server(r, w, **TIMEOUT)
     load = d.load(s, stale_s=LEASE_S)
     killed = now()
     r.kill()
@@ -47,7 +48,7 @@ def redis_kill(d):
 @drill("redis-freeze", "Redis: SIGSTOP 10 s")
 def redis_freeze(d):
     r, w = d.redis(), d.wxfake()
-    s = d.server(r, w)
+    s = d.server(r, w, **TIMEOUT)
     load = d.load(s, stale_s=LEASE_S)
     before = rss_mb(s.process.pid)
     stopped = now()
@@ -70,7 +71,7 @@ def redis_freeze(d):
 @drill("redis-blinks", "Redis: SIGSTOP of one second, ten times")
 def redis_blinks(d):
     r, w = d.redis(), d.wxfake()
-    s = d.server(r, w)
+    s = d.server(r, w, **TIMEOUT)
     load, backs = d.load(s, stale_s=LEASE_S), []
     for _ in range(10):
         r.signal(signal.SIGSTOP)
@@ -190,7 +191,7 @@ def redis_nonsense(d):
     w = d.wxfake()
     fake = NonsenseRedis()
     d.closing.callback(fake.close)
-    s = d.server(None, w, wait=False, redis__url=f"redis://127.0.0.1:{fake.port}/0")
+    s = d.server(None, w, wait=False, redis__url=f"redis://127.0.0.1:{fake.port}/0", **TIMEOUT)
     token, before, most, slowest = "A" * 43, rss_mb(s.process.pid), 0.0, 0.0
     for name, says in NONSENSE:
         fake.says, fake.refuses_hello = says, says if says.startswith(b"-") else None

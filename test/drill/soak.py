@@ -50,7 +50,7 @@ HARMS = [blink, cut_invalidation, wechat_resets, reload, leave, cut_all, wechat_
 @drill("soak", f"{MINUTES:g} minutes at half load, a small harm every {HARM_EVERY_S} s")
 def soak(d):
     r, w = d.redis(), d.wxfake()
-    s = d.server(r, w, session__cache_entries=200)
+    s = d.server(r, w, session__cache_entries=200, redis__timeout="500ms")
     load = d.load(s, verifies=120, logins=4, logouts=2, stale_s=0.3, codes=int(MINUTES * 60 * 4) + 100, connections=16)
     pid, begin, looks, next_harm, harms = s.process.pid, now(), [], now() + HARM_EVERY_S / 2, 0
     while now() < begin + MINUTES * 60:
