@@ -130,7 +130,7 @@ def never_reads(d):
         time.sleep(0.02)
     d.figure(f"{given / 1024 / 1024:.1f} MB of requests, at most {most * 1024 / 20:.0f} KiB kept for each")
     d.must_not_grow(most, 10)
-    poll(lambda: s.metric("wxlogind_connections", listener="public") <= load.connections, 12, "closed on them")
+    poll(lambda: s.metric("wxlogind_connections", listener="public") <= load.connections, 40, "closed on them")
     d.figure(f"closed after {now() - began:.1f} s")
     for c in readers:
         c.close()
