@@ -10,7 +10,7 @@
 
 #include "common/mem.h"
 
-enum type { COUNTER, GAUGE, FLAG, HISTOGRAM };
+enum type { COUNTER, GAUGE, FLAG, INFO, HISTOGRAM };
 enum { LABELS_MAX = 3, SERIES_MAX = METRIC_COUNT * (METRIC_SERIES_MAX + 1), NONE = 0 };
 
 static const struct metric {
@@ -39,7 +39,6 @@ struct metric_series {
 };
 
 struct table {
-	_Atomic(bool) alive;
 	uint32_t used, sizes[METRIC_COUNT];
 	place    first[METRIC_COUNT];
 	struct metric_series series[SERIES_MAX];
@@ -76,27 +75,20 @@ static struct metric_series *at(struct table *t, const place *p)
 
 static bool is_of_now(enum type type)
 {
-	return type == GAUGE || type == FLAG;
-}
-
-static void forget_now(struct table *t)
-{
-	for (int id = 0; id < METRIC_COUNT; id++)
-		FOR_EACH_SERIES(s, t, id)
-			if (is_of_now(metrics[id].type))
-				set(&s->value, 0);
+	return type == GAUGE || type == FLAG || type == INFO;
 }
 
 void metrics_join(int process)
 {
 	mine = &tables[process];
-	mine->alive = true;
 }
 
 void metrics_leave(int process)
 {
-	tables[process].alive = false;
-	forget_now(&tables[process]);
+	for (int id = 0; id < METRIC_COUNT; id++)
+		FOR_EACH_SERIES(s, &tables[process], id)
+			if (is_of_now(metrics[id].type))
+				set(&s->value, 0);
 }
 
 /* ---- series ---- */
@@ -180,12 +172,9 @@ struct sum {
 	int64_t value, bucket[NELEM(buckets)], count, sum_us;
 };
 
-static void sum_up(struct sum *sum, enum type type, const struct metric_series *s, bool first)
+static void sum_up(struct sum *sum, const struct metric_series *s)
 {
-	if (type == FLAG)
-		sum->value = first || get(&s->value) < sum->value ? get(&s->value) : sum->value;
-	else
-		sum->value += get(&s->value);
+	sum->value += get(&s->value);
 	for (size_t i = 0; i < NELEM(buckets); i++)
 		sum->bucket[i] += get(&s->bucket[i]);
 	sum->count += get(&s->count);
@@ -196,21 +185,20 @@ static void sum_up(struct sum *sum, enum type type, const struct metric_series *
 static bool collect(enum metric_id id, int process, const struct metric_series *s, struct sum *sum)
 {
 	const char *const v[LABELS_MAX] = {s->values[0], s->values[1], s->values[2]};
-	bool first = true;
 
 	*sum = (struct sum){0};
 	for (int i = 0; i < table_count; i++) {
 		const struct metric_series *same = i == process ? s : find(&tables[i], id, v);
 
-		if (!same)
-			continue;
-		if (i < process)
+		if (same && i < process)
 			return false;
-		if (metrics[id].type == FLAG && !tables[i].alive)
-			continue;
-		sum_up(sum, metrics[id].type, same, first);
-		first = false;
+		if (same)
+			sum_up(sum, same);
 	}
+	if (metrics[id].type == FLAG)
+		sum->value = sum->value == table_count;
+	else if (metrics[id].type == INFO)
+		sum->value = sum->value > 0;
 	return true;
 }
 
@@ -274,7 +262,7 @@ static void print_histogram(struct buf *out, const struct metric *m, const struc
 
 void metrics_print(struct buf *out)
 {
-	static const char *const types[] = {"counter", "gauge", "gauge", "histogram"};
+	static const char *const types[] = {"counter", "gauge", "gauge", "gauge", "histogram"};
 	struct sum sum;
 
 	for (int id = 0; id < METRIC_COUNT; id++) {

@@ -14,7 +14,8 @@
 #define METRIC_SERIES_MAX 256
 #define METRIC_LABEL_MAX  64
 
-/* A GAUGE is added up over the processes; a FLAG is 1 when it is 1 in all that live, and printed as a gauge.
+/* A GAUGE is added up over the processes; a FLAG is 1 when it is 1 in all of them, those that do not live (yet, or again) included; an
+ * INFO is 1 when any says so. Both are printed as gauges.
  * id, type, name without wxlogind_, labels (comma separated), help */
 #define METRICS(X) \
 	X(HTTP_REQUESTS,     COUNTER,   "http_requests_total",     "listener,route,status", "Finished requests.") \
@@ -28,7 +29,7 @@
 	X(USER_REQUESTS,     COUNTER,   "user_requests_total",     "call,outcome",          "Questions to the user database.") \
 	X(USERS_UP,          FLAG,      "users_up",                "",                      "1 while the user database answers (every worker).") \
 	X(CONNECTIONS,       GAUGE,     "connections",             "listener",              "Open client connections.") \
-	X(BUILD_INFO,        FLAG,      "build_info",              "version",               "Always 1.")
+	X(BUILD_INFO,        INFO,      "build_info",              "version",               "Always 1.")
 
 enum metric_id {
 #define X(id, type, name, labels, help) METRIC_##id,

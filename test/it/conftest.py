@@ -273,6 +273,8 @@ class Server:
         poll(self.is_up, what="wxlogind")
         if wait:
             poll(lambda: call(self.internal, "GET", "/readyz").status == 200, what="ready")
+        if wait and sections["server"].get("workers", "1") != "1":
+            poll(lambda: self.metric("wxlogind_redis_connected") == 1, what="ready, every worker")
 
     def is_up(self):
         assert self.process.proc.poll() is None, self.process.text()
