@@ -68,6 +68,15 @@ static const struct route *find(struct req *r, enum side side)
 	return rt;
 }
 
+/* An answer gives the caller's reference back, and the request's arena may go with it. A handler's own things lie there, and it may still
+ * touch them on its way out: so the request is held until it has returned. */
+static void handle(const struct route *rt, struct api *api, struct req *r)
+{
+	req_hold(r);
+	rt->handle(api, r);
+	req_release(r);
+}
+
 void api_public(void *ctx, struct req *r)
 {
 	struct api *api = ctx;
@@ -77,7 +86,7 @@ void api_public(void *ctx, struct req *r)
 		return;
 	rt = find(r, SIDE_PUBLIC);
 	if (rt)
-		rt->handle(api, r);
+		handle(rt, api, r);
 }
 
 void api_internal(void *ctx, struct req *r)
@@ -86,5 +95,5 @@ void api_internal(void *ctx, struct req *r)
 	const struct route *rt = find(r, SIDE_INTERNAL);
 
 	if (rt && guard_internal(api, r, rt))
-		rt->handle(api, r);
+		handle(rt, api, r);
 }

@@ -416,7 +416,5 @@ void login_handle(struct api *api, struct req *r)
 		oc = OC_RATE_LIMITED;
 	if (oc == OC_OK && !redis_is_ready(api->redis))
 		oc = OC_STORE_UNAVAILABLE; /* before the code is spent */
-	req_hold(r); /* the answer releases the caller's reference, and the login is in the arena */
 	login_run(l, oc);
-	req_release(r);
 }
