@@ -17,6 +17,8 @@
 #include "common/clock.h"
 #include "common/mem.h"
 
+enum { GATHER_MAX_US = 1000 };
+
 TAILQ_HEAD(job_list, job);
 
 struct jobs {
@@ -33,6 +35,8 @@ struct jobs {
 	size_t           queued;
 	struct job      *batch[JOBS_BATCH];
 	size_t           batch_len;
+	size_t           last_len;  /* of the batch before, and how long it took: the thread's own */
+	int64_t          last_us;
 	bool             threadless;
 	bool             stop, ended; /* ended: there is no thread, or it touches nothing any more */
 	bool             abandoned; /* the loop let go: the thread frees what is left */
@@ -40,10 +44,25 @@ struct jobs {
 
 /* ---- the thread ---- */
 
+/* Those whose batch is done ask again, one after the other within a millisecond. A batch of the first alone would let all the others wait
+ * for its whole length, and every second batch would be one: so where the last was of several, the thread waits a little for as many,
+ * for no more than a quarter of what a batch takes. */
+static void gather(struct jobs *j)
+{
+	int64_t wait_us = j->last_us / 4 < GATHER_MAX_US ? j->last_us / 4 : GATHER_MAX_US;
+
+	if (j->stop || j->queued == 0 || j->queued >= j->last_len)
+		return;
+	pthread_mutex_unlock(&j->lock);
+	usleep((useconds_t)wait_us);
+	pthread_mutex_lock(&j->lock);
+}
+
 static size_t take_batch(struct jobs *j)
 {
 	struct job *job;
 
+	gather(j);
 	for (j->batch_len = 0; j->batch_len < JOBS_BATCH && (job = TAILQ_FIRST(&j->queue)); j->batch_len++) {
 		TAILQ_REMOVE(&j->queue, job, link);
 		j->queued--;
@@ -78,6 +97,8 @@ static void wait_until(struct jobs *j, int64_t due_ms)
 
 static void work(struct jobs *j, size_t n, int64_t *idle_due)
 {
+	int64_t began_us = clock_us();
+
 	pthread_mutex_unlock(&j->lock);
 	atomic_store(&j->busy_since, clock_ms());
 	if (n > 0)
@@ -85,6 +106,10 @@ static void work(struct jobs *j, size_t n, int64_t *idle_due)
 	else
 		*idle_due = j->o.idle(j->o.ctx) + clock_ms();
 	atomic_store(&j->busy_since, 0);
+	if (n > 0) {
+		j->last_len = n;
+		j->last_us = clock_us() - began_us;
+	}
 	pthread_mutex_lock(&j->lock);
 	hand_back(j);
 }
