@@ -306,7 +306,7 @@ static void test_texts_come_back_as_they_went(void **state)
 
 static void test_keys_are_told_apart(void **state)
 {
-	static const char *const openids[] = {"oAbC", "oabc", "OABC", "oAbC ", "oAbC'", "oAbC\\", "oAbC\"", "o\xc3\xa1" "bC", "oAb", "oAbCd", "%", "_"};
+	static const char *const openids[] = {"oAbC", "oabc", "OABC", "oAbC ", "oAbC'", "oAbC\\", "oAbC\"", "o\303\241bC", "oAb", "oAbCd", "%", "_"};
 
 	(void)state;
 	for (size_t i = 0; i < NELEM(openids); i++) {
@@ -457,6 +457,26 @@ static void test_a_full_queue(void **state)
 	assert_int_equal(got.oc, OC_OK);
 }
 
+/* Changes of one user come in the order they were asked for, within a batch too. */
+static void test_order(void **state)
+{
+	char name[16];
+
+	(void)state;
+	begin(40);
+	for (int i = 0; i < 40; i++) {
+		struct user_patch p = patch(USER_nickname, name);
+
+		snprintf(name, sizeof(name), "n%d", i);
+		user_put(db, APP, "oOne", &p, LONG_MS, on_user, NULL);
+	}
+	wait_for_all();
+	assert_text(USER_nickname, "n39");
+	get("oOne");
+	assert_text(USER_nickname, "n39");
+	assert_int_equal(news, 0);
+}
+
 /* Users of several apps in one batch. */
 static void test_many_apps_at_once(void **state)
 {
@@ -502,21 +522,25 @@ static void test_two_at_once(void **state)
 		assert_int_equal(bad, 0);
 		assert_int_equal(news, MANY / 2);
 	}
-	begin(MANY); /* each its own column: neither undoes the other's */
-	for (int i = 0; i < MANY; i++) {
-		struct user_patch p = patch(i % 2 ? USER_city : USER_country, "x");
+	for (int round = 0; round < 6; round++) { /* each its own column: neither undoes the other's, in new rows or old */
+		const char *value = round % 2 ? "x" : "y";
 
-		snprintf(openid, sizeof(openid), "p%d", i / 2);
-		user_put(i % 2 ? db : other, APP, openid, &p, LONG_MS, on_user, NULL);
-	}
-	wait_for_all();
-	assert_int_equal(bad, 0);
-	assert_int_equal(news, MANY / 2);
-	for (int i = 0; i < MANY / 2; i += 7) {
-		snprintf(openid, sizeof(openid), "p%d", i);
-		get(openid);
-		assert_text(USER_city, "x");
-		assert_text(USER_country, "x");
+		begin(MANY);
+		for (int i = 0; i < MANY; i++) {
+			struct user_patch p = patch(i % 2 ? USER_city : USER_country, value);
+
+			snprintf(openid, sizeof(openid), "p%d", i / 2);
+			user_put(i % 2 ? db : other, APP, openid, &p, LONG_MS, on_user, NULL);
+		}
+		wait_for_all();
+		assert_int_equal(bad, 0);
+		assert_int_equal(news, round ? 0 : MANY / 2);
+		for (int i = 0; i < MANY / 2; i++) {
+			snprintf(openid, sizeof(openid), "p%d", i);
+			get(openid);
+			assert_text(USER_city, value);
+			assert_text(USER_country, value);
+		}
 	}
 	user_db_free(other);
 }
@@ -825,7 +849,7 @@ static void test_none(void **state)
 #define BOTH(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 #define COMMON \
 	BOTH(test_nobody), BOTH(test_logins), BOTH(test_profiles), BOTH(test_texts_come_back_as_they_went), BOTH(test_keys_are_told_apart), \
-	BOTH(test_lengths_are_in_characters), BOTH(test_a_bad_one_among_many), BOTH(test_many_at_once), BOTH(test_many_apps_at_once), BOTH(test_it_lasts), \
+	BOTH(test_lengths_are_in_characters), BOTH(test_a_bad_one_among_many), BOTH(test_many_at_once), BOTH(test_many_apps_at_once), BOTH(test_order), BOTH(test_it_lasts), \
 	BOTH(test_the_end_tells_all), BOTH(test_a_full_queue), BOTH(test_two_at_once), BOTH(test_many_make_the_schema_at_once), \
 	BOTH(test_a_newer_schema_is_refused)
 
