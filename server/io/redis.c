@@ -32,6 +32,7 @@ enum {
 	BACKOFF_MAX_MS = 1000,
 	WATCH_MS = 250,                 /* an idle connection is asked this often whether it lives */
 	READ_BYTES = 64 * 1024,
+	OUT_KEPT = 256 * 1024,          /* of the output's memory, once it is sent */
 	READS_A_TURN = 16,              /* then others may have the loop */
 	REPLY_MAX = 1024 * 1024,        /* bytes of one reply; what we store is far smaller */
 	ELEMENTS_MAX = 4096,            /* of one array */
@@ -540,7 +541,7 @@ static void write_some(struct redis *r)
 		}
 	}
 	r->out_sent = 0;
-	if (r->out.cap > READ_BYTES)
+	if (r->out.cap > OUT_KEPT)
 		buf_free(&r->out); /* a burst's memory need not stay */
 	else
 		buf_clear(&r->out);
@@ -558,22 +559,42 @@ static void on_flush(evutil_socket_t fd, short what, void *arg)
 	leave(r);
 }
 
+/* "*3" or "$12", and the line's end. */
+static void add_count(struct buf *b, char what, size_t n)
+{
+	char text[24], *p = text + sizeof(text);
+
+	*--p = '\n';
+	*--p = '\r';
+	do
+		*--p = (char)('0' + n % 10);
+	while (n /= 10);
+	*--p = what;
+	buf_add(b, p, (size_t)(text + sizeof(text) - p));
+}
+
+static void add_command(struct buf *b, int argc, const char *const *argv, const size_t *argvlen)
+{
+	add_count(b, '*', (size_t)argc);
+	for (int i = 0; i < argc; i++) {
+		size_t n = argvlen ? argvlen[i] : strlen(argv[i]);
+
+		add_count(b, '$', n);
+		buf_add(b, argv[i], n);
+		buf_add(b, "\r\n", 2);
+	}
+}
+
 static void push(struct redis *r, enum kind kind, int argc, const char *const *argv, const size_t *argvlen, redis_cb cb, void *ctx)
 {
 	struct pending *p = &r->ring[(r->head + r->count) % r->ring_size];
-	char *bytes = NULL;
-	long long n = redisFormatCommandArgv(&bytes, argc, (const char **)argv, argvlen);
 
-	if (n < 0)
-		abort(); /* out of memory */
 	if (r->out_sent > r->out.len / 2) { /* a slow reader: what it took makes room now and then */
 		memmove(r->out.data, r->out.data + r->out_sent, r->out.len - r->out_sent);
 		r->out.len -= r->out_sent;
 		r->out_sent = 0;
 	}
-	buf_add(&r->out, bytes, (size_t)n);
-	mem_wipe(bytes, (size_t)n);
-	redisFreeCommand(bytes);
+	add_command(&r->out, argc, argv, argvlen);
 	*p = (struct pending){.cb = cb, .ctx = ctx, .kind = kind, .deadline_ms = clock_ms() + r->timeout_ms};
 	snprintf(p->name, sizeof(p->name), "%.*s", argvlen ? (int)(argvlen[0] < WORD_MAX ? argvlen[0] : WORD_MAX) : WORD_MAX, argv[0]);
 	r->count++;
