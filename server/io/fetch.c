@@ -27,7 +27,8 @@ struct transfer {
 	CURL        *easy;          /* NULL unless active */
 	fetch_cb     cb;
 	void        *ctx;
-	char        *method, *url;  /* url is secret */
+	char        *method, *url;  /* url: up to the path */
+	char        *target;        /* the path and what follows it: secret */
 	char        *body;          /* NULL = none */
 	size_t       body_len;
 	struct curl_slist *headers;
@@ -120,7 +121,8 @@ static void transfer_free(struct transfer *t)
 {
 	timer_free(t->wait);
 	free(t->method);
-	mem_free_secret(t->url);
+	free(t->url);
+	mem_free_secret(t->target);
 	if (t->body)
 		mem_wipe(t->body, t->body_len);
 	free(t->body);
@@ -194,6 +196,7 @@ static void set_request(struct transfer *t, CURL *e)
 	bool get = strcmp(t->method, "GET") == 0, head = strcmp(t->method, "HEAD") == 0;
 
 	curl_easy_setopt(e, CURLOPT_URL, t->url);
+	curl_easy_setopt(e, CURLOPT_REQUEST_TARGET, t->target);
 	if (t->body || (!get && !head)) {
 		curl_easy_setopt(e, CURLOPT_POST, 1L);
 		curl_easy_setopt(e, CURLOPT_POSTFIELDS, t->body ? t->body : "");
@@ -519,6 +522,17 @@ static struct curl_slist *add_header(struct curl_slist *list, const char *line)
 	return list;
 }
 
+/* curl takes a URL apart, copies and prints it many times over; the long part with the secrets in it is kept out of that. */
+static void split_url(struct transfer *t, const char *url)
+{
+	const char *host = strstr(url, "://"), *path;
+
+	host = host ? host + 3 : url;
+	path = host + strcspn(host, "/?");
+	t->url = mem_strndup(url, (size_t)(path - url));
+	t->target = mem_strdup(*path ? path : "/");
+}
+
 static struct transfer *transfer_new(struct fetch *f, const struct fetch_request *rq, fetch_cb cb, void *ctx)
 {
 	struct transfer *t = mem_alloc(sizeof(*t));
@@ -528,7 +542,7 @@ static struct transfer *transfer_new(struct fetch *f, const struct fetch_request
 	t->cb = cb;
 	t->ctx = ctx;
 	t->method = mem_strdup(rq->method);
-	t->url = mem_strdup(rq->url);
+	split_url(t, rq->url);
 	t->started_us = clock_us();
 	t->deadline_ms = clock_ms() + rq->timeout_ms;
 	if (!rq->body)
