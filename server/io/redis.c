@@ -20,6 +20,8 @@
 
 #include "common/buf.h"
 #include "common/clock.h"
+#include "common/crypt.h"
+#include "common/encode.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/metrics.h"
@@ -50,6 +52,15 @@ struct pending {
 	int64_t   deadline_ms;
 	enum kind kind;
 	char      name[WORD_MAX];   /* the command, for the log */
+	struct eval *eval;          /* a script that was named by its hash; else NULL */
+};
+
+/* What it takes to send a script's text after all. */
+struct eval {
+	const struct redis_script *script;
+	int    argc;
+	size_t len;
+	char   args[];              /* as they were sent */
 };
 
 struct refused {
@@ -118,6 +129,7 @@ struct redis {
 
 static void connect_next(struct redis *r, const char *why);
 static void conn_lost(struct redis *r, const char *why, struct metric_series *outcome);
+static void send_text(struct redis *r, const struct pending *p);
 
 /* --- callbacks: the one way out, and who may free us meanwhile --- */
 
@@ -188,6 +200,13 @@ static void refuse(struct redis *r, redis_cb cb, void *ctx)
 static struct pending *ring_head(const struct redis *r)
 {
 	return &r->ring[r->head];
+}
+
+static void eval_free(struct eval *e)
+{
+	if (e)
+		mem_wipe(e->args, e->len);
+	free(e);
 }
 
 static struct pending ring_pop(struct redis *r)
@@ -306,6 +325,7 @@ static void fail_pending(struct redis *r, struct metric_series *outcome)
 	while (r->count) {
 		struct pending p = ring_pop(r);
 
+		eval_free(p.eval);
 		if (p.kind != USER)
 			continue;
 		metric_add(outcome, 1);
@@ -429,6 +449,10 @@ static void on_user_reply(struct redis *r, const struct pending *p, const redisR
 		return;
 	}
 	first_word(word, v->str, v->len);
+	if (p->eval && !strcmp(word, "NOSCRIPT") && r->state == ST_READY) {
+		send_text(r, p);
+		return;
+	}
 	metric_add(r->error, 1);
 	log_kind(r, p->name, word);
 	p->cb(p->ctx, OC_STORE_UNAVAILABLE, NULL);
@@ -461,6 +485,7 @@ static void on_reply(struct redis *r, const redisReply *v)
 		on_user_reply(r, &p, v);
 	else
 		on_own_reply(r, &p, v);
+	eval_free(p.eval);
 }
 
 /* Feeds what came and hands out the complete replies. */
@@ -573,34 +598,50 @@ static void add_count(struct buf *b, char what, size_t n)
 	buf_add(b, p, (size_t)(text + sizeof(text) - p));
 }
 
-static void add_command(struct buf *b, int argc, const char *const *argv, const size_t *argvlen)
+static void add_bulk(struct buf *b, const char *p, size_t n)
 {
-	add_count(b, '*', (size_t)argc);
-	for (int i = 0; i < argc; i++) {
-		size_t n = argvlen ? argvlen[i] : strlen(argv[i]);
-
-		add_count(b, '$', n);
-		buf_add(b, argv[i], n);
-		buf_add(b, "\r\n", 2);
-	}
+	add_count(b, '$', n);
+	buf_add(b, p, n);
+	buf_add(b, "\r\n", 2);
 }
 
-static void push(struct redis *r, enum kind kind, int argc, const char *const *argv, const size_t *argvlen, redis_cb cb, void *ctx)
+static void add_bulks(struct buf *b, int argc, const char *const *argv, const size_t *argvlen)
+{
+	for (int i = 0; i < argc; i++)
+		add_bulk(b, argv[i], argvlen ? argvlen[i] : strlen(argv[i]));
+}
+
+/* A slow reader: what it took makes room now and then. */
+static void reclaim(struct redis *r)
+{
+	if (r->out_sent <= r->out.len / 2)
+		return;
+	memmove(r->out.data, r->out.data + r->out_sent, r->out.len - r->out_sent);
+	r->out.len -= r->out_sent;
+	r->out_sent = 0;
+}
+
+/* The command was written to the output: its sender joins the ring. */
+static struct pending *enlist(struct redis *r, enum kind kind, const char *name, redis_cb cb, void *ctx)
 {
 	struct pending *p = &r->ring[(r->head + r->count) % r->ring_size];
+	size_t n = strnlen(name, WORD_MAX - 1);
 
-	if (r->out_sent > r->out.len / 2) { /* a slow reader: what it took makes room now and then */
-		memmove(r->out.data, r->out.data + r->out_sent, r->out.len - r->out_sent);
-		r->out.len -= r->out_sent;
-		r->out_sent = 0;
-	}
-	add_command(&r->out, argc, argv, argvlen);
 	*p = (struct pending){.cb = cb, .ctx = ctx, .kind = kind, .deadline_ms = clock_ms() + r->timeout_ms};
-	snprintf(p->name, sizeof(p->name), "%.*s", argvlen ? (int)(argvlen[0] < WORD_MAX ? argvlen[0] : WORD_MAX) : WORD_MAX, argv[0]);
+	memcpy(p->name, name, n);
 	r->count++;
 	r->users += kind == USER;
 	watch_head(r);
 	event_active(&r->flush, EV_TIMEOUT, 0);
+	return p;
+}
+
+static void push(struct redis *r, enum kind kind, int argc, const char *const *argv, const size_t *argvlen, redis_cb cb, void *ctx)
+{
+	reclaim(r);
+	add_count(&r->out, '*', (size_t)argc);
+	add_bulks(&r->out, argc, argv, argvlen);
+	enlist(r, kind, argv[0], cb, ctx);
 }
 
 #define PUSH(r, kind, ...) \
@@ -615,15 +656,76 @@ static size_t command_bytes(int argc, const char *const *argv, const size_t *arg
 	return n;
 }
 
+static bool has_room(const struct redis *r, int argc, const char *const *argv, const size_t *argvlen)
+{
+	return r->state == ST_READY && r->users < (size_t)r->max_pending &&
+	       r->out.len - r->out_sent + command_bytes(argc, argv, argvlen) <= OUTPUT_MAX;
+}
+
 void redis_command(struct redis *r, int argc, const char *const *argv, const size_t *argvlen, redis_cb cb, void *ctx)
 {
-	bool full = r->users >= (size_t)r->max_pending ||
-		r->out.len - r->out_sent + command_bytes(argc, argv, argvlen) > OUTPUT_MAX;
-
-	if (r->state == ST_READY && !full)
+	if (has_room(r, argc, argv, argvlen))
 		push(r, USER, argc, argv, argvlen, cb, ctx);
 	else
 		refuse(r, cb, ctx);
+}
+
+/* --- scripts --- */
+
+static struct eval *eval_new(const struct redis_script *s, int argc, const char *args, size_t len)
+{
+	struct eval *e = mem_alloc(sizeof(*e) + len);
+
+	e->script = s;
+	e->argc = argc;
+	e->len = len;
+	memcpy(e->args, args, len);
+	return e;
+}
+
+static void make_hash(struct redis_script *s)
+{
+	uint8_t hash[SHA1_LEN];
+
+	crypt_sha1(hash, s->text, strlen(s->text));
+	hex_encode(s->hash, hash, sizeof(hash));
+}
+
+static void add_eval(struct redis *r, int argc, const char *command, const char *script)
+{
+	reclaim(r);
+	add_count(&r->out, '*', (size_t)argc + 2);
+	add_bulk(&r->out, command, strlen(command));
+	add_bulk(&r->out, script, strlen(script));
+}
+
+void redis_eval(struct redis *r, struct redis_script *s, int argc, const char *const *argv, const size_t *argvlen, redis_cb cb, void *ctx)
+{
+	bool known = s->told == r && s->generation == r->generation;
+	size_t args;
+
+	if (!has_room(r, argc, argv, argvlen)) {
+		refuse(r, cb, ctx);
+		return;
+	}
+	if (!s->hash[0])
+		make_hash(s);
+	s->told = r;
+	s->generation = r->generation;
+	add_eval(r, argc, known ? "EVALSHA" : "EVAL", known ? s->hash : s->text);
+	args = r->out.len;
+	add_bulks(&r->out, argc, argv, argvlen);
+	enlist(r, USER, "EVAL", cb, ctx)->eval = known ? eval_new(s, argc, r->out.data + args, r->out.len - args) : NULL;
+}
+
+/* Redis forgot the script. Nothing was done, so nothing is done twice; but what was sent meanwhile comes before it. */
+static void send_text(struct redis *r, const struct pending *p)
+{
+	const struct eval *e = p->eval;
+
+	add_eval(r, e->argc, "EVAL", e->script->text);
+	buf_add(&r->out, e->args, e->len);
+	enlist(r, USER, "EVAL", p->cb, p->ctx);
 }
 
 /* --- time --- */

@@ -1,4 +1,4 @@
-/* One connection to Redis: hiredis' reader and formatter under a connection of our own (hiredis' async context aborts
+/* One connection to Redis: hiredis' reader under a connection of our own (hiredis' async context aborts
  * the process on an unasked reply).
  *
  * A command's callback comes exactly once, never before redis_command returns. OC_OK: reply is Redis' answer, borrowed, and not an
@@ -44,6 +44,18 @@ bool redis_is_ready(const struct redis *r); /* handshake done and nothing overdu
 
 /* argv strings are copied; argvlen NULL = strlen. Commands are written together at the end of the loop's turn, in order. */
 void redis_command(struct redis *r, int argc, const char *const *argv, const size_t *argvlen, redis_cb cb, void *ctx);
+
+/* A Lua script: only text is set by its owner. */
+struct redis_script {
+	const char *text;
+	char        hash[41];         /* Redis' name for it */
+	const struct redis *told;     /* who knows it, since that connection */
+	unsigned    generation;
+};
+
+/* As redis_command: argv are the number of keys, the keys, the arguments. The text travels once on each connection, then its hash does;
+ * a script that Redis has forgotten meanwhile (SCRIPT FLUSH) is sent again, and runs after what was sent in between. */
+void redis_eval(struct redis *r, struct redis_script *s, int argc, const char *const *argv, const size_t *argvlen, redis_cb cb, void *ctx);
 
 /* Reading replies. Each takes NULL and the wrong type without harm. */
 bool        redis_reply_is_nil(const struct redisReply *v);

@@ -19,27 +19,27 @@ struct codes {
 	int64_t window_ms;
 };
 
-static const char claim_script[] =
+static struct redis_script claim_script = {.text =
 	"local v = redis.call('GET', KEYS[1]) "
 	"if v then return v end "
 	"redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) "
-	"return false";
+	"return false"};
 
 /* A session is the truth whoever holds the claim by now; it gives way only to another session. */
-static const char settle_session_script[] =
+static struct redis_script settle_session_script = {.text =
 	"local v = redis.call('GET', KEYS[1]) "
 	"if v and string.sub(v, 1, 1) == 's' then return 0 end "
 	"redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) "
-	"return 1";
+	"return 1"};
 
-static const char settle_refusal_script[] =
+static struct redis_script settle_refusal_script = {.text =
 	"if redis.call('GET', KEYS[1]) ~= ARGV[3] then return 0 end "
 	"redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) "
-	"return 1";
+	"return 1"};
 
-static const char drop_script[] =
+static struct redis_script drop_script = {.text =
 	"if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end "
-	"return redis.call('DEL', KEYS[1])";
+	"return redis.call('DEL', KEYS[1])"};
 
 void code_claim_init(const struct codes *cs, struct code_claim *c, const char *appid, const char *code, const char *nonce)
 {
@@ -137,12 +137,12 @@ static void on_claim(void *ctx, enum outcome oc, const struct redisReply *reply)
 	free(t);
 }
 
-static void eval(struct codes *cs, const char *script, const struct code_claim *c, const char *a1, const char *a2, const char *a3,
+static void eval(struct codes *cs, struct redis_script *script, const struct code_claim *c, const char *a1, const char *a2, const char *a3,
 	redis_cb cb, void *ctx)
 {
-	const char *argv[] = {"EVAL", script, "1", c->key, a1, a2, a3};
+	const char *argv[] = {"1", c->key, a1, a2, a3};
 
-	redis_command(cs->redis, a3 ? 7 : a2 ? 6 : 5, argv, NULL, cb, ctx);
+	redis_eval(cs->redis, script, a3 ? 5 : a2 ? 4 : 3, argv, NULL, cb, ctx);
 }
 
 void code_claim_try(struct codes *cs, struct code_claim *c, int64_t hold_ms, code_claim_cb cb, void *ctx)
@@ -152,7 +152,7 @@ void code_claim_try(struct codes *cs, struct code_claim *c, int64_t hold_ms, cod
 
 	*t = (struct try){.cs = cs, .claim = c, .cb = cb, .ctx = ctx};
 	snprintf(px, sizeof(px), "%" PRId64, hold_ms);
-	eval(cs, claim_script, c, c->holder, px, NULL, on_claim, t);
+	eval(cs, &claim_script, c, c->holder, px, NULL, on_claim, t);
 }
 
 struct settle {
@@ -192,7 +192,7 @@ void code_settle_session(struct codes *cs, const struct code_claim *c, const cha
 	base64url_encode(value + 1, sealed, sizeof(sealed));
 	linger(cs, px);
 	*st = (struct settle){.cb = cb, .ctx = ctx};
-	eval(cs, settle_session_script, c, value, px, NULL, on_settled, st);
+	eval(cs, &settle_session_script, c, value, px, NULL, on_settled, st);
 }
 
 void code_settle_refusal(struct codes *cs, const struct code_claim *c, enum outcome oc, int errcode)
@@ -201,12 +201,12 @@ void code_settle_refusal(struct codes *cs, const struct code_claim *c, enum outc
 
 	snprintf(value, sizeof(value), "e%s:%d", outcome_code(oc), errcode);
 	linger(cs, px);
-	eval(cs, settle_refusal_script, c, value, px, c->holder, on_forgotten, NULL);
+	eval(cs, &settle_refusal_script, c, value, px, c->holder, on_forgotten, NULL);
 }
 
 void code_drop(struct codes *cs, const struct code_claim *c)
 {
-	eval(cs, drop_script, c, c->holder, NULL, NULL, on_forgotten, NULL);
+	eval(cs, &drop_script, c, c->holder, NULL, NULL, on_forgotten, NULL);
 }
 
 struct codes *codes_new(struct redis *r, const struct codes_options *o)

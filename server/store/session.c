@@ -193,7 +193,7 @@ void session_create(struct sessions *s, const struct session_login *in, session_
 	token_names_make(s, c->token, &t);
 	key = seal_text(s->seal, a, u.key, in->session_key);
 	const char *argv[] = {
-		"EVAL", create_script, "2", t.session, u.key,
+		"2", t.session, u.key,
 		arena_printf(a, "%" PRId64, s->ttl_ms),
 		arena_printf(a, "%" PRId64, s->max_age_ms),
 		arena_printf(a, "%s|%s|%s|%s|%s", in->appid, in->openid, in->unionid, field(a, in->ip, IP_MAX),
@@ -205,7 +205,7 @@ void session_create(struct sessions *s, const struct session_login *in, session_
 	size_t len[NELEM(argv)];
 	for (size_t i = 0; i < NELEM(argv); i++)
 		len[i] = i == NELEM(argv) - 1 ? key.same : i == NELEM(argv) - 2 ? key.len : strlen(argv[i]);
-	redis_command(s->redis, NELEM(argv), argv, len, on_created, c);
+	redis_eval(s->redis, &create_script, NELEM(argv), argv, len, on_created, c);
 }
 
 /* ---- values ---- */
@@ -340,13 +340,13 @@ static void renew(struct get *g)
 {
 	struct sessions *s = g->s;
 	const char *argv[] = {
-		"EVAL", renew_script, "1", g->names.session,
+		"1", g->names.session,
 		arena_printf(g->arena, "%" PRId64, s->ttl_ms),
 		arena_printf(g->arena, "%" PRId64, s->max_age_ms),
 		g->names.id, g->names.n.user_base,
 	};
 
-	redis_command(s->redis, NELEM(argv), argv, NULL, on_renewed, g);
+	redis_eval(s->redis, &renew_script, NELEM(argv), argv, NULL, on_renewed, g);
 }
 
 static void remember(struct get *g, int64_t pttl_ms)
@@ -474,8 +474,8 @@ void session_end(struct sessions *s, const char *token, const char *reason, sess
 	struct token_names t;
 
 	token_names_make(s, token, &t);
-	const char *argv[] = {"EVAL", end_script, "1", t.session, reason, t.id, t.n.user_base, ""};
-	redis_command(s->redis, NELEM(argv), argv, NULL, on_ended, end_new(s, t.id, cb, ctx));
+	const char *argv[] = {"1", t.session, reason, t.id, t.n.user_base, ""};
+	redis_eval(s->redis, &end_script, NELEM(argv), argv, NULL, on_ended, end_new(s, t.id, cb, ctx));
 }
 
 void session_end_id(struct sessions *s, const char *appid, const char *openid, const char *id, session_done_cb cb, void *ctx)
@@ -485,8 +485,8 @@ void session_end_id(struct sessions *s, const char *appid, const char *openid, c
 
 	user_names_make(s, appid, openid, &u);
 	snprintf(key, sizeof(key), "%s%s", u.n.session_base, id);
-	const char *argv[] = {"EVAL", end_script, "1", key, "revoked", id, u.n.user_base, u.name};
-	redis_command(s->redis, NELEM(argv), argv, NULL, on_ended, end_new(s, id, cb, ctx));
+	const char *argv[] = {"1", key, "revoked", id, u.n.user_base, u.name};
+	redis_eval(s->redis, &end_script, NELEM(argv), argv, NULL, on_ended, end_new(s, id, cb, ctx));
 }
 
 static void on_user_ended(void *ctx, enum outcome oc, const struct redisReply *reply);
@@ -497,8 +497,8 @@ static void end_user(struct end *e)
 	char limit[12];
 
 	snprintf(limit, sizeof(limit), "%d", END_BATCH);
-	const char *argv[] = {"EVAL", end_user_script, "1", e->u.key, e->u.n.session_base, "revoked", limit};
-	redis_command(e->s->redis, NELEM(argv), argv, NULL, on_user_ended, e);
+	const char *argv[] = {"1", e->u.key, e->u.n.session_base, "revoked", limit};
+	redis_eval(e->s->redis, &end_user_script, NELEM(argv), argv, NULL, on_user_ended, e);
 }
 
 static void on_user_ended(void *ctx, enum outcome oc, const struct redisReply *reply)
@@ -609,8 +609,8 @@ void session_list(struct sessions *s, const char *appid, const char *openid, ses
 	*l = (struct list){.cb = cb, .ctx = ctx};
 	user_names_make(s, appid, openid, &u);
 	snprintf(limit, sizeof(limit), "%d", SESSION_LIST_MAX);
-	const char *argv[] = {"EVAL", list_script, "1", u.key, u.n.session_base, limit};
-	redis_command(s->redis, NELEM(argv), argv, NULL, on_list, l);
+	const char *argv[] = {"1", u.key, u.n.session_base, limit};
+	redis_eval(s->redis, &list_script, NELEM(argv), argv, NULL, on_list, l);
 }
 
 /* ---- */

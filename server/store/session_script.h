@@ -14,6 +14,8 @@
 #ifndef STORE_SESSION_SCRIPT_H
 #define STORE_SESSION_SCRIPT_H
 
+#include "io/redis.h"
+
 /* now, now_s; bury(): end one session (DEL first: a Redis that is full takes the shorter reason only from a script that has written
  * before, and a session must end all the same); tidy(): sweep a user's dead ones out and move the set's end to that of the longest left;
  * user_of(): a user's name, as it stands in its key, from a session's value. */
@@ -43,7 +45,7 @@
 /* KEYS session user; ARGV ttl max_age rest id session-base max_per_user session_key what-it-begins-with-if-it-is-the-same.
  * The life in ms, then the ids of those it replaced: the oldest. A login is younger than all before it whatever Redis' clock says, which
  * may be set back, or stand still for two logins in one millisecond. */
-static const char create_script[] = PRELUDE
+static struct redis_script create_script = {.text = PRELUDE
 	"local user, ttl, max = KEYS[2], tonumber(ARGV[1]), tonumber(ARGV[6]) "
 	"local life = math.min(ttl, tonumber(ARGV[2])) "
 	"local out = {life} "
@@ -71,10 +73,10 @@ static const char create_script[] = PRELUDE
 	"redis.call('SET', KEYS[1], string.format('%.0f|0|%.0f|', now, ttl - life) .. ARGV[3], 'PX', ttl) "
 	"redis.call('ZADD', user, math.ceil((now + life) / 1000), ARGV[4]) "
 	"tidy(user) "
-	"return out";
+	"return out"};
 
 /* KEYS session; ARGV ttl max_age id user-base. What remains of the session in ms, or what now stands in its place: !reason or nil. */
-static const char renew_script[] = PRELUDE
+static struct redis_script renew_script = {.text = PRELUDE
 	"local v = redis.call('GET', KEYS[1]) "
 	"local created, rest = string.match(v or '', '^(%d+)|%d+|%d+|(.*)$') "
 	"if not created then return v end "
@@ -85,30 +87,30 @@ static const char renew_script[] = PRELUDE
 	"local user = ARGV[4] .. user_of(v) "
 	"redis.call('ZADD', user, 'XX', math.ceil((now + life) / 1000), ARGV[3]) "
 	"tidy(user) "
-	"return life";
+	"return life"};
 
 /* KEYS session; ARGV reason id user-base user-name. user-name: only if it is this user's; empty: whoever's. */
-static const char end_script[] = PRELUDE
+static struct redis_script end_script = {.text = PRELUDE
 	"local v = redis.call('GET', KEYS[1]) "
 	"local name = v and user_of(v) "
 	"if not name or (ARGV[4] ~= '' and ARGV[4] ~= name) then return 0 end "
 	"bury(KEYS[1], ARGV[1]) "
 	"redis.call('ZREM', ARGV[3] .. name, ARGV[2]) "
 	"tidy(ARGV[3] .. name) "
-	"return 1";
+	"return 1"};
 
 /* KEYS user; ARGV session-base reason limit. The ids it ended; as many as the limit: there may be more. */
-static const char end_user_script[] = PRELUDE
+static struct redis_script end_user_script = {.text = PRELUDE
 	"local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '(2', '+inf', 'LIMIT', 0, ARGV[3]) "
 	"for _, id in ipairs(ids) do "
 	"  bury(ARGV[1] .. id, ARGV[2]) "
 	"  redis.call('ZREM', KEYS[1], id) "
 	"end "
 	"tidy(KEYS[1]) "
-	"return ids";
+	"return ids"};
 
 /* KEYS user; ARGV session-base limit. id, value, what remains in ms; and so on, those that end last first. Forgets those that are no more. */
-static const char list_script[] = PRELUDE
+static struct redis_script list_script = {.text = PRELUDE
 	"local out = {} "
 	"for _, id in ipairs(redis.call('ZREVRANGEBYSCORE', KEYS[1], '+inf', '(2', 'LIMIT', 0, ARGV[2])) do "
 	"  local v = redis.call('GET', ARGV[1] .. id) "
@@ -121,6 +123,6 @@ static const char list_script[] = PRELUDE
 	"  end "
 	"end "
 	"tidy(KEYS[1]) "
-	"return out";
+	"return out"};
 
 #endif

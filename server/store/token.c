@@ -18,7 +18,7 @@ struct tokens {
 };
 
 /* KEYS token lock bad; ARGV bad-hash holder lock-ms ahead-ms bad-ms. {value, left, ours, lock} */
-static const char look_script[] =
+static struct redis_script look_script = {.text =
 	"local v = redis.call('GET', KEYS[1]) "
 	"if ARGV[1] ~= '' then "
 	"  redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[5]) "
@@ -33,22 +33,22 @@ static const char look_script[] =
 	"  redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3]) "
 	"  ours = 1 "
 	"end "
-	"return {v or '', left, ours, lock or ''}";
+	"return {v or '', left, ours, lock or ''}"};
 
 /* KEYS token lock bad; ARGV holder hash value ttl-ms. 1: it is the one reported dead. Kept also by a holder whose lock has ended: the
  * token is WeChat's newest all the same. */
-static const char save_script[] =
+static struct redis_script save_script = {.text =
 	"if redis.call('GET', KEYS[3]) == ARGV[2] then return 1 end "
 	"redis.call('SET', KEYS[1], ARGV[2] .. ARGV[3], 'PX', ARGV[4]) "
 	"if redis.call('GET', KEYS[2]) == ARGV[1] then redis.call('DEL', KEYS[2]) end "
-	"return 0";
+	"return 0"};
 
 /* KEYS lock; ARGV holder mark ms */
-static const char fail_script[] =
-	"if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end return 0";
+static struct redis_script fail_script = {.text =
+	"if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end return 0"};
 
 /* KEYS forced; ARGV pause-ms day. 0, or the ms until it may be */
-static const char force_script[] =
+static struct redis_script force_script = {.text =
 	"local t = redis.call('TIME') "
 	"local now = t[1] * 1000 + math.floor(t[2] / 1000) "
 	"local last, first = redis.call('LINDEX', KEYS[1], 0), redis.call('LINDEX', KEYS[1], ARGV[2] - 1) "
@@ -57,7 +57,7 @@ static const char force_script[] =
 	"redis.call('LPUSH', KEYS[1], string.format('%.0f', now)) "
 	"redis.call('LTRIM', KEYS[1], 0, ARGV[2] - 1) "
 	"redis.call('PEXPIRE', KEYS[1], 86400000) "
-	"return 0";
+	"return 0"};
 
 struct names {
 	char token[KEY_MAX], lock[KEY_MAX], bad[KEY_MAX], forced[KEY_MAX];
@@ -135,8 +135,8 @@ void token_look(struct tokens *t, const char *appid, const char *bad, const char
 	snprintf(lock, sizeof(lock), "%" PRId64, lock_ms);
 	snprintf(ahead, sizeof(ahead), "%d", TOKEN_AHEAD_MS);
 	snprintf(bad_ms, sizeof(bad_ms), "%d", BAD_MS);
-	const char *argv[] = {"EVAL", look_script, "3", l->names.token, l->names.lock, l->names.bad, bad_hash, holder, lock, ahead, bad_ms};
-	redis_command(t->redis, NELEM(argv), argv, NULL, on_look, l);
+	const char *argv[] = {"3", l->names.token, l->names.lock, l->names.bad, bad_hash, holder, lock, ahead, bad_ms};
+	redis_eval(t->redis, &look_script, NELEM(argv), argv, NULL, on_look, l);
 }
 
 /* ---- save and fail ---- */
@@ -169,11 +169,11 @@ void token_save(struct tokens *t, const char *appid, const char *holder, const c
 	hash_text(hash, token);
 	v = seal_text(t->seal, a, n.token, token);
 	snprintf(ttl, sizeof(ttl), "%" PRId64, expires_in_s * 1000);
-	const char *argv[] = {"EVAL", save_script, "3", n.token, n.lock, n.bad, holder, hash, v.bytes, ttl};
+	const char *argv[] = {"3", n.token, n.lock, n.bad, holder, hash, v.bytes, ttl};
 	size_t len[NELEM(argv)];
 	for (size_t i = 0; i < NELEM(argv); i++)
 		len[i] = argv[i] == v.bytes ? v.len : strlen(argv[i]);
-	redis_command(t->redis, NELEM(argv), argv, len, on_save, s);
+	redis_eval(t->redis, &save_script, NELEM(argv), argv, len, on_save, s);
 	arena_free(a);
 }
 
@@ -192,8 +192,8 @@ void token_fail(struct tokens *t, const char *appid, const char *holder, enum ou
 	names_make(t, appid, &n);
 	snprintf(mark, sizeof(mark), "!%s", outcome_code(why));
 	snprintf(ms, sizeof(ms), "%d", FAILED_MS);
-	const char *argv[] = {"EVAL", fail_script, "1", n.lock, holder, mark, ms};
-	redis_command(t->redis, NELEM(argv), argv, NULL, on_nothing, NULL);
+	const char *argv[] = {"1", n.lock, holder, mark, ms};
+	redis_eval(t->redis, &fail_script, NELEM(argv), argv, NULL, on_nothing, NULL);
 }
 
 /* ---- force ---- */
@@ -223,8 +223,8 @@ void token_force(struct tokens *t, const char *appid, token_force_cb cb, void *c
 	names_make(t, appid, &n);
 	snprintf(pause, sizeof(pause), "%d", TOKEN_FORCE_PAUSE_MS);
 	snprintf(day, sizeof(day), "%d", TOKEN_FORCE_DAY);
-	const char *argv[] = {"EVAL", force_script, "1", n.forced, pause, day};
-	redis_command(t->redis, NELEM(argv), argv, NULL, on_force, f);
+	const char *argv[] = {"1", n.forced, pause, day};
+	redis_eval(t->redis, &force_script, NELEM(argv), argv, NULL, on_force, f);
 }
 
 /* ---- */

@@ -38,6 +38,7 @@ static struct {
 	int          accepted;
 	char         commands[4096];   /* names seen, "AUTH a b;PING;" */
 	bool         frozen;           /* reads, says nothing */
+	bool         knows_script;
 	const char  *ping;             /* NULL = PONG */
 	const char  *password;         /* NULL = none asked for */
 	const char  *get;              /* the raw answer to GET */
@@ -103,6 +104,11 @@ static bool fake_answers(struct conn *c, const redisReply *cmd)
 		fake_says(c, head);
 		bufferevent_write(c->bev, cmd->element[1]->str, cmd->element[1]->len);
 		fake_says(c, "\r\n");
+	} else if (!strcmp(name, "EVALSHA") && !fake.knows_script) {
+		fake_says(c, "-NOSCRIPT No matching script. Please use EVAL.\r\n");
+	} else if (!strcmp(name, "EVALSHA") || !strcmp(name, "EVAL")) {
+		fake.knows_script = true;
+		fake_says(c, ":7\r\n");
 	} else if (!strcmp(name, "GET")) {
 		fake_says(c, fake.get);
 		if (fake.close_after_get) {
@@ -348,6 +354,55 @@ static void test_ring_goes_round(void **state)
 		roll_on();
 	UNTIL(rolling.answered == 200);
 	redis_free(rolling.r);
+}
+
+static struct redis_script some_script = {.text = "return 7"};
+
+static void eval(struct redis *r, const char *arg, struct answer *a)
+{
+	redis_eval(r, &some_script, 2, (const char *[]){"0", arg}, NULL, on_answer, a);
+	assert_int_equal(a->calls, 0);
+}
+
+static void test_scripts_go_by_their_hash(void **state)
+{
+	struct redis *r = connected();
+	struct answer a = {0}, b = {0}, c = {0}, d = {0};
+
+	(void)state;
+	fake.commands[0] = '\0';
+	eval(r, "one", &a);
+	eval(r, "two", &b);
+	UNTIL(a.calls && b.calls);
+	fake.knows_script = false; /* SCRIPT FLUSH */
+	eval(r, "three", &c);
+	UNTIL(c.calls);
+	eval(r, "four", &d);
+	UNTIL(d.calls);
+	for (struct answer *each[] = {&a, &b, &c, &d, NULL}, **p = each; *p; p++) {
+		assert_int_equal((*p)->calls, 1);
+		assert_int_equal((*p)->oc, OC_OK);
+		assert_int_equal((*p)->type, REDIS_REPLY_INTEGER);
+	}
+	assert_non_null(strstr(fake.commands, "EVAL return 7 0 one;EVALSHA 59b6ab2fbe0ee4b25733 0 two;"
+		"EVALSHA 59b6ab2fbe0ee4b25733 0 three;EVAL return 7 0 three;EVALSHA 59b6ab2fbe0ee4b25733 0 four;"));
+	redis_free(r);
+}
+
+/* What waits for an answer to a hash is told when the connection ends, and nothing of it is kept (the sanitizers look). */
+static void test_a_script_whose_connection_ends(void **state)
+{
+	struct redis *r = connected();
+	struct answer a = {0}, b = {0};
+
+	(void)state;
+	eval(r, "one", &a);
+	UNTIL(a.calls);
+	fake.frozen = true;
+	eval(r, "two", &b);
+	UNTIL(b.calls);
+	assert_int_equal(b.oc, OC_STORE_UNAVAILABLE);
+	redis_free(r);
 }
 
 static void test_bytes_and_long_values(void **state)
@@ -791,8 +846,9 @@ static void test_reading_replies(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_answers_in_order), T(test_ring_goes_round), T(test_bytes_and_long_values), T(test_handshake), T(test_wrong_password), T(test_not_yet),
-		T(test_answers_table), T(test_unasked_answer), T(test_nonsense_is_not_sought_in_a_hurry), T(test_freeze_while_idle), T(test_freeze_under_way),
+		T(test_answers_in_order), T(test_ring_goes_round), T(test_scripts_go_by_their_hash), T(test_a_script_whose_connection_ends),
+		T(test_bytes_and_long_values), T(test_handshake), T(test_wrong_password), T(test_not_yet), T(test_answers_table), T(test_unasked_answer),
+		T(test_nonsense_is_not_sought_in_a_hurry), T(test_freeze_while_idle), T(test_freeze_under_way),
 		T(test_listener_appears), T(test_full), T(test_output_is_bounded), T(test_free_tells_all), T(test_free_in_callback),
 		T(test_free_in_callback_of_a_lost_connection), T(test_names), T(test_unix_socket), T(test_reading_replies),
 	};
