@@ -2,6 +2,7 @@
 import sys
 
 import allocations
+import connections
 import race
 import report
 import sessions
@@ -12,6 +13,10 @@ WORKS = {
     "auth": race.auth,
     "login": race.login,
     "mixed": race.mixed,
+    "connections": connections.connections,
+    "overload": connections.overload,
+    "slow": connections.slow,
+    "limit": connections.limit,
     "revoke": sessions.revoke,
     "memory": sessions.memory,
     "allocations": allocations.allocations,

@@ -1,11 +1,10 @@
 """What wxlogind is measured beside. To add a peer: write a function below that starts it (stack, redis, wxfake) and returns its process with
 .port, where POST /v1/login and GET /internal/auth are answered as wxlogind answers them; then name it in AUTH, LOGIN or both."""
-import pathlib
 import secrets
 import shutil
 import subprocess
 
-from stack import APPID, BUILD, HERE, SECRET, SERVER_CORE, can_connect, free_port, poll, say
+from stack import APPID, BUILD, HERE, SECRET, SERVER_CORE, can_connect, free_port, say, until_up
 
 
 def wxlogind(**config):
@@ -68,7 +67,7 @@ def node(stack, redis, wechat):
 def _listening(p, port, tokens=None, auth_path="/internal/auth"):
     p.port = p.internal = port
     p.tokens, p.auth_path = tokens, auth_path
-    poll(lambda: can_connect(port), what=pathlib.Path(p.args[0]).name)
+    until_up(p, lambda: can_connect(port))
     return p
 
 

@@ -33,7 +33,11 @@ def raise_descriptors():
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for limits in ((DESCRIPTORS, max(hard, DESCRIPTORS)), (hard, hard)):
         with contextlib.suppress(ValueError, OSError):
-            return resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            return
+
+
+raise_descriptors()
 
 
 def free_port():
@@ -42,13 +46,12 @@ def free_port():
         return s.getsockname()[1]
 
 
-def poll(check, seconds=20, what="it"):
+def until_up(process, check, seconds=60):
     end = time.monotonic() + seconds
-    while not (value := check()):
-        if time.monotonic() > end:
-            raise SystemExit(f"bench: {what} did not come up")
+    while not check():
+        if process.poll() is not None or time.monotonic() > end:
+            raise SystemExit(f"bench: {process.args[0]} did not come up: {pathlib.Path(process.log).read_text(errors='replace')[-2000:]}")
         time.sleep(0.02)
-    return value
 
 
 def call(port, method, path, body=None, headers=None):
@@ -64,7 +67,6 @@ class Stack:
     def __init__(self):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="wxlogind-bench-"))
         self.processes = []
-        raise_descriptors()
 
     def __enter__(self):
         return self
@@ -91,10 +93,9 @@ class Stack:
 
     def redis(self, *args):
         path = str(self.dir / f"redis{len(self.processes)}.sock")
-        port = free_port()
-        p = self.start(["redis-server", "--port", port, "--unixsocket", path, "--dir", self.dir, "--save", "", *args], OTHER_CORES, "redis")
-        p.socket, p.port = path, port
-        poll(lambda: "PONG" in redis_cli(p, "PING"), what="redis")
+        p = self.start(["redis-server", "--port", 0, "--unixsocket", path, "--dir", self.dir, "--save", "", *args], OTHER_CORES, "redis")
+        p.socket = path
+        until_up(p, lambda: "PONG" in redis_cli(p, "PING"))
         return p
 
     def wxfake(self, *args, tls=False):
@@ -104,7 +105,7 @@ class Stack:
             args = ("--tls-cert", ca, "--tls-key", key, *args)
         p = self.start([BUILD / "wxfake", "--listen", f"127.0.0.1:{port}", "--any-code", *args], OTHER_CORES, "wxfake")
         p.port, p.url, p.ca = port, f"{'https' if tls else 'http'}://127.0.0.1:{port}", ca
-        poll(lambda: can_connect(port), what="wxfake")
+        until_up(p, lambda: can_connect(port))
         return p
 
     def certificate(self):
@@ -133,7 +134,7 @@ class Stack:
         under = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={valgrind}"] if valgrind else []
         p = self.start([*under, BUILD / "wxlogind", "-c", file], cores or SERVER_CORE, "wxlogind")
         p.port, p.internal, p.tokens, p.auth_path = port, internal, None, "/internal/auth"
-        poll(lambda: can_connect(internal) and call(internal, "GET", "/readyz")[0] == 200, what="wxlogind")
+        until_up(p, lambda: can_connect(internal) and call(internal, "GET", "/readyz")[0] == 200)
         return p
 
 
@@ -170,6 +171,10 @@ def family(pid):
     """A process and its children."""
     children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [pid, *[p for c in children for p in family(int(c))]]
+
+
+def percentile(ordered, p):
+    return ordered[min(len(ordered) - 1, int(len(ordered) * p / 100))]
 
 
 def cpu_seconds(pid):

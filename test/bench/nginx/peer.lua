@@ -2,6 +2,7 @@
 -- than wxlogind: no claim on the code, no index of a user's sessions, session_key as it came.
 local cjson, redis, ffi = require "cjson.safe", require "nginx.redis", require "ffi"
 local TTL = 604800
+local POOL = {pool_size = 128, backlog = 16384} -- more callers than connections wait for one
 ffi.cdef "int RAND_bytes(unsigned char *buf, int num);"
 local M, random = {}, ffi.new("unsigned char[32]")
 
@@ -18,13 +19,13 @@ end
 
 local function with_redis(path, fn)
 	local r = redis:new()
-	r:set_timeout(500)
-	if not r:connect(path) then
+	r:set_timeout(2000)
+	if not r:connect(path, POOL) then
 		return nil
 	end
 	local value, err = fn(r)
 	if not err then
-		r:set_keepalive(60000, 128)
+		r:set_keepalive(60000)
 	end
 	return value
 end
