@@ -1,4 +1,5 @@
 """scripts/bench WORK [DIRECTORY]: see there. Progress goes to standard error."""
+import signal
 import sys
 
 import allocations
@@ -27,6 +28,7 @@ WORKS = {
 def main(argv):
     if len(argv) not in (2, 3) or argv[1] not in (*WORKS, "all"):
         raise SystemExit(f"usage: scripts/bench {'|'.join(WORKS)}|all [DIRECTORY]")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is ended
     result = report.Report(argv[1])
     for work in WORKS if argv[1] == "all" else [argv[1]]:
         WORKS[work](result)

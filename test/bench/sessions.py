@@ -69,7 +69,7 @@ def memory(report):
             while (made := metric(server, 'wxlogind_logins_total{outcome="ok"}')) < n:
                 say(f"==> memory: {made:.0f} of {n} sessions, {per_user} for each user{', encrypted' if key else ''}")
                 wrk("login.lua", f"http://127.0.0.1:{server.port}", 10 if n - made > 200000 else 1, 64, {"LOGINS_PER_USER": str(per_user)})
-                forget_codes(redis)  # as many as here, a site has only in its busiest minutes
+            forget_codes(redis)
             now = used_memory(redis) - empty
             rows.append((per_user, "yes" if key else "no", f"{made:.0f}", now, f"{now / made:.0f}"))
     report.section("memory in Redis: used_memory for each session")

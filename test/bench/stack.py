@@ -46,6 +46,14 @@ def free_port():
         return s.getsockname()[1]
 
 
+def poll(check, seconds=60, what="it"):
+    end = time.monotonic() + seconds
+    while not check():
+        if time.monotonic() > end:
+            raise SystemExit(f"bench: {what} did not come about")
+        time.sleep(0.02)
+
+
 def until_up(process, check, seconds=60):
     end = time.monotonic() + seconds
     while not check():
