@@ -103,20 +103,27 @@ char *arena_strdup(struct arena *a, const char *s)
 	return arena_strndup(a, s, strlen(s));
 }
 
+/* Prints into the rest of the block first: almost always it fits, and is there already when its room is taken. */
 char *arena_printf(struct arena *a, const char *fmt, ...)
 {
+	struct block *b = a->top;
+	size_t room = b->cap - b->used, len;
 	va_list ap;
 	char *c;
 	int n;
 
 	va_start(ap, fmt);
-	n = vsnprintf(NULL, 0, fmt, ap);
+	n = vsnprintf(b->data + b->used, room, fmt, ap);
 	va_end(ap);
 	if (n < 0)
 		abort();
-	c = arena_alloc(a, (size_t)n + 1);
+	len = (size_t)n + 1;
+	if (len <= room)
+		return arena_alloc(a, len);
+	mem_wipe(b->data + b->used, room); /* what nobody has taken is zeros */
+	c = arena_alloc(a, len);
 	va_start(ap, fmt);
-	vsnprintf(c, (size_t)n + 1, fmt, ap);
+	vsnprintf(c, len, fmt, ap);
 	va_end(ap);
 	return c;
 }

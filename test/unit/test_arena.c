@@ -52,12 +52,28 @@ static void test_strings(void **state)
 	arena_free(a);
 }
 
+/* What was printed into a block that proved too small leaves nothing there, neither for this arena nor for the next. */
+static void test_a_print_that_does_not_fit(void **state)
+{
+	struct arena *a = arena_new();
+	char *s, *first = arena_alloc(a, 16);
+
+	(void)state;
+	s = arena_printf(a, "%s%4999d", "secret", 1);
+	assert_int_equal(strlen(s), 5005);
+	assert_memory_equal(s, "secret ", 7);
+	for (int i = 16; i < 3000; i++)
+		assert_int_equal(first[i], 0);
+	arena_free(a);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_sizes),
 		cmocka_unit_test(test_the_next_arena_is_clean),
 		cmocka_unit_test(test_strings),
+		cmocka_unit_test(test_a_print_that_does_not_fit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
