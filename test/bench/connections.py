@@ -108,7 +108,7 @@ def overload(report):
             crowd.ask(lambda i: post_login(f"overload-{i}"))
             crowd.read(20, done)
             busy.join()
-            kinds = [(200, b""), (503, b'"overloaded"'), (503, b'"wechat_unavailable"')]
+            kinds = [(200, b""), (503, b'"overloaded"'), (503, b'"wechat_unavailable"'), (503, b'"store_unavailable"')]
             said = [(f"{status} {text.decode().strip(chr(34))}".strip(), crowd.said(status, text)) for status, text in kinds]
             other = ACTIVE - sum(len(seconds) for _, seconds in said)
     report.section(f"overload: {ACTIVE} logins at once while WeChat takes 2 s")
