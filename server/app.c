@@ -322,6 +322,7 @@ static bool build_sides(struct app *a)
 	a->api.codes = a->codes;
 	a->api.wechat = a->wechat;
 	a->api.keeper = a->keeper;
+	a->api.logins_max = (int)c->wechat_max_connections + LOGIN_QUEUE;
 	a->api.login_timeout_ms = c->wechat_timeout_ms;
 	o.name = "public";
 	a->sides[0] = http_new(a->loop, &o, api_public, &a->api);

@@ -27,6 +27,7 @@ struct api { /* filled by app, read by handlers; what it points to is app's */
 	struct user_db  *users;
 	const struct wechat_app *apps; /* may change on reload: a handler that waits copies what it keeps */
 	size_t           app_count;
+	int              logins, logins_max; /* under way; how many may be */
 	int64_t          login_timeout_ms; /* one login's whole talk with WeChat, waiting for another's included */
 	const char      *internal_token;   /* "" = none asked */
 	const char *const *cors_origins;

@@ -27,6 +27,7 @@ struct login {
 	struct wechat_session ws;   /* in the request's arena */
 	const char *token;
 	int64_t     expires_in_s;
+	bool        begun;          /* counted in api->logins */
 	bool        replayed;
 	bool        user_asked, user_waited; /* the user database has yet to answer; nothing but that is missing */
 	bool        new_user_known, new_user;
@@ -181,6 +182,7 @@ static void login_answer(struct login *l, enum outcome oc)
 {
 	cJSON *o;
 
+	l->api->logins -= l->begun;
 	give_claim_back(l, oc);
 	timer_free(l->look_again);
 	l->look_again = NULL;
@@ -384,21 +386,26 @@ static enum outcome login_save_session(struct login *l)
 	return OC_PENDING;
 }
 
-static void on_settled(void *ctx, enum outcome oc)
-{
-	struct login *l = ctx;
-
-	(void)oc; /* the session is in Redis, that is what 200 says; only a repeat of the code goes without */
-	login_run(l, OC_OK);
-	req_release(l->req);
-}
-
+/* Nobody waits for it: the session is in Redis, and that is what 200 says. A repeat that is faster finds the claim, and looks again. */
 static enum outcome login_settle(struct login *l)
 {
 	l->claimed = false;
-	req_hold(l->req);
-	code_settle_session(l->api->codes, &l->claim, l->token, on_settled, l);
-	return OC_PENDING;
+	code_settle_session(l->api->codes, &l->claim, l->token);
+	return OC_OK;
+}
+
+/* What keeps a login from being begun. */
+static enum outcome may_begin(struct login *l)
+{
+	struct api *api = l->api;
+
+	if ((l->wait_s = guard_login_limit(api, l->req, &l->client, l->app.appid)) > 0)
+		return OC_RATE_LIMITED;
+	if (!redis_is_ready(api->redis))
+		return OC_STORE_UNAVAILABLE; /* before the code is spent */
+	if (api->logins == api->logins_max)
+		return OC_OVERLOADED; /* at once: to wait in line for WeChat would only end so */
+	return OC_OK;
 }
 
 void login_handle(struct api *api, struct req *r)
@@ -412,9 +419,9 @@ void login_handle(struct api *api, struct req *r)
 	l->deadline_ms = clock_ms() + api->login_timeout_ms;
 	guard_client(api, r, &l->client);
 	oc = read_request(l);
-	if (oc == OC_OK && (l->wait_s = guard_login_limit(api, r, &l->client, l->app.appid)) > 0)
-		oc = OC_RATE_LIMITED;
-	if (oc == OC_OK && !redis_is_ready(api->redis))
-		oc = OC_STORE_UNAVAILABLE; /* before the code is spent */
+	if (oc == OC_OK)
+		oc = may_begin(l);
+	l->begun = oc == OC_OK;
+	api->logins += l->begun;
 	login_run(l, oc);
 }

@@ -155,20 +155,6 @@ void code_claim_try(struct codes *cs, struct code_claim *c, int64_t hold_ms, cod
 	eval(cs, &claim_script, c, c->holder, px, NULL, on_claim, t);
 }
 
-struct settle {
-	code_done_cb cb;
-	void *ctx;
-};
-
-static void on_settled(void *ctx, enum outcome oc, const struct redisReply *reply)
-{
-	struct settle *st = ctx;
-
-	(void)reply;
-	st->cb(st->ctx, oc);
-	free(st);
-}
-
 static void on_forgotten(void *ctx, enum outcome oc, const struct redisReply *reply)
 {
 	(void)ctx, (void)oc, (void)reply; /* the key ends by itself */
@@ -179,11 +165,10 @@ static void linger(const struct codes *cs, char px[24])
 	snprintf(px, 24, "%" PRId64, cs->window_ms > 0 ? cs->window_ms : (int64_t)LINGER_MS);
 }
 
-void code_settle_session(struct codes *cs, const struct code_claim *c, const char *token, code_done_cb cb, void *ctx)
+void code_settle_session(struct codes *cs, const struct code_claim *c, const char *token)
 {
 	uint8_t plain[SEALED_PLAIN], sealed[SEALED_PLAIN + SEAL_EXTRA];
 	char value[1 + BASE64URL_LEN(sizeof(sealed)) + 1] = "s", px[24];
-	struct settle *st = mem_alloc(sizeof(*st));
 
 	memcpy(plain, token, TOKEN_LEN);
 	memcpy(plain + TOKEN_LEN, c->nonce_hash, SHA256_LEN);
@@ -191,8 +176,7 @@ void code_settle_session(struct codes *cs, const struct code_claim *c, const cha
 	mem_wipe(plain, sizeof(plain));
 	base64url_encode(value + 1, sealed, sizeof(sealed));
 	linger(cs, px);
-	*st = (struct settle){.cb = cb, .ctx = ctx};
-	eval(cs, &settle_session_script, c, value, px, NULL, on_settled, st);
+	eval(cs, &settle_session_script, c, value, px, NULL, on_forgotten, NULL);
 }
 
 void code_settle_refusal(struct codes *cs, const struct code_claim *c, enum outcome oc, int errcode)

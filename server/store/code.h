@@ -54,9 +54,9 @@ void code_claim_init(const struct codes *cs, struct code_claim *c, const char *a
 typedef void (*code_claim_cb)(void *ctx, enum outcome oc, const struct claim_answer *ans);
 void code_claim_try(struct codes *cs, struct code_claim *c, int64_t hold_ms, code_claim_cb cb, void *ctx);
 
-/* What came of our claim. Only the first needs waiting for: until Redis has it, a repeat would be told to wait. */
-typedef void (*code_done_cb)(void *ctx, enum outcome oc);
-void code_settle_session(struct codes *cs, const struct code_claim *c, const char *token, code_done_cb cb, void *ctx);
+/* What came of our claim. Nobody is called back: where Redis does not hear of it the claim ends by itself, and until it has heard a repeat
+ * is told to wait. */
+void code_settle_session(struct codes *cs, const struct code_claim *c, const char *token);
 void code_settle_refusal(struct codes *cs, const struct code_claim *c, enum outcome oc, int errcode);
 void code_drop(struct codes *cs, const struct code_claim *c); /* undecided: the next may claim it */
 

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import random
+import resource
 import shutil
 import signal
 import socket
@@ -21,6 +22,7 @@ BUILD = ROOT / os.environ.get("WXLOGIND_BUILD", "build")
 SANITIZED = "asan" in BUILD.name
 APPID, SECRET = "wxfa4efa4efa4efa4e", "fa4efa4efa4efa4efa4efa4efa4efa4e"
 KEY = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)  # some tests hold thousands of sockets
 SPOKEN = ("ERROR: AddressSanitizer", "runtime error:", "ERROR: LeakSanitizer", "nobody answered a request")
 
 

@@ -1,11 +1,12 @@
 """POST /v1/login: what may be asked, and every row of the error table, each within its time limit."""
 import concurrent.futures
+import contextlib
 import re
 import urllib.parse
 
 import pytest
 
-from conftest import APPID, SECRET
+from conftest import APPID, SECRET, poll
 
 TOKEN = re.compile(r"^[A-Za-z0-9_-]{43}$")
 
@@ -155,6 +156,27 @@ def test_a_lost_answer_is_an_honest_invalid_code(stack, redis, wxfake):
     assert server.login(code).error == "wechat_unavailable"
     a = server.login(code)
     assert (a.status, a.error, a.json["errcode"]) == (401, "invalid_code", 40163)
+
+
+def test_what_is_beyond_the_queue_is_told_at_once(stack, redis, wxfake):
+    """WeChat is slow and its line is full: one more login is refused before it costs anything, and nobody else notices."""
+    import socket
+    server = stack.server(redis, wxfake, wechat__max_connections="1", wechat__timeout="8s", limit__login_per_ip="0")
+    token = server.login(wxfake.code()).token
+    wxfake.fault(mode="hang", count=1)
+    body = b'{"code":"c%04d"}'
+    request = b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s"
+    with contextlib.ExitStack() as held:
+        for i in range(4097):  # LOGIN_QUEUE and the one connection
+            s = held.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=20))
+            s.sendall(request % (len(body % i), body % i))
+        poll(lambda: server.metric("wxlogind_connections", listener="public") == 4097, what="all connected")
+        poll(lambda: len([k for k in redis.keys() if ":c:" in k]) == 4098, what="all claimed")
+        redis.cli("CONFIG", "RESETSTAT")
+        a = server.login("one more")
+        assert (a.status, a.error, a.headers["Retry-After"]) == (503, "overloaded", "1")
+        assert "cmdstat_eval" not in redis.cli("INFO", "commandstats") and server.auth(token).status == 200
+    poll(lambda: server.login(wxfake.code()).status == 200, seconds=20, what="a login again")
 
 
 def test_fallback_host(stack, redis, wxfake):
