@@ -8,19 +8,24 @@ static const char url_alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqr
 
 static size_t b64_encode(char *out, const uint8_t *in, size_t n, const char *alphabet, bool pad)
 {
-	size_t o = 0;
+	char *o = out;
 
-	for (size_t i = 0; i < n; i += 3) {
-		size_t left = n - i < 3 ? n - i : 3;
-		uint32_t v = (uint32_t)in[i] << 16 | (left > 1 ? (uint32_t)in[i + 1] << 8 : 0) | (left > 2 ? in[i + 2] : 0);
-
-		for (size_t k = 0; k <= left; k++)
-			out[o++] = alphabet[v >> (18 - 6 * k) & 63];
-		for (size_t k = left; pad && k < 3; k++)
-			out[o++] = '=';
+	for (; n >= 3; n -= 3, in += 3) {
+		*o++ = alphabet[in[0] >> 2];
+		*o++ = alphabet[(in[0] & 3) << 4 | in[1] >> 4];
+		*o++ = alphabet[(in[1] & 15) << 2 | in[2] >> 6];
+		*o++ = alphabet[in[2] & 63];
 	}
-	out[o] = '\0';
-	return o;
+	if (n > 0) {
+		*o++ = alphabet[in[0] >> 2];
+		*o++ = alphabet[(in[0] & 3) << 4 | (n > 1 ? in[1] >> 4 : 0)];
+		if (n > 1)
+			*o++ = alphabet[(in[1] & 15) << 2];
+		for (size_t i = n; pad && i < 3; i++)
+			*o++ = '=';
+	}
+	*o = '\0';
+	return (size_t)(o - out);
 }
 
 static int b64_value(char c, const char *alphabet)

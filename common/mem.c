@@ -4,8 +4,6 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include <openssl/crypto.h>
-
 void *mem_alloc(size_t n)
 {
 	void *p = calloc(1, n ? n : 1);
@@ -54,7 +52,7 @@ void mem_shared_free(void *p, size_t n)
 
 void mem_wipe(void *p, size_t n)
 {
-	OPENSSL_cleanse(p, n);
+	explicit_bzero(p, n);
 }
 
 void mem_free_secret(char *s)

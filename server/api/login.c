@@ -5,6 +5,7 @@
 #include <strings.h>
 
 #include "api/guard.h"
+#include "common/buf.h"
 #include "common/clock.h"
 #include "common/encode.h"
 #include "common/json.h"
@@ -180,7 +181,7 @@ static void give_claim_back(struct login *l, enum outcome oc)
 
 static void login_answer(struct login *l, enum outcome oc)
 {
-	cJSON *o;
+	struct buf b = {0};
 
 	l->api->logins -= l->begun;
 	give_claim_back(l, oc);
@@ -193,13 +194,10 @@ static void login_answer(struct login *l, enum outcome oc)
 			.oc = oc, .message = l->message, .errcode = l->errcode, .retry_after = l->wait_s ? l->wait_s : api_retry_after(oc, l->errcode)});
 		return;
 	}
-	o = cJSON_CreateObject();
-	cJSON_AddStringToObject(o, "third_session", l->token);
-	cJSON_AddNumberToObject(o, "expires_in", (double)l->expires_in_s);
-	if (l->new_user_known)
-		cJSON_AddBoolToObject(o, "new_user", l->new_user);
-	req_reply_json(l->req, 200, json_print(req_arena(l->req), o));
-	json_free(o);
+	buf_printf(&b, "{\"third_session\":\"%s\",\"expires_in\":%" PRId64 "%s}", l->token, l->expires_in_s,
+		!l->new_user_known ? "" : l->new_user ? ",\"new_user\":true" : ",\"new_user\":false");
+	req_reply_json(l->req, 200, b.data);
+	buf_free(&b);
 }
 
 /* A login goes on when its caller has gone: the code is spent, and the caller will ask for what came of it. */

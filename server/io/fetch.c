@@ -19,7 +19,7 @@
 
 #define SYSTEM_CA_FILE "/etc/ssl/certs/ca-certificates.crt"
 
-enum { READ_BYTES = 16 * 1024, KEEPALIVE_IDLE_S = 30 };
+enum { READ_BYTES = 1024, KEEPALIVE_IDLE_S = 30 }; /* most answers are shorter, and of a piece that size malloc has one at hand */
 
 struct transfer {
 	struct fetch    *f;
