@@ -1,7 +1,7 @@
 #include "common/outcome.h"
 
-static const struct { int status; const char *code, *text; } rows[] = {
-#define X(name, status, code, text) [OC_##name] = {status, code, text},
+static const struct { int status; const char *code; int retry_after_s; const char *text; } rows[] = {
+#define X(name, ...) [OC_##name] = {__VA_ARGS__},
 	OUTCOMES(X)
 #undef X
 };
@@ -14,6 +14,11 @@ int outcome_status(enum outcome oc)
 const char *outcome_code(enum outcome oc)
 {
 	return rows[oc].code;
+}
+
+int outcome_retry_after_s(enum outcome oc)
+{
+	return rows[oc].retry_after_s;
 }
 
 const char *outcome_text(enum outcome oc)

@@ -7,38 +7,6 @@
 #include "api/routes.h"
 #include "common/buf.h"
 
-const struct wechat_app *api_app(const struct api *api, const char *appid, size_t len)
-{
-	for (size_t i = 0; i < api->app_count; i++)
-		if (strlen(api->apps[i].appid) == len && !memcmp(api->apps[i].appid, appid, len))
-			return &api->apps[i];
-	return NULL;
-}
-
-struct wechat_app *api_app_copy(struct arena *a, const struct wechat_app *app)
-{
-	struct wechat_app *copy = arena_alloc(a, sizeof(*copy));
-
-	copy->appid = arena_strdup(a, app->appid);
-	for (size_t i = 0; i < sizeof(app->secrets) / sizeof(app->secrets[0]); i++)
-		copy->secrets[i] = app->secrets[i] ? arena_strdup(a, app->secrets[i]) : NULL;
-	return copy;
-}
-
-int api_retry_after(enum outcome oc, int errcode)
-{
-	switch (oc) {
-	case OC_RATE_LIMITED:
-		return errcode == 45009 ? 3600 : 60; /* WeChat's day, or its minute, is used up */
-	case OC_WECHAT_UNAVAILABLE:
-	case OC_STORE_UNAVAILABLE:
-	case OC_OVERLOADED:
-		return 1;
-	default:
-		return 0;
-	}
-}
-
 static void reply_not_allowed(struct req *r, unsigned allowed)
 {
 	static const struct { enum method m; const char *name; } names[] = {

@@ -41,11 +41,9 @@ struct api { /* filled by app, read by handlers; what it points to is app's */
 	bool             draining;
 };
 
+/* apps.c */
 const struct wechat_app *api_app(const struct api *api, const char *appid, size_t len); /* NULL: not configured */
 struct wechat_app *api_app_copy(struct arena *a, const struct wechat_app *app);
-
-/* For Retry-After: seconds after which the same call may go well, or 0. errcode: WeChat's, or 0. */
-int api_retry_after(enum outcome oc, int errcode);
 
 /* http handlers; ctx is a struct api. */
 void api_public(void *ctx, struct req *r);

@@ -36,7 +36,7 @@ static void on_token(void *ctx, enum outcome oc, const char *token, int64_t expi
 		req_reply_json(r, 200, b.data);
 		buf_free(&b);
 	} else {
-		req_reply_error(r, &(struct req_error){.oc = oc, .retry_after = retry_after_s});
+		req_reply_error(r, &(struct req_error){.oc = oc, .retry_after_s = retry_after_s});
 	}
 	req_release(r);
 }
@@ -114,7 +114,7 @@ static void on_passed(void *ctx, enum outcome oc, const struct fetch_reply *repl
 	if (oc == OC_OK)
 		req_reply(r, reply->status, *reply->content_type ? reply->content_type : "application/octet-stream", reply->body, reply->body_len);
 	else
-		req_reply_error(r, &(struct req_error){.oc = oc, .retry_after = api_retry_after(oc, errcode)});
+		req_reply_error(r, &(struct req_error){.oc = oc, .retry_after_s = wechat_retry_after_s(errcode)});
 	req_release(r);
 }
 
@@ -130,7 +130,7 @@ static void pass_fail(void *ctx, enum outcome oc, int retry_after_s)
 	struct passing *p = ctx;
 	struct req *r = p->req;
 
-	req_reply_error(r, &(struct req_error){.oc = oc, .retry_after = retry_after_s});
+	req_reply_error(r, &(struct req_error){.oc = oc, .retry_after_s = retry_after_s});
 	req_release(r);
 }
 

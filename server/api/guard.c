@@ -182,7 +182,7 @@ const char *guard_token(struct req *r, const char **reason)
 void guard_reply_no_session(struct req *r, enum outcome oc, const char *reason)
 {
 	if (oc != OC_INVALID_SESSION) {
-		req_reply_error(r, &(struct req_error){.oc = oc, .retry_after = 1});
+		req_reply_outcome(r, oc);
 		return;
 	}
 	req_add_header(r, "WWW-Authenticate",
@@ -235,6 +235,17 @@ struct wechat_app *guard_app(const struct api *api, struct req *r, const struct 
 	if (!app)
 		req_reply_outcome(r, OC_UNKNOWN_APP);
 	return app ? api_app_copy(req_arena(r), app) : NULL;
+}
+
+void guard_on_done(void *ctx, enum outcome oc)
+{
+	struct req *r = ctx;
+
+	if (oc == OC_OK)
+		req_reply(r, 204, NULL, NULL, 0);
+	else
+		req_reply_outcome(r, oc);
+	req_release(r);
 }
 
 /* ---- users that a path names ---- */

@@ -35,6 +35,9 @@ struct wechat_app *guard_app(const struct api *api, struct req *r, const struct 
 /* The user that the path of an internal call names, as {appid} and {openid}; false: the request is answered. */
 bool guard_path_user(struct api *api, struct req *r, const char **appid, const char **openid);
 
+/* A session_done_cb: answers the request in ctx with 204, or with what went wrong, and lets go of it. */
+void guard_on_done(void *ctx, enum outcome oc);
+
 /* What became of the question after a session, when it is not that it lives. INVALID_SESSION: 401 with the reason and WWW-Authenticate
  * (RFC 6750); else the outcome's own answer. */
 void guard_reply_no_session(struct req *r, enum outcome oc, const char *reason);

@@ -191,7 +191,7 @@ static void login_answer(struct login *l, enum outcome oc)
 	req_note(l->req, "outcome", oc == OC_OK && l->replayed ? "replayed" : outcome_code(oc));
 	if (oc != OC_OK) {
 		req_reply_error(l->req, &(struct req_error){
-			.oc = oc, .message = l->message, .errcode = l->errcode, .retry_after = l->wait_s ? l->wait_s : api_retry_after(oc, l->errcode)});
+			.oc = oc, .message = l->message, .errcode = l->errcode, .retry_after_s = l->wait_s ? l->wait_s : wechat_retry_after_s(l->errcode)});
 		return;
 	}
 	buf_printf(&b, "{\"third_session\":\"%s\",\"expires_in\":%" PRId64 "%s}", l->token, l->expires_in_s,

@@ -120,7 +120,7 @@ static void on_keys(void *ctx, enum outcome oc, const char *const *keys, size_t 
 		keep_unionid(o, data);
 		reply_data(r, data);
 	} else {
-		req_reply_error(r, &(struct req_error){.oc = oc, .retry_after = oc == OC_STORE_UNAVAILABLE});
+		req_reply_outcome(r, oc);
 	}
 	req_release(r);
 }

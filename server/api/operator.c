@@ -29,7 +29,7 @@ static void on_list(void *ctx, enum outcome oc, const struct session_listed *lis
 	if (oc == OC_OK)
 		req_reply_json(r, 200, b.data);
 	else
-		req_reply_error(r, &(struct req_error){.oc = oc, .retry_after = 1});
+		req_reply_outcome(r, oc);
 	buf_free(&b);
 	req_release(r);
 }
@@ -44,17 +44,6 @@ void sessions_get_handle(struct api *api, struct req *r)
 	session_list(api->sessions, appid, openid, on_list, r);
 }
 
-static void on_ended(void *ctx, enum outcome oc)
-{
-	struct req *r = ctx;
-
-	if (oc == OC_OK)
-		req_reply(r, 204, NULL, NULL, 0);
-	else
-		req_reply_error(r, &(struct req_error){.oc = oc, .retry_after = 1});
-	req_release(r);
-}
-
 void sessions_delete_handle(struct api *api, struct req *r)
 {
 	const char *appid, *openid;
@@ -62,7 +51,7 @@ void sessions_delete_handle(struct api *api, struct req *r)
 	if (!guard_path_user(api, r, &appid, &openid))
 		return;
 	req_hold(r);
-	session_end_user(api->sessions, appid, openid, on_ended, r);
+	session_end_user(api->sessions, appid, openid, guard_on_done, r);
 }
 
 void sessions_delete_one_handle(struct api *api, struct req *r)
@@ -76,5 +65,5 @@ void sessions_delete_one_handle(struct api *api, struct req *r)
 		return;
 	}
 	req_hold(r);
-	session_end_id(api->sessions, appid, openid, id, on_ended, r);
+	session_end_id(api->sessions, appid, openid, id, guard_on_done, r);
 }

@@ -12,9 +12,9 @@ void healthz_handle(struct api *api, struct req *r)
 void readyz_handle(struct api *api, struct req *r)
 {
 	if (!redis_is_ready(api->redis))
-		req_reply_error(r, &(struct req_error){.oc = OC_STORE_UNAVAILABLE, .message = "Redis does not answer.", .retry_after = 1});
+		req_reply_error(r, &(struct req_error){.oc = OC_STORE_UNAVAILABLE, .message = "Redis does not answer."});
 	else if (api->draining)
-		req_reply_error(r, &(struct req_error){.oc = OC_OVERLOADED, .message = "The server is draining.", .retry_after = 1});
+		req_reply_error(r, &(struct req_error){.oc = OC_OVERLOADED, .message = "The server is draining."});
 	else
 		req_reply_json(r, 200, "{\"status\":\"ready\"}");
 }

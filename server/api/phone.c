@@ -48,7 +48,7 @@ static void end(struct phoning *p, const struct req_error *e)
 
 static void end_without_database(struct phoning *p, enum outcome oc)
 {
-	end(p, &(struct req_error){.oc = oc, .message = "The user database cannot answer: try again.", .retry_after = 1});
+	end(p, &(struct req_error){.oc = oc, .message = "The user database cannot answer: try again."});
 }
 
 static void member(struct buf *b, const char *name, const char *value)
@@ -95,7 +95,7 @@ static void on_phone(void *ctx, enum outcome oc, const struct wechat_phone *phon
 		return;
 	if (oc != OC_OK) {
 		end(p, &(struct req_error){.oc = oc, .message = oc == OC_INVALID_CODE ? bad_code : NULL, .errcode = phone->errcode,
-			.retry_after = api_retry_after(oc, phone->errcode)});
+			.retry_after_s = wechat_retry_after_s(phone->errcode)});
 		return;
 	}
 	p->phone = (struct wechat_phone){
@@ -116,7 +116,7 @@ static void phone_call(void *ctx, const char *token)
 
 static void phone_fail(void *ctx, enum outcome oc, int retry_after_s)
 {
-	end(ctx, &(struct req_error){.oc = oc, .retry_after = retry_after_s});
+	end(ctx, &(struct req_error){.oc = oc, .retry_after_s = retry_after_s});
 }
 
 static void on_session(void *ctx, const struct session *ses)

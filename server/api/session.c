@@ -36,7 +36,7 @@ static void on_checked(void *ctx, enum outcome oc, bool valid, int errcode)
 	if (oc == OC_OK)
 		reply_session(l, valid ? ",\"session_key_valid\":true" : ",\"session_key_valid\":false");
 	else
-		req_reply_error(r, &(struct req_error){.oc = oc, .errcode = errcode, .retry_after = api_retry_after(oc, errcode)});
+		req_reply_error(r, &(struct req_error){.oc = oc, .errcode = errcode, .retry_after_s = wechat_retry_after_s(errcode)});
 	req_release(r);
 }
 
@@ -52,7 +52,7 @@ static void check_fail(void *ctx, enum outcome oc, int retry_after_s)
 	struct looking *l = ctx;
 	struct req *r = l->req;
 
-	req_reply_error(r, &(struct req_error){.oc = oc, .retry_after = retry_after_s});
+	req_reply_error(r, &(struct req_error){.oc = oc, .retry_after_s = retry_after_s});
 	req_release(r);
 }
 
@@ -70,7 +70,7 @@ static void on_keys(void *ctx, enum outcome oc, const char *const *keys, size_t 
 	if (oc == OC_OK)
 		reply_session(l, ",\"session_key_valid\":false"); /* none that opens */
 	else
-		req_reply_error(r, &(struct req_error){.oc = oc, .retry_after = 1});
+		req_reply_outcome(r, oc);
 	req_release(r);
 }
 
@@ -107,17 +107,6 @@ void session_get_handle(struct api *api, struct req *r)
 	guard_session(api, r, on_session, l);
 }
 
-static void on_ended(void *ctx, enum outcome oc)
-{
-	struct req *r = ctx;
-
-	if (oc == OC_OK)
-		req_reply(r, 204, NULL, NULL, 0);
-	else
-		req_reply_error(r, &(struct req_error){.oc = oc, .retry_after = 1});
-	req_release(r);
-}
-
 /* 204 also where there was nothing to end: a phone that asks twice is logged out all the same. */
 void session_delete_handle(struct api *api, struct req *r)
 {
@@ -128,5 +117,5 @@ void session_delete_handle(struct api *api, struct req *r)
 		return;
 	}
 	req_hold(r);
-	session_end(api->sessions, token, "logged_out", on_ended, r);
+	session_end(api->sessions, token, "logged_out", guard_on_done, r);
 }

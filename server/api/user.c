@@ -65,7 +65,7 @@ static void reply_failure(struct req *r, enum outcome oc)
 	const char *message = oc == OC_NOT_FOUND ? "Users are not kept here (users.url is none)." :
 		oc == OC_STORE_UNAVAILABLE ? "The user database cannot answer: try again." : NULL;
 
-	req_reply_error(r, &(struct req_error){.oc = oc, .message = message, .retry_after = api_retry_after(oc, 0)});
+	req_reply_error(r, &(struct req_error){.oc = oc, .message = message});
 }
 
 static void on_profile(void *ctx, enum outcome oc, const struct user *u)

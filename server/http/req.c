@@ -424,12 +424,13 @@ static void print_error(struct buf *b, const struct req_error *e, const char *id
 void req_reply_error(struct req *r, const struct req_error *e)
 {
 	struct buf b = {0};
+	int retry_after_s = e->retry_after_s ? e->retry_after_s : outcome_retry_after_s(e->oc);
 	char seconds[12];
 
 	if (!req_is_open(r))
 		return;
-	if (e->retry_after) {
-		snprintf(seconds, sizeof(seconds), "%d", e->retry_after);
+	if (retry_after_s) {
+		snprintf(seconds, sizeof(seconds), "%d", retry_after_s);
 		req_add_header(r, "Retry-After", seconds);
 	}
 	r->outcome = outcome_code(e->oc);
@@ -451,8 +452,8 @@ void req_print_error(struct buf *b, enum outcome oc)
 	make_id(id, NULL);
 	print_error(&body, &(struct req_error){.oc = oc}, id);
 	print_head(b, outcome_status(oc), id, "application/json", body.len);
-	if (oc == OC_OVERLOADED)
-		buf_str(b, "Retry-After: 1\r\n");
+	if (outcome_retry_after_s(oc))
+		buf_printf(b, "Retry-After: %d\r\n", outcome_retry_after_s(oc));
 	buf_str(b, "Connection: close\r\n\r\n");
 	buf_add(b, body.data, body.len);
 	buf_free(&body);

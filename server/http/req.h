@@ -57,7 +57,7 @@ struct req_error {
 	const char  *message;     /* NULL = the outcome's own sentence */
 	const char  *reason;      /* adds "reason" */
 	int          errcode;     /* adds "errcode" when not 0 */
-	int          retry_after; /* seconds; adds Retry-After when not 0 */
+	int          retry_after_s; /* where waiting helps: 0 = the outcome's own */
 };
 void req_reply_error(struct req *r, const struct req_error *e);
 

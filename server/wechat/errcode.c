@@ -9,7 +9,7 @@ static const struct errcode_row errcodes[] = {
 	{42001, OC_WECHAT_ERROR,       ERRCODE_STALE, LOG_INFO,  "the access_token has expired"},
 	{41001, OC_WECHAT_ERROR,       ERRCODE_STALE, LOG_INFO,  "the access_token is missing"},
 	{45011, OC_RATE_LIMITED,       0,             LOG_WARN,  "WeChat's limit for a minute is reached"},
-	{45009, OC_RATE_LIMITED,       0,             LOG_ERROR, "WeChat's limit for the day is reached"},
+	{45009, OC_RATE_LIMITED,       ERRCODE_LATER, LOG_ERROR, "WeChat's limit for the day is reached"},
 	{40029, OC_INVALID_CODE,       0,             LOG_INFO,  "the code is expired, mistyped, or made by another appid: client and server must use the same"},
 	{40163, OC_INVALID_CODE,       0,             LOG_INFO,  "the code was used before"},
 	{41008, OC_INVALID_CODE,       0,             LOG_INFO,  "the code is missing"},

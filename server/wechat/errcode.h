@@ -9,6 +9,7 @@
 enum errcode_flags {
 	ERRCODE_RETRY = 1, /* the same request may be sent again, soon */
 	ERRCODE_STALE = 2, /* the access_token is no good: renew it, and ask once more */
+	ERRCODE_LATER = 4, /* waiting helps, but for an hour rather than a minute */
 };
 
 struct errcode_row {

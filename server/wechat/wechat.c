@@ -173,6 +173,11 @@ bool wechat_token_is_stale(int errcode)
 	return errcode && (errcode_find(errcode)->flags & ERRCODE_STALE);
 }
 
+int wechat_retry_after_s(int errcode)
+{
+	return errcode && (errcode_find(errcode)->flags & ERRCODE_LATER) ? 3600 : 0;
+}
+
 /* ---- checkSessionKey ---- */
 
 struct checksession {

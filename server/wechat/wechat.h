@@ -54,6 +54,7 @@ void wechat_stable_token(struct wechat *wx, const struct wechat_app *app, bool f
 
 /* true: WeChat says that the access_token is no good. Renew it, and ask once more. */
 bool wechat_token_is_stale(int errcode);
+int  wechat_retry_after_s(int errcode); /* longer than the outcome says: for Retry-After; else 0 */
 
 /* checkSessionKey: does this session_key still live? */
 typedef void (*wechat_check_cb)(void *ctx, enum outcome oc, bool valid, int errcode);
