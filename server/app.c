@@ -29,6 +29,7 @@ struct app_shared {
 struct app {
 	const struct app_options *o;
 	struct config   *config;
+	struct config   *started; /* the first: what waits for a restart is in force as it says */
 	struct loop     *loop;
 	struct fetch    *login_fetch, *service_fetch, *pass_fetch;
 	struct redis    *redis;
@@ -143,6 +144,16 @@ static void on_config_said(void *ctx, bool is_error, const char *text)
 		log_warn("configuration", LOG_STR("note", text));
 }
 
+/* The file is right in itself; but an address waits for a restart, and the token does not. */
+static bool fits_what_is_open(const struct app *a, const struct config *new)
+{
+	if (*new->internal_token || config_internal_is_local(a->started))
+		return true;
+	log_error("configuration", LOG_STR("problem", "[server] internal_token is gone, and the internal_listen in force is open to others "
+		"than this machine: that needs a restart"));
+	return false;
+}
+
 static void on_hangup(void *ctx, int signo)
 {
 	struct app *a = ctx;
@@ -151,16 +162,18 @@ static void on_hangup(void *ctx, int signo)
 	size_t n;
 
 	(void)signo;
-	if (!new) {
+	if (!new || !fits_what_is_open(a, new)) {
 		log_error("reload failed: the old configuration stays in force");
+		config_free(new);
 		return;
 	}
-	n = config_changed(old, new, changed, NELEM(changed));
+	n = config_changed(a->started, new, changed, NELEM(changed));
 	for (size_t i = 0; i < n; i++)
 		log_warn("a changed key needs a restart", LOG_STR("key", changed[i]));
 	a->config = new;
 	apply(a);
-	config_free(old); /* what waits copied what it keeps; rooms copied their options */
+	if (old != a->started)
+		config_free(old); /* what waits copied what it keeps; rooms copied their options */
 	log_info("reloaded");
 }
 
@@ -353,7 +366,9 @@ static void tear_down(struct app *a)
 	loop_free(a->loop);
 	free(a->trusted);
 	free(a->apps);
-	config_free(a->config);
+	if (a->config != a->started)
+		config_free(a->config);
+	config_free(a->started);
 }
 
 /* main held them back until somebody would take them */
@@ -367,7 +382,7 @@ static void let_signals_in(void)
 
 int app_run(const struct app_options *o)
 {
-	struct app a = {.o = o, .config = o->config};
+	struct app a = {.o = o, .config = o->config, .started = o->config};
 	int status;
 
 	log_init(a.config->log_level, a.config->log_format);

@@ -724,6 +724,16 @@ static void check_listen(struct reading *rd)
 	}
 }
 
+bool config_internal_is_local(const struct config *c)
+{
+	bool local;
+
+	for (size_t i = 0; i < c->internal_listen.n; i++)
+		if (!address_ok(c->internal_listen.items[i], &local) || !local)
+			return false;
+	return true;
+}
+
 static bool network_ok(const char *text)
 {
 	struct ip_net net;

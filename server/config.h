@@ -88,6 +88,9 @@ void config_free(struct config *c); /* wipes secrets; NULL is fine */
 /* The keys that differ and that a reload does not apply, as "section.key" (constants); at most max. */
 size_t config_changed(const struct config *a, const struct config *b, const char **names, size_t max);
 
+/* false: internal_listen has an address that others than this machine reach. */
+bool config_internal_is_local(const struct config *c);
+
 /* For the tests and docs: walks the table of keys. */
 struct config_key_doc { const char *section, *key, *default_value, *help; bool secret, reload; };
 size_t config_key_count(void);

@@ -130,10 +130,10 @@ static void reap(struct crew *c)
 }
 
 /* Signals are taken by sigtimedwait alone, so none is lost between two looks. */
-static int supervise(const char *file, struct config *config, struct app_shared *shared, sigset_t *signals)
+static int supervise(const char *file, struct config *config, int workers, struct app_shared *shared, sigset_t *signals)
 {
 	const struct timespec look = {.tv_nsec = 100 * 1000000};
-	struct crew c = {.file = file, .config = config, .shared = shared, .n = (int)config->workers, .result = EXIT_DONE};
+	struct crew c = {.file = file, .config = config, .shared = shared, .n = workers, .result = EXIT_DONE};
 	int signo;
 
 	c.workers = mem_alloc(sizeof(*c.workers) * (size_t)c.n);
@@ -160,7 +160,7 @@ int main(int argc, char **argv)
 	struct config *config;
 	bool check = false;
 	sigset_t signals;
-	int status;
+	int status, workers;
 
 	/* held back until somebody stands ready to take them: app_run, or supervise */
 	sigemptyset(&signals);
@@ -194,11 +194,10 @@ int main(int argc, char **argv)
 		return EXIT_DONE;
 	}
 	raise_descriptor_limit();
-	if (config->workers == 0)
-		config->workers = sysconf(_SC_NPROCESSORS_ONLN);
-	shared = app_share((int)config->workers);
-	if (config->workers > 1)
-		status = supervise(file, config, shared, &signals);
+	workers = (int)(config->workers ? config->workers : sysconf(_SC_NPROCESSORS_ONLN));
+	shared = app_share(workers);
+	if (workers > 1)
+		status = supervise(file, config, workers, shared, &signals);
 	else
 		status = app_run(&(struct app_options){.config = config, .config_file = file, .shared = shared, .workers = 1});
 	app_unshare(shared);

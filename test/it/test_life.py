@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 
-from conftest import APPID, SANITIZED, SECRET, poll, call
+from conftest import APPID, BUILD, SANITIZED, SECRET, Process, poll, call
 from test_http import GET, login_bytes, statuses
 
 
@@ -104,6 +104,39 @@ def test_reload(stack, redis, wxfake):
     server.file.write_text(text.replace("[session]", "[session]\nttl = 1d"))
     server.process.signal(signal.SIGHUP)
     poll(lambda: "key=session.ttl" in server.process.text(), what="named")
+
+
+def test_a_core_each_is_no_change(stack, redis, wxfake):
+    server = stack.server(redis, wxfake, server__workers="0")
+    server.process.signal(signal.SIGHUP)
+    poll(lambda: "msg=reloaded" in server.process.text(), what="reloaded")
+    assert "needs a restart" not in server.process.text()
+
+
+def test_a_reload_does_not_open_the_internal_side(stack, redis, wxfake):
+    """An address waits for a restart, and the token does not: without it, the address in force would be open to everybody."""
+    server = stack.server(redis, wxfake, server__internal_token="the-internal-token")
+    text = server.file.read_text()
+    open_text = text.replace(f"internal_listen = 127.0.0.1:{server.internal}", f"internal_listen = 0.0.0.0:{server.internal}")
+    server.process.stop()
+
+    server.file.write_text(open_text)
+    server.process = Process([BUILD / "wxlogind", "-c", server.file], server.process.log)
+    poll(server.is_up, what="wxlogind")
+    server.file.write_text(text.replace("internal_token = the-internal-token", "internal_token ="))
+    for times in (1, 2):
+        server.process.signal(signal.SIGHUP)
+        poll(lambda: server.process.text().count("reload failed") == times, what="refused")
+        assert server.inside("GET", "/metrics").error == "unauthorized"
+    server.file.write_text(text)  # the address alone may wait; it is named each time, for as long as it does
+    for times in (1, 2):
+        server.process.signal(signal.SIGHUP)
+        poll(lambda: server.process.text().count("msg=reloaded") == times, what="reloaded")
+        assert server.process.text().count("key=server.internal_listen") == times
+    server.file.write_text(open_text)
+    server.process.signal(signal.SIGHUP)
+    poll(lambda: server.process.text().count("msg=reloaded") == 3, what="reloaded")
+    assert server.process.text().count("key=server.internal_listen") == 2  # as it was
 
 
 def workers(server):
