@@ -20,6 +20,7 @@ struct keeper {
 	struct tokens *tokens;
 	struct wechat *wechat;
 	int64_t        timeout_ms; /* of one call to WeChat */
+	bool           closed;     /* nobody is given a token any more */
 	struct errand *errands;
 };
 
@@ -55,6 +56,10 @@ static void answer(struct errand *e, enum outcome oc, const char *token, int64_t
 {
 	struct waiter *w = e->waiters;
 
+	if (e->k->closed && oc == OC_OK) {
+		oc = OC_WECHAT_UNAVAILABLE;
+		token = NULL;
+	}
 	e->waiters = NULL;
 	for (; w; w = w->next)
 		w->cb(w->ctx, oc, token, expires_in_s, retry_after_s);
@@ -239,6 +244,11 @@ struct keeper *keeper_new(struct loop *l, struct tokens *t, struct wechat *wx, i
 
 	*k = (struct keeper){.loop = l, .tokens = t, .wechat = wx, .timeout_ms = wechat_timeout_ms};
 	return k;
+}
+
+void keeper_close(struct keeper *k)
+{
+	k->closed = true;
 }
 
 void keeper_free(struct keeper *k)

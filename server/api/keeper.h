@@ -15,6 +15,7 @@
 struct keeper;
 
 struct keeper *keeper_new(struct loop *l, struct tokens *t, struct wechat *wx, int64_t wechat_timeout_ms);
+void keeper_close(struct keeper *k); /* before wechat_free: who still waits is told WECHAT_UNAVAILABLE, lest it call WeChat with what it waited for */
 void keeper_free(struct keeper *k); /* after redis_free and wechat_free: by then every callback has come */
 
 /* bad: a token that WeChat refused just now, or NULL: it is not given again, and if nothing else helps a renewal is forced, within WeChat's

@@ -90,6 +90,22 @@ def test_drain_has_an_end(stack, redis, wxfake):
         assert server.process.proc.wait(10) == 0 and time.monotonic() - began < 5
 
 
+def test_the_end_while_a_token_is_being_kept(stack, redis, wxfake):
+    """Whoever waits for an access_token when the server ends makes no call to WeChat with it any more."""
+    server = stack.server(redis, wxfake, redis__timeout="20s")
+    session = server.login(wxfake.code()).token
+    wxfake.fault(api="stable_token", mode="slow", delay_ms=300)
+    body = b'{"code":"%s"}' % wxfake.code(kind="phone").encode()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as gone:
+        gone.sendall(b"POST /v1/user/phone HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s"
+                     % (session.encode(), len(body), body))
+        poll(lambda: wxfake.calls("stable_token") == 1, what="the call for the token")
+        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        redis.signal(signal.SIGSTOP)
+    poll(lambda: server.metric("wxlogind_wechat_requests_total", api="stable_token", outcome="ok") == 1, what="the token")
+    server.process.stop()
+
+
 def test_reload(stack, redis, wxfake):
     server = stack.server(redis, wxfake)
     text = server.file.read_text()
