@@ -152,7 +152,7 @@ static bool refused_again(struct call *c, enum outcome oc)
 	if (c->errcode == 40125 && c->secret == 0 && c->secrets[1]) {
 		c->secret = 1;
 		wait_ms = 0;
-	} else if (oc == OC_WECHAT_UNAVAILABLE && (errcode_find(c->errcode)->flags & ERRCODE_RETRY) && c->busy < BUSY_RETRIES) {
+	} else if (oc == OC_WECHAT_UNAVAILABLE && !c->kind->once && (errcode_find(c->errcode)->flags & ERRCODE_RETRY) && c->busy < BUSY_RETRIES) {
 		crypt_random(&jitter, 1);
 		wait_ms = (100 << c->busy++) + jitter / 4;
 	} else {

@@ -20,6 +20,7 @@ struct call_kind {
 	const char    *name;      /* the metric's label */
 	enum call_pool pool;
 	bool           repeatable; /* may be sent again when no answer came: it changes nothing, or the same twice */
+	bool           once;      /* not asked again when WeChat says -1: it may have counted it all the same */
 	bool           refusals;  /* read sees those too, and returns PENDING for what it leaves to the table */
 	bool           raw;       /* the answer is the caller's business: read is given it as it came, errcode or not */
 	/* Makes path and body of the next try, in the arena. */

@@ -158,7 +158,7 @@ void wechat_stable_token(struct wechat *wx, const struct wechat_app *app, bool f
 {
 	static const struct call_kind normal = {.api = API_STABLE_TOKEN, .name = "stable_token", .pool = POOL_SERVICE, .repeatable = true,
 		.refusals = true, .build = token_build, .read = token_read, .end = token_end};
-	static const struct call_kind forced = {.api = API_STABLE_TOKEN, .name = "stable_token", .pool = POOL_SERVICE,
+	static const struct call_kind forced = {.api = API_STABLE_TOKEN, .name = "stable_token", .pool = POOL_SERVICE, .once = true,
 		.refusals = true, .build = token_build, .read = token_read, .end = token_end};
 	struct stable_token *t = call_new(wx, force ? &forced : &normal, sizeof(*t), app);
 

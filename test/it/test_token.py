@@ -73,6 +73,16 @@ def test_never_forced_twice_within_30_seconds(stack, redis, wxfake):
     assert len(forced) == 1
 
 
+def test_a_forced_one_is_asked_for_once(server, wxfake):
+    """WeChat counts a forced renewal whatever it answers: -1 may be asked again, but not within 30 seconds."""
+    first = token(server).json["access_token"]
+    wxfake.fault(api="stable_token", mode="slow", delay_ms=0, count=1)
+    wxfake.fault(api="stable_token", mode="errcode", errcode=-1, count=9)
+    a = token(server, "?refresh=" + first)
+    assert (a.status, a.error) == (503, "wechat_unavailable")
+    assert wxfake.calls("stable_token") == 3  # the first, a normal renewal that brought the dead one, and one forced
+
+
 def test_twenty_forced_a_day(server, redis, wxfake):
     first = token(server).json["access_token"]
     now = int(redis.cli("TIME").split()[0]) * 1000
