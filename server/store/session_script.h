@@ -43,7 +43,8 @@
 	"end "
 
 /* KEYS session user; ARGV ttl max_age rest id session-base max_per_user session_key what-it-begins-with-if-it-is-the-same.
- * The life in ms, then the ids of those it replaced: the oldest. A login is younger than all before it whatever Redis' clock says, which
+ * The life in ms, then the ids of those it replaced: the oldest, and no more of them than a thousand, or the answer might be longer than
+ * we take (of the rest a memory hears by invalidation alone). A login is younger than all before it whatever Redis' clock says, which
  * may be set back, or stand still for two logins in one millisecond. */
 static struct redis_script create_script = {.text = PRELUDE
 	"local user, ttl, max = KEYS[2], tonumber(ARGV[1]), tonumber(ARGV[6]) "
@@ -67,7 +68,7 @@ static struct redis_script create_script = {.text = PRELUDE
 	"  for i = 1, #live - max + 1 do "
 	"    bury(ARGV[5] .. live[i][1], 'replaced') "
 	"    redis.call('ZREM', user, live[i][1]) "
-	"    out[#out + 1] = live[i][1] "
+	"    if #out <= 1000 then out[#out + 1] = live[i][1] end "
 	"  end "
 	"end "
 	"redis.call('SET', KEYS[1], string.format('%.0f|0|%.0f|', now, ttl - life) .. ARGV[3], 'PX', ttl) "
@@ -75,7 +76,8 @@ static struct redis_script create_script = {.text = PRELUDE
 	"tidy(user) "
 	"return out"};
 
-/* KEYS session; ARGV ttl max_age id user-base. What remains of the session in ms, or what now stands in its place: !reason or nil. */
+/* KEYS session; ARGV ttl max_age id user-base. What remains of the session in ms, or what now stands in its place: !reason or nil. A
+ * user's set that was lost (evicted, deleted by hand) comes back with its living sessions. */
 static struct redis_script renew_script = {.text = PRELUDE
 	"local v = redis.call('GET', KEYS[1]) "
 	"local created, rest = string.match(v or '', '^(%d+)|%d+|%d+|(.*)$') "
@@ -85,7 +87,7 @@ static struct redis_script renew_script = {.text = PRELUDE
 	"if life <= 0 then return '!expired' end "
 	"redis.call('SET', KEYS[1], string.format('%s|%.0f|%.0f|', created, math.max(0, math.floor((now - created) / 1000)), ttl - life) .. rest, 'PX', ttl) "
 	"local user = ARGV[4] .. user_of(v) "
-	"redis.call('ZADD', user, 'XX', math.ceil((now + life) / 1000), ARGV[3]) "
+	"redis.call('ZADD', user, math.ceil((now + life) / 1000), ARGV[3]) "
 	"tidy(user) "
 	"return life"};
 

@@ -385,6 +385,39 @@ static void test_more_sessions_than_one_script_ends(void **state)
 	sessions_free(s);
 }
 
+/* max_per_user came late: a login replaces more sessions than Redis may name in one answer. */
+static void test_more_sessions_than_one_answer_names(void **state)
+{
+	static const char many[] =
+		"local user, id, value = redis.call('KEYS', 't:u:*')[1] "
+		"local key = redis.call('KEYS', 't:s:*')[1] "
+		"local base, last = string.sub(key, 1, -21), redis.call('ZRANGE', user, -1, -1, 'WITHSCORES')[2] "
+		"for i = 1, 5000 do "
+		"  id = string.format('%020d', i) "
+		"  redis.call('SET', base .. id, redis.call('GET', key), 'PX', 60000) "
+		"  redis.call('ZADD', user, last, id) "
+		"end";
+	struct sessions_options o = options();
+	struct sessions *s = sessions_new(redis, &o);
+	char first[64];
+
+	(void)state;
+	create(s, "o9", "a2V5");
+	strcpy(first, got.token);
+	command("EVAL", many, "0", NULL);
+	sessions_free(s);
+	o.max_per_user = 1;
+	s = sessions_new(redis, &o);
+	create(s, "o9", "a2V5");
+	get(s, got.token, true);
+	assert_int_equal(got.oc, OC_OK);
+	list(s, "o9");
+	assert_int_equal(got.listed, 1);
+	get(s, first, true);
+	assert_string_equal(got.reason, "replaced");
+	sessions_free(s);
+}
+
 /* What is gone without our doing (evicted, deleted by hand) leaves the user's set when it is next looked at. */
 static void test_the_index_heals(void **state)
 {
@@ -400,6 +433,32 @@ static void test_the_index_heals(void **state)
 	assert_int_equal(got.listed, 1);
 	command("EVAL", "return redis.call('ZCARD', redis.call('KEYS', 't:u:*')[1])", "0", NULL);
 	assert_int_equal(got.number, 2);
+	sessions_free(s);
+}
+
+/* And a session whose user's set is gone is in one again when it is next renewed: its operators must be able to end it. */
+static void test_the_index_comes_back(void **state)
+{
+	struct sessions_options o = options();
+	struct sessions *s;
+	char token[64];
+
+	(void)state;
+	o.ttl_ms = 2000;
+	s = sessions_new(redis, &o);
+	create(s, "o10", "a2V5");
+	strcpy(token, got.token);
+	command("EVAL", "return redis.call('DEL', redis.call('KEYS', 't:u:*')[1])", "0", NULL);
+	assert_int_equal(got.number, 1);
+	wait_ms(300);
+	get(s, token, true);
+	assert_int_equal(got.oc, OC_OK);
+	list(s, "o10");
+	assert_int_equal(got.listed, 1);
+	session_end_user(s, "wx1", "o10", on_done, NULL);
+	loop_run(loop);
+	get(s, token, true);
+	assert_string_equal(got.reason, "revoked");
 	sessions_free(s);
 }
 
@@ -686,7 +745,9 @@ int main(void)
 		cmocka_unit_test_setup(test_oldest_by_order, flush),
 		cmocka_unit_test_setup(test_list_and_end, flush),
 		cmocka_unit_test_setup(test_more_sessions_than_one_script_ends, flush),
+		cmocka_unit_test_setup(test_more_sessions_than_one_answer_names, flush),
 		cmocka_unit_test_setup(test_the_index_heals, flush),
+		cmocka_unit_test_setup(test_the_index_comes_back, flush),
 		cmocka_unit_test_setup(test_full, flush),
 		cmocka_unit_test_setup(test_simultaneous_questions_are_one, flush),
 		cmocka_unit_test_setup(test_ended_between_reading_and_renewing, flush),
