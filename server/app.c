@@ -337,6 +337,7 @@ static bool build_sides(struct app *a)
 	a->api.keeper = a->keeper;
 	a->api.logins_max = (int)c->wechat_max_connections + LOGIN_QUEUE;
 	a->api.login_timeout_ms = c->wechat_timeout_ms;
+	a->api.redis_timeout_ms = c->redis_timeout_ms;
 	o.name = "public";
 	a->sides[0] = http_new(a->loop, &o, api_public, &a->api);
 	o.name = "internal";

@@ -29,6 +29,7 @@ struct api { /* filled by app, read by handlers; what it points to is app's */
 	size_t           app_count;
 	int              logins, logins_max; /* under way; how many may be */
 	int64_t          login_timeout_ms; /* one login's whole talk with WeChat, waiting for another's included */
+	int64_t          redis_timeout_ms; /* one command's */
 	const char      *internal_token;   /* "" = none asked */
 	const char *const *cors_origins;
 	size_t           cors_origin_count;

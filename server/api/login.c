@@ -12,7 +12,7 @@
 #include "common/mem.h"
 #include "common/metrics.h"
 
-enum { CODE_MAX = 256, APPID_MAX = 64, NONCE_MAX = 64, LOOK_FIRST_MS = 10, LOOK_MAX_MS = 80, CLAIM_SLACK_MS = 1000, USER_WAIT_MS = 200 };
+enum { CODE_MAX = 256, APPID_MAX = 64, NONCE_MAX = 64, LOOK_FIRST_MS = 10, LOOK_MAX_MS = 80, CLAIM_SLACK_MS = 500, USER_WAIT_MS = 200 };
 
 struct login {
 	struct api *api;
@@ -320,8 +320,9 @@ static void on_claim(void *ctx, enum outcome oc, const struct claim_answer *ans)
 static void look(void *ctx)
 {
 	struct login *l = ctx;
+	int64_t hold_ms = l->api->login_timeout_ms + 2 * l->api->redis_timeout_ms + CLAIM_SLACK_MS; /* WeChat, then two writes: session, settle */
 
-	code_claim_try(l->api->codes, &l->claim, l->api->login_timeout_ms + CLAIM_SLACK_MS, on_claim, l); /* keeps look_later's hold */
+	code_claim_try(l->api->codes, &l->claim, hold_ms, on_claim, l); /* keeps look_later's hold */
 }
 
 static enum outcome login_claim(struct login *l)

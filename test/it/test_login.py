@@ -2,6 +2,8 @@
 import concurrent.futures
 import contextlib
 import re
+import signal
+import time
 import urllib.parse
 
 import pytest
@@ -177,6 +179,25 @@ def test_what_is_beyond_the_queue_is_told_at_once(stack, redis, wxfake):
         assert (a.status, a.error, a.headers["Retry-After"]) == (503, "overloaded", "1")
         assert "cmdstat_eval" not in redis.cli("INFO", "commandstats") and server.auth(token).status == 200
     poll(lambda: server.login(wxfake.code()).status == 200, seconds=20, what="a login again")
+
+
+def test_a_claim_outlasts_a_slow_redis(stack, redis, wxfake):
+    """As long as redis.timeout lets the first login's session be on its way, the code is its own: a repeat waits, and gets it."""
+    first, second = [stack.server(redis, wxfake, redis__timeout="8s", wechat__timeout="1s") for _ in range(2)]
+    code = wxfake.code()
+    wxfake.fault(mode="slow", delay_ms=300)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        a = pool.submit(first.login, code)
+        poll(lambda: wxfake.calls() == 1, what="the call")
+        redis.signal(signal.SIGSTOP)
+        poll(lambda: first.metric("wxlogind_wechat_requests_total", api="jscode2session", outcome="ok") == 1, what="WeChat's answer")
+        stopped = time.monotonic()
+        poll(lambda: time.monotonic() - stopped > 3, what="more than a claim's time without slow Redis")
+        b = pool.submit(second.login, code)
+        poll(lambda: second.metric("wxlogind_connections", listener="public") == 1, what="the repeat")
+        redis.signal(signal.SIGCONT)
+    assert (a.result().status, b.result().status) == (200, 200), (a.result(), b.result())
+    assert a.result().token == b.result().token and wxfake.calls() == 1
 
 
 def test_fallback_host(stack, redis, wxfake):
