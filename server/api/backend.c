@@ -24,19 +24,19 @@ static struct wechat_app *path_app(struct api *api, struct req *r)
 
 /* ---- the access_token itself ---- */
 
-static void on_token(void *ctx, enum outcome oc, const char *token, int64_t expires_in_s, int retry_after_s)
+static void on_token(void *ctx, const struct keeper_answer *ans)
 {
 	struct req *r = ctx;
 	struct buf b = {0};
 
-	if (oc == OC_OK) {
+	if (ans->oc == OC_OK) {
 		buf_str(&b, "{\"access_token\":");
-		buf_json_str(&b, token, strlen(token));
-		buf_printf(&b, ",\"expires_in\":%" PRId64 "}", expires_in_s);
+		buf_json_str(&b, ans->token, strlen(ans->token));
+		buf_printf(&b, ",\"expires_in\":%" PRId64 "}", ans->expires_in_s);
 		req_reply_json(r, 200, b.data);
 		buf_free(&b);
 	} else {
-		req_reply_error(r, &(struct req_error){.oc = oc, .retry_after_s = retry_after_s});
+		req_reply_error(r, &(struct req_error){.oc = ans->oc, .errcode = ans->errcode, .retry_after_s = ans->retry_after_s});
 	}
 	req_release(r);
 }
@@ -125,12 +125,12 @@ static void pass_call(void *ctx, const char *token)
 	wechat_pass(p->api->wechat, p->app, token, &p->what, on_passed, p);
 }
 
-static void pass_fail(void *ctx, enum outcome oc, int retry_after_s)
+static void pass_fail(void *ctx, const struct keeper_answer *why)
 {
 	struct passing *p = ctx;
 	struct req *r = p->req;
 
-	req_reply_error(r, &(struct req_error){.oc = oc, .retry_after_s = retry_after_s});
+	req_reply_error(r, &(struct req_error){.oc = why->oc, .errcode = why->errcode, .retry_after_s = why->retry_after_s});
 	req_release(r);
 }
 

@@ -52,31 +52,34 @@ static int64_t lock_ms(const struct keeper *k)
 }
 
 /* Tells all who wait; more may come of the errand, but nobody joins it. */
-static void answer(struct errand *e, enum outcome oc, const char *token, int64_t expires_in_s, int retry_after_s)
+static void answer(struct errand *e, const struct keeper_answer *ans)
 {
+	static const struct keeper_answer too_late = {.oc = OC_WECHAT_UNAVAILABLE};
 	struct waiter *w = e->waiters;
 
-	if (e->k->closed && oc == OC_OK) {
-		oc = OC_WECHAT_UNAVAILABLE;
-		token = NULL;
-	}
 	e->waiters = NULL;
 	for (; w; w = w->next)
-		w->cb(w->ctx, oc, token, expires_in_s, retry_after_s);
+		w->cb(w->ctx, e->k->closed && ans->oc == OC_OK ? &too_late : ans);
 }
 
-static void finish(struct errand *e, enum outcome oc, int retry_after_s)
+static void finish(struct errand *e, const struct keeper_answer *ans)
 {
 	DL_DELETE(e->k->errands, e); /* NOLINT(clang-analyzer-core.NullDereference): e is on the list */
-	answer(e, oc, oc == OC_OK ? e->token : NULL, e->expires_in_s, retry_after_s);
+	answer(e, ans);
 	timer_free(e->again);
 	arena_free(e->arena);
 }
 
-static void fail(struct errand *e, enum outcome oc, int retry_after_s)
+static void give_up(struct errand *e, enum outcome oc, int errcode)
 {
-	token_fail(e->k->tokens, e->app.appid, e->holder, oc);
-	finish(e, oc, retry_after_s);
+	finish(e, &(struct keeper_answer){.oc = oc, .errcode = errcode, .retry_after_s = wechat_retry_after_s(errcode)});
+}
+
+/* The renewal that was ours came to nothing: those of other processes are told so, too. */
+static void fail(struct errand *e, const struct keeper_answer *why)
+{
+	token_fail(e->k->tokens, e->app.appid, e->holder, why->oc, why->errcode);
+	finish(e, why);
 }
 
 /* ---- renewing ---- */
@@ -96,7 +99,7 @@ static void on_may_force(void *ctx, enum outcome oc, int64_t wait_ms)
 	if (oc == OC_OK)
 		log_warn("an access_token is dead, and WeChat's limits forbid to force a new one yet", LOG_STR("appid", e->app.appid),
 			LOG_INT("wait_ms", wait_ms));
-	fail(e, oc == OC_OK ? OC_WECHAT_UNAVAILABLE : oc, (int)((wait_ms + 999) / 1000));
+	fail(e, &(struct keeper_answer){.oc = oc == OC_OK ? OC_WECHAT_UNAVAILABLE : oc, .retry_after_s = (int)((wait_ms + 999) / 1000)});
 }
 
 static void on_saved(void *ctx, enum outcome oc, bool dead)
@@ -106,17 +109,17 @@ static void on_saved(void *ctx, enum outcome oc, bool dead)
 	if (oc == OC_OK && dead && !e->forced)
 		token_force(e->k->tokens, e->app.appid, on_may_force, e);
 	else if (oc == OC_OK && dead)
-		fail(e, OC_WECHAT_UNAVAILABLE, TOKEN_FORCE_PAUSE_MS / 1000); /* forced somewhere else just now */
-	else
-		finish(e, OC_OK, 0); /* Redis may not have it: it is good all the same */
+		fail(e, &(struct keeper_answer){.oc = OC_WECHAT_UNAVAILABLE, .retry_after_s = TOKEN_FORCE_PAUSE_MS / 1000}); /* forced elsewhere just now */
+	else /* Redis may not have it: it is good all the same */
+		finish(e, &(struct keeper_answer){.token = e->token, .expires_in_s = e->expires_in_s});
 }
 
-static void on_token(void *ctx, enum outcome oc, const char *access_token, int64_t expires_in_s)
+static void on_token(void *ctx, enum outcome oc, const char *access_token, int64_t expires_in_s, int errcode)
 {
 	struct errand *e = ctx;
 
 	if (oc != OC_OK) {
-		fail(e, oc, oc == OC_RATE_LIMITED ? 60 : 1);
+		fail(e, &(struct keeper_answer){.oc = oc, .errcode = errcode, .retry_after_s = wechat_retry_after_s(errcode)});
 		return;
 	}
 	e->token = arena_strdup(e->arena, access_token);
@@ -138,19 +141,19 @@ static void on_look(void *ctx, enum outcome oc, const struct token_look *l)
 	struct errand *e = ctx;
 
 	if (oc != OC_OK) {
-		finish(e, oc, 1);
+		give_up(e, oc, 0);
 		return;
 	}
 	if (l->token)
-		answer(e, OC_OK, l->token, l->left_ms / 1000, 0);
+		answer(e, &(struct keeper_answer){.token = l->token, .expires_in_s = l->left_ms / 1000});
 	if (l->ours) {
 		renew(e);
 	} else if (l->token) {
-		finish(e, OC_OK, 0);
+		finish(e, &(struct keeper_answer){.oc = OC_OK}); /* nobody waits any more */
 	} else if (l->failed != OC_OK) {
-		finish(e, l->failed, 1);
+		give_up(e, l->failed, l->errcode);
 	} else if (clock_ms() + e->look_ms >= e->deadline_ms) {
-		finish(e, OC_WECHAT_UNAVAILABLE, 1);
+		give_up(e, OC_WECHAT_UNAVAILABLE, 0);
 	} else {
 		timer_start(e->again, e->look_ms);
 		e->look_ms = e->look_ms * 2 < LOOK_MAX_MS ? e->look_ms * 2 : LOOK_MAX_MS;
@@ -209,16 +212,15 @@ void keeper_get(struct keeper *k, const struct wechat_app *app, const char *bad,
 
 /* ---- a call that needs it ---- */
 
-static void on_use_token(void *ctx, enum outcome oc, const char *token, int64_t expires_in_s, int retry_after_s)
+static void on_use_token(void *ctx, const struct keeper_answer *ans)
 {
 	struct keeper_use *u = ctx;
 
-	(void)expires_in_s;
-	if (oc != OC_OK) {
-		u->fail(u->ctx, oc, retry_after_s);
+	if (ans->oc != OC_OK) {
+		u->fail(u->ctx, ans);
 		return;
 	}
-	u->token = arena_strdup(u->arena, token);
+	u->token = arena_strdup(u->arena, ans->token);
 	u->call(u->ctx, u->token);
 }
 
@@ -258,6 +260,6 @@ void keeper_free(struct keeper *k)
 	if (!k)
 		return;
 	DL_FOREACH_SAFE(k->errands, e, next) /* in a pause between two looks */
-		finish(e, OC_WECHAT_UNAVAILABLE, 0);
+		give_up(e, OC_WECHAT_UNAVAILABLE, 0);
 	free(k);
 }

@@ -18,9 +18,17 @@ struct keeper *keeper_new(struct loop *l, struct tokens *t, struct wechat *wx, i
 void keeper_close(struct keeper *k); /* before wechat_free: who still waits is told WECHAT_UNAVAILABLE, lest it call WeChat with what it waited for */
 void keeper_free(struct keeper *k); /* after redis_free and wechat_free: by then every callback has come */
 
+struct keeper_answer {
+	enum outcome oc;
+	const char  *token;         /* NULL unless OK; borrowed */
+	int64_t      expires_in_s;
+	int          errcode;       /* why not, in WeChat's words; 0 when it gave none */
+	int          retry_after_s; /* for Retry-After, where it is more than the outcome says */
+};
+
 /* bad: a token that WeChat refused just now, or NULL: it is not given again, and if nothing else helps a renewal is forced, within WeChat's
- * limits. OK with a token, borrowed; or STORE_UNAVAILABLE, WECHAT_UNAVAILABLE, WECHAT_CONFIG, RATE_LIMITED, ... with seconds to wait, or 0. */
-typedef void (*keeper_cb)(void *ctx, enum outcome oc, const char *token, int64_t expires_in_s, int retry_after_s);
+ * limits. OK; or STORE_UNAVAILABLE, WECHAT_UNAVAILABLE, WECHAT_CONFIG, RATE_LIMITED, ... */
+typedef void (*keeper_cb)(void *ctx, const struct keeper_answer *ans);
 void keeper_get(struct keeper *k, const struct wechat_app *app, const char *bad, keeper_cb cb, void *ctx);
 
 /* A call to WeChat that needs the token, and is made once more with another when WeChat says that this one is stale. Embedded by who makes
@@ -30,7 +38,7 @@ struct keeper_use {
 	struct arena  *arena;                          /* for the token; lives as long */
 	const struct wechat_app *app;
 	void (*call)(void *ctx, const char *token);    /* make the call */
-	void (*fail)(void *ctx, enum outcome oc, int retry_after_s); /* there is no token to be had */
+	void (*fail)(void *ctx, const struct keeper_answer *why); /* there is no token to be had */
 	void          *ctx;
 	/* keeper's own: */
 	const char    *token;

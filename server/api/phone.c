@@ -114,9 +114,9 @@ static void phone_call(void *ctx, const char *token)
 	wechat_getuserphonenumber(p->api->wechat, p->app, token, p->code, p->openid, on_phone, p);
 }
 
-static void phone_fail(void *ctx, enum outcome oc, int retry_after_s)
+static void phone_fail(void *ctx, const struct keeper_answer *why)
 {
-	end(ctx, &(struct req_error){.oc = oc, .retry_after_s = retry_after_s});
+	end(ctx, &(struct req_error){.oc = why->oc, .errcode = why->errcode, .retry_after_s = why->retry_after_s});
 }
 
 static void on_session(void *ctx, const struct session *ses)

@@ -47,12 +47,12 @@ static void check_call(void *ctx, const char *token)
 	wechat_checksession(l->api->wechat, l->app, token, l->openid, l->session_key, on_checked, l);
 }
 
-static void check_fail(void *ctx, enum outcome oc, int retry_after_s)
+static void check_fail(void *ctx, const struct keeper_answer *why)
 {
 	struct looking *l = ctx;
 	struct req *r = l->req;
 
-	req_reply_error(r, &(struct req_error){.oc = oc, .retry_after_s = retry_after_s});
+	req_reply_error(r, &(struct req_error){.oc = why->oc, .errcode = why->errcode, .retry_after_s = why->retry_after_s});
 	req_release(r);
 }
 

@@ -88,14 +88,20 @@ struct look {
 	void *ctx;
 };
 
-static enum outcome failed_of(const char *lock)
+static void read_lock(const char *lock, struct token_look *look)
 {
+	const char *name;
+	size_t n;
+
 	if (!lock || *lock != '!')
-		return OC_OK;
+		return;
+	name = lock + 1;
+	n = strcspn(name, ":");
+	look->failed = OC_WECHAT_UNAVAILABLE;
 	for (int oc = OC_OK + 1; oc < OC_COUNT; oc++)
-		if (!strcmp(outcome_code((enum outcome)oc), lock + 1))
-			return (enum outcome)oc;
-	return OC_WECHAT_UNAVAILABLE;
+		if (strlen(outcome_code((enum outcome)oc)) == n && !memcmp(outcome_code((enum outcome)oc), name, n))
+			look->failed = (enum outcome)oc;
+	look->errcode = name[n] ? atoi(name + n + 1) : 0;
 }
 
 static void on_look(void *ctx, enum outcome oc, const struct redisReply *reply)
@@ -110,7 +116,7 @@ static void on_look(void *ctx, enum outcome oc, const struct redisReply *reply)
 	redis_reply_int(redis_reply_at(reply, 1), &look.left_ms);
 	redis_reply_int(redis_reply_at(reply, 2), &ours);
 	look.ours = ours == 1;
-	look.failed = failed_of(redis_reply_str(redis_reply_at(reply, 3), NULL));
+	read_lock(redis_reply_str(redis_reply_at(reply, 3), NULL), &look);
 	if (v && len > HASH_LEN && look.left_ms > 0) {
 		look.token = unseal_text(l->t->seal, a, l->names.token, v + HASH_LEN, len - HASH_LEN);
 		if (!look.token)
@@ -184,13 +190,13 @@ static void on_nothing(void *ctx, enum outcome oc, const struct redisReply *repl
 	(void)reply; /* the lock ends by itself */
 }
 
-void token_fail(struct tokens *t, const char *appid, const char *holder, enum outcome why)
+void token_fail(struct tokens *t, const char *appid, const char *holder, enum outcome why, int errcode)
 {
 	struct names n;
 	char mark[40], ms[12];
 
 	names_make(t, appid, &n);
-	snprintf(mark, sizeof(mark), "!%s", outcome_code(why));
+	snprintf(mark, sizeof(mark), errcode ? "!%s:%d" : "!%s", outcome_code(why), errcode);
 	snprintf(ms, sizeof(ms), "%d", FAILED_MS);
 	const char *argv[] = {"1", n.lock, holder, mark, ms};
 	redis_eval(t->redis, &fail_script, NELEM(argv), argv, NULL, on_nothing, NULL);

@@ -1,7 +1,7 @@
 /* One access_token of each app, for all processes and machines, in Redis: who renews it, and what became of that.
  *
  *   {prefix}t:{appid}         22 characters of the token's SHA-256, then the token, sealed; ends when the token does
- *   {prefix}t:{appid}:lock    who is renewing; or for a second, why it failed: !outcome
+ *   {prefix}t:{appid}:lock    who is renewing; or for a second, why it failed: !outcome, or !outcome:errcode
  *   {prefix}t:{appid}:bad     the SHA-256 of the token that was reported dead last, for five minutes
  *   {prefix}t:{appid}:forced  when renewals were forced, the newest first, for a day
  *
@@ -32,6 +32,7 @@ struct token_look {
 	int64_t  left_ms;
 	bool     ours;         /* the lock is the caller's now: it must renew, and say what came of it (token_save, token_fail) */
 	enum outcome failed;   /* OK, or how another's renewal failed a moment ago */
+	int      errcode;      /* what WeChat gave with that, or 0 */
 };
 
 /* Looks for a token; bad, if not NULL, is one that WeChat refused: it is dropped, if it is still the one, and not given again. Takes the
@@ -44,7 +45,7 @@ typedef void (*token_save_cb)(void *ctx, enum outcome oc, bool dead);
 void token_save(struct tokens *t, const char *appid, const char *holder, const char *token, int64_t expires_in_s, token_save_cb cb, void *ctx);
 
 /* The holder's renewal failed: those who wait are told so for a second. */
-void token_fail(struct tokens *t, const char *appid, const char *holder, enum outcome why);
+void token_fail(struct tokens *t, const char *appid, const char *holder, enum outcome why, int errcode);
 
 /* May a renewal be forced? wait_ms 0: yes, and it is counted; else when it may. */
 typedef void (*token_force_cb)(void *ctx, enum outcome oc, int64_t wait_ms);

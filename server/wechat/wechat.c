@@ -151,7 +151,7 @@ static void token_end(struct call *c, enum outcome oc)
 {
 	struct stable_token *t = (struct stable_token *)c;
 
-	t->cb(t->ctx, oc, oc == OC_OK ? t->access_token : NULL, oc == OC_OK ? t->expires_in_s : 0);
+	t->cb(t->ctx, oc, oc == OC_OK ? t->access_token : NULL, oc == OC_OK ? t->expires_in_s : 0, oc == OC_OK ? 0 : c->errcode);
 }
 
 void wechat_stable_token(struct wechat *wx, const struct wechat_app *app, bool force, wechat_token_cb cb, void *ctx)

@@ -49,7 +49,7 @@ void wechat_code2session(struct wechat *wx, const struct wechat_app *app, const 
 	wechat_session_cb cb, void *ctx);
 
 /* getStableAccessToken. force: a new one even if WeChat thinks the old one lives (20 a day, 30 s apart: the caller counts). */
-typedef void (*wechat_token_cb)(void *ctx, enum outcome oc, const char *access_token, int64_t expires_in_s);
+typedef void (*wechat_token_cb)(void *ctx, enum outcome oc, const char *access_token, int64_t expires_in_s, int errcode);
 void wechat_stable_token(struct wechat *wx, const struct wechat_app *app, bool force, wechat_token_cb cb, void *ctx);
 
 /* true: WeChat says that the access_token is no good. Renew it, and ask once more. */

@@ -45,6 +45,20 @@ def test_unknown_app_and_wrong_secret(stack, redis, wxfake):
     assert server.inside("POST", TOKEN).status == 405
 
 
+@pytest.mark.parametrize("errcode, status, error, wait", [
+    (40125, 502, "wechat_config", None), (40164, 502, "wechat_config", None), (45009, 429, "rate_limited", 3600), (45011, 429, "rate_limited", 60),
+    (12345, 502, "wechat_error", None), (-1, 503, "wechat_unavailable", 1)])
+def test_wechats_refusal_is_told_to_all(stack, redis, wxfake, errcode, status, error, wait):
+    """With its errcode, whoever asked for the token and in whichever process; Retry-After only where waiting helps."""
+    servers = [stack.server(redis, wxfake) for _ in range(2)]
+    session = servers[0].login(wxfake.code()).token
+    wxfake.fault(api="stable_token", mode="errcode", errcode=errcode, count=100)
+    phone = lambda s: s.call("POST", "/v1/user/phone", {"code": "x"}, {"Authorization": f"Bearer {session}"})
+    for a in everywhere(servers * 2, token) + everywhere(servers, phone):
+        assert (a.status, a.error, a.json.get("errcode")) == (status, error, errcode), a
+        assert a.headers["Retry-After"] == (str(wait) if wait else None)
+
+
 def test_second_secret(stack, redis, wxfake):
     server = stack.server(redis, wxfake, **{f"app_{APPID}__secret": f"wrong, {SECRET}"})
     assert token(server).status == 200
