@@ -70,7 +70,7 @@ static void refuse(struct gate *g, enum outcome oc)
 {
 	struct buf b = {0};
 
-	req_print_error(&b, oc);
+	req_print_error(&b, oc, g->req);
 	metric_add(metric_series(METRIC_HTTP_REQUESTS, g->http->name, "none",
 			   oc == OC_OVERLOADED ? "503" : oc == OC_TIMEOUT ? "408" : "4xx"), 1);
 	evbuffer_drain(input(g), evbuffer_get_length(input(g)));
@@ -168,11 +168,11 @@ static enum outcome collect_head(struct gate *g)
 	look = len < 2 * VET_HEAD_MAX ? len : 2 * VET_HEAD_MAX;
 	p = (const char *)evbuffer_pullup(in, (ev_ssize_t)look);
 	oc = vet_head(p, look, g->http->o.max_body, v);
-	if (oc != OC_OK)
+	if (oc != OC_OK && oc != OC_TOO_LARGE)
 		return oc;
-	g->req = req_new(g->http, g, p, v);
+	g->req = req_new(g->http, g, p, v); /* what is too large has a head all the same, and its X-Request-Id */
 	evbuffer_drain(in, v->len);
-	return OC_OK;
+	return oc;
 }
 
 static enum outcome collect(struct gate *g)

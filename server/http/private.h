@@ -72,7 +72,7 @@ void req_whole(struct req *r);
 void req_discard(struct req *r);     /* it will not be whole */
 void req_client_gone(struct req *r); /* the connection ended before the answer */
 void req_overdue(struct req *r);     /* the backstop */
-/* A whole answer to what was no request: written into b. */
-void req_print_error(struct buf *b, enum outcome oc);
+/* A whole answer to what was no request: written into b. r: as much of it as came, or NULL. */
+void req_print_error(struct buf *b, enum outcome oc, const struct req *r);
 
 #endif

@@ -444,12 +444,12 @@ void req_reply_outcome(struct req *r, enum outcome oc)
 	req_reply_error(r, &(struct req_error){.oc = oc});
 }
 
-void req_print_error(struct buf *b, enum outcome oc)
+void req_print_error(struct buf *b, enum outcome oc, const struct req *r)
 {
 	struct buf body = {0};
 	char id[65];
 
-	make_id(id, NULL);
+	make_id(id, r ? req_header(r, "X-Request-Id") : NULL);
 	print_error(&body, &(struct req_error){.oc = oc}, id);
 	print_head(b, outcome_status(oc), id, "application/json", body.len);
 	if (outcome_retry_after_s(oc))

@@ -36,6 +36,14 @@ def login_bytes(code, extra=b""):
     return b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%s\r\n%s" % (len(body), extra, body)
 
 
+def test_what_is_refused_keeps_its_id(server):
+    """As far as its head had come."""
+    for rest in (b"Content-Length: 65537\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n10001\r\n", b"Transfer-Encoding: chunked\r\n\r\nx\r\n"):
+        out = server.raw(b"POST /v1/login HTTP/1.1\r\nHost: x\r\nX-Request-Id: the-callers-own\r\n" + rest)
+        assert statuses(out)[0] in (400, 413)
+        assert b"\r\nX-Request-Id: the-callers-own\r\n" in out and out.endswith(b'"request_id":"the-callers-own"}')
+
+
 def test_cut_at_every_byte(server):
     request = GET.replace(b"/v1/session", b"/v1/session?a=b") + CLOSE + b"\r\n"
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
