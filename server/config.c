@@ -291,13 +291,14 @@ static bool read_size(const char *text, int64_t *bytes)
 	return true;
 }
 
+/* Up to ten years, and no more than a million a second: a bucket counts in microseconds. */
 static bool read_rate(const char *text, struct config_rate *rate)
 {
 	*rate = (struct config_rate){0};
 	if (!strcmp(text, "0"))
 		return true;
 	return read_number(&text, &rate->count) && *text == '/' && read_duration(text + 1, &rate->period_ms) && rate->count > 0 &&
-	       rate->period_ms > 0;
+	       rate->period_ms > 0 && rate->period_ms <= 3650 * DAY && rate->count <= rate->period_ms * 1000;
 }
 
 static void list_add(struct config_list *l, const char *s, size_t n)
@@ -838,6 +839,11 @@ static bool split_host(const char *text, const char *stop, char **host, int64_t 
 	return read_number(&p, port) && p == stop && *port >= 1 && *port <= 65535;
 }
 
+static bool read_db(const char *text, int64_t *db)
+{
+	return read_number(&text, db) && !*text && *db <= INT32_MAX; /* what Redis itself can count */
+}
+
 /* redis://[user[:password]@]host[:port][/db] */
 static bool split_redis(struct config *c, const char *rest)
 {
@@ -846,11 +852,8 @@ static bool split_redis(struct config *c, const char *rest)
 	c->redis_port = 6379;
 	if ((at && !split_login(rest, at, &c->redis_user, &c->redis_password)) || !split_host(host, stop, &c->redis_host, &c->redis_port))
 		return false;
-	if (slash && slash[1]) {
-		const char *p = slash + 1;
-		if (!read_number(&p, &c->redis_db) || *p)
-			return false;
-	}
+	if (slash && slash[1] && !read_db(slash + 1, &c->redis_db))
+		return false;
 	return *c->redis_host != '\0';
 }
 
@@ -862,11 +865,7 @@ static bool split_redis_unix(struct config *c, const char *path)
 	c->redis_path = decoded(path, query ? (size_t)(query - path) : strlen(path));
 	if (!c->redis_path || *c->redis_path != '/' || strlen(c->redis_path) >= 108)
 		return false;
-	if (query) {
-		const char *p = query + 4;
-		return !strncmp(query, "?db=", 4) && read_number(&p, &c->redis_db) && !*p;
-	}
-	return true;
+	return !query || (!strncmp(query, "?db=", 4) && read_db(query + 4, &c->redis_db));
 }
 
 static void check_redis(struct reading *rd)
