@@ -1,10 +1,11 @@
 """Open data: WeChat's published vectors through HTTP, and what wxfake encrypts for a user."""
 import hashlib
 import json
+import threading
 
 import pytest
 
-from conftest import APPID, SECRET
+from conftest import APPID, SECRET, poll
 
 PAGE_APP = "wx4f4bc4dec97d474b"
 V1_KEY, V1_IV = "tiihtNczf5v6AKRyjwEUhQ==", "r7BXXKkLb8qrSNn05n0qiA=="
@@ -155,3 +156,17 @@ def test_nothing_of_it_reaches_the_log(server, wxfake):
     assert a.json == {"data": {"phoneNumber": "13912345678"}}
     for secret in ("13912345678", openid, "uSecretUnion", hashlib.sha256(SECRET.encode()).hexdigest()):
         assert secret not in server.process.text()
+
+
+def test_what_ended_while_wechat_was_asked(server, wxfake):
+    """A session that was logged out meanwhile is not said to live."""
+    session = server.login(wxfake.code()).token
+    wxfake.fault(api="checksession", mode="slow", delay_ms=1000)
+    answers = []
+    asking = threading.Thread(target=lambda: answers.append(
+        server.call("GET", "/v1/session?check=wechat", headers={"Authorization": f"Bearer {session}"})))
+    asking.start()
+    poll(lambda: wxfake.calls("checksession") == 1, what="the question")
+    assert server.session(session, "DELETE").status == 204
+    asking.join()
+    assert (answers[0].status, answers[0].json.get("reason")) == (401, "logged_out"), answers
