@@ -17,14 +17,17 @@ struct tokens {
 	char *prefix;
 };
 
-/* KEYS token lock bad; ARGV bad-hash holder lock-ms ahead-ms bad-ms. {value, left, ours, lock} */
+/* KEYS token lock bad; ARGV bad-hash holder lock-ms ahead-ms bad-ms. {value, left, ours, lock}. A report of some other token says nothing
+ * about the one there is, and must not hide the one reported before, which is being renewed. */
 static struct redis_script look_script = {.text =
 	"local v = redis.call('GET', KEYS[1]) "
 	"if ARGV[1] ~= '' then "
-	"  redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[5]) "
 	"  if v and string.sub(v, 1, #ARGV[1]) == ARGV[1] then "
+	"    redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[5]) "
 	"    redis.call('DEL', KEYS[1]) "
 	"    v = false "
+	"  elseif not v then "
+	"    redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[5], 'NX') "
 	"  end "
 	"end "
 	"local left = v and redis.call('PTTL', KEYS[1]) or 0 "

@@ -75,6 +75,20 @@ def test_refresh_drops_exactly_that_one(server, wxfake):
     assert wxfake.calls("stable_token") == 3
 
 
+def test_a_report_of_another_does_not_hide_the_dead_one(server, wxfake):
+    """While the dead token is renewed, a backend reports one that is long forgotten."""
+    first = token(server).json["access_token"]
+    wxfake.fault(api="stable_token", mode="slow", delay_ms=500, count=1)
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(token(server, "?refresh=" + first)))
+    thread.start()
+    poll(lambda: wxfake.calls("stable_token") == 2, what="the renewal")
+    late = token(server, "?refresh=not-this-one")
+    thread.join()
+    assert answers[0].status == late.status == 200
+    assert first not in (answers[0].json["access_token"], late.json["access_token"])
+
+
 def test_never_forced_twice_within_30_seconds(stack, redis, wxfake):
     servers = [stack.server(redis, wxfake) for _ in range(2)]
     first = token(servers[0]).json["access_token"]
