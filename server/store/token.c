@@ -62,6 +62,10 @@ static struct redis_script force_script = {.text =
 	"redis.call('PEXPIRE', KEYS[1], 86400000) "
 	"return 0"};
 
+/* KEYS token; ARGV value */
+static struct redis_script forget_script = {.text =
+	"if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end return 0"};
+
 struct names {
 	char token[KEY_MAX], lock[KEY_MAX], bad[KEY_MAX], forced[KEY_MAX];
 };
@@ -107,6 +111,23 @@ static void read_lock(const char *lock, struct token_look *look)
 	look->errcode = name[n] ? atoi(name + n + 1) : 0;
 }
 
+static void on_nothing(void *ctx, enum outcome oc, const struct redisReply *reply)
+{
+	(void)ctx;
+	(void)oc;
+	(void)reply; /* a lock ends by itself; what was not forgotten is met again */
+}
+
+/* Sealed under a key that we have not. It would be in the way until it ends, for hours; who looks next finds none, and renews. */
+static void forget(const struct look *l, const char *value, size_t len)
+{
+	const char *argv[] = {"1", l->names.token, value};
+	const size_t argvlen[] = {1, strlen(l->names.token), len};
+
+	log_error("an access_token in redis does not open: is encryption_key the same everywhere?", LOG_STR("key", l->names.token));
+	redis_eval(l->t->redis, &forget_script, NELEM(argv), argv, argvlen, on_nothing, NULL);
+}
+
 static void on_look(void *ctx, enum outcome oc, const struct redisReply *reply)
 {
 	struct look *l = ctx;
@@ -123,7 +144,7 @@ static void on_look(void *ctx, enum outcome oc, const struct redisReply *reply)
 	if (v && len > HASH_LEN && look.left_ms > 0) {
 		look.token = unseal_text(l->t->seal, a, l->names.token, v + HASH_LEN, len - HASH_LEN);
 		if (!look.token)
-			log_error("an access_token in redis does not open: is encryption_key the same everywhere?", LOG_STR("key", l->names.token));
+			forget(l, v, len);
 	}
 	l->cb(l->ctx, oc, oc == OC_OK ? &look : NULL);
 	arena_free(a);
@@ -184,13 +205,6 @@ void token_save(struct tokens *t, const char *appid, const char *holder, const c
 		len[i] = argv[i] == v.bytes ? v.len : strlen(argv[i]);
 	redis_eval(t->redis, &save_script, NELEM(argv), argv, len, on_save, s);
 	arena_free(a);
-}
-
-static void on_nothing(void *ctx, enum outcome oc, const struct redisReply *reply)
-{
-	(void)ctx;
-	(void)oc;
-	(void)reply; /* the lock ends by itself */
 }
 
 void token_fail(struct tokens *t, const char *appid, const char *holder, enum outcome why, int errcode)

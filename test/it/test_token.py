@@ -89,6 +89,17 @@ def test_a_report_of_another_does_not_hide_the_dead_one(server, wxfake):
     assert first not in (answers[0].json["access_token"], late.json["access_token"])
 
 
+def test_one_that_does_not_open_is_none(stack, redis, wxfake):
+    """The key was replaced, not added: WeChat is asked again, and nobody waits for the old token's end."""
+    first = token(stack.server(redis, wxfake)).json["access_token"]
+    server = stack.server(redis, wxfake, session__encryption_key=KEY[::-1])
+    a = token(server)
+    assert (a.status, a.json["access_token"]) == (200, first) and a.seconds < 2  # not forced: others may hold it
+    assert wxfake.calls("stable_token") == 2
+    assert token(server).status == 200 and wxfake.calls("stable_token") == 2
+    assert server.process.text().count("does not open") == 1
+
+
 def test_never_forced_twice_within_30_seconds(stack, redis, wxfake):
     servers = [stack.server(redis, wxfake) for _ in range(2)]
     first = token(servers[0]).json["access_token"]
