@@ -110,6 +110,12 @@ void loop_stop(struct loop *l)
 	event_base_loopbreak(l->base);
 }
 
+void loop_settle(struct loop *l)
+{
+	for (int turn = 0; turn < 3; turn++) /* the end of a bufferevent is put off, and so is what comes of that */
+		event_base_loop(l->base, EVLOOP_NONBLOCK);
+}
+
 struct event_base *loop_base(struct loop *l)
 {
 	return l->base;

@@ -14,6 +14,7 @@ struct loop *loop_new(void);
 void loop_free(struct loop *l); /* after everything built on it; deferred calls that never ran are dropped */
 void loop_run(struct loop *l);  /* until loop_stop */
 void loop_stop(struct loop *l);
+void loop_settle(struct loop *l); /* after loop_run: what is due runs, nothing is waited for; libevent lets go of what it has put off */
 struct event_base *loop_base(struct loop *l);
 
 /* Calls fn(ctx) once, on a later turn of the loop, never before this returns. */

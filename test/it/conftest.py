@@ -2,6 +2,7 @@
 import contextlib
 import getpass
 import http.client
+import itertools
 import json
 import os
 import pathlib
@@ -29,12 +30,14 @@ SPOKEN = ("ERROR: AddressSanitizer", "runtime error:", "ERROR: LeakSanitizer", "
 # Below the range that the system gives to clients, or one of their connections might sit on a port when its server comes; and each of
 # pytest's workers has a part to itself, or two might choose the same one.
 WORKERS, WORKER = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)), int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
-PORTS = range(10000 + 22000 * WORKER // WORKERS, 10000 + 22000 * (WORKER + 1) // WORKERS)
+FIRST, END = 10000 + 22000 * WORKER // WORKERS, 10000 + 22000 * (WORKER + 1) // WORKERS
+PORTS = itertools.cycle(random.sample(range(FIRST, END), END - FIRST))
 
 
 def free_port():
+    """Each is given once: what was given and is not bound yet looks free."""
     while True:
-        port = random.choice(PORTS)
+        port = next(PORTS)
         with socket.socket() as s, contextlib.suppress(OSError):
             s.bind(("127.0.0.1", port))
             return port
@@ -331,9 +334,10 @@ class Tls:
     def __init__(self, directory, name="127.0.0.1", days=2):
         self.ca, self.cert, self.key = directory / "ca.pem", directory / "cert.pem", directory / "key.pem"
         run = lambda *a: subprocess.run(["openssl", *[str(x) for x in a]], check=True, capture_output=True, cwd=directory)
-        run("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", self.ca, "-days", 2, "-subj", "/CN=test ca")
+        run("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", self.ca, "-days", 2, "-subj", "/CN=test ca",
+            "-addext", "keyUsage=critical,keyCertSign,cRLSign")
         run("req", "-newkey", "rsa:2048", "-nodes", "-keyout", self.key, "-out", "cert.csr", "-subj", f"/CN={name}")
-        (directory / "ext").write_text(f"subjectAltName={'IP' if name[0].isdigit() else 'DNS'}:{name}\n")
+        (directory / "ext").write_text(f"subjectAltName={'IP' if name[0].isdigit() else 'DNS'}:{name}\nauthorityKeyIdentifier=keyid\n")
         run("x509", "-req", "-in", "cert.csr", "-CA", self.ca, "-CAkey", "ca.key", "-CAcreateserial", "-out", self.cert, "-days", days,
             "-extfile", "ext")
 

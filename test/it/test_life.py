@@ -106,6 +106,22 @@ def test_the_end_while_a_token_is_being_kept(stack, redis, wxfake):
     server.process.stop()
 
 
+def test_an_end_while_many_hang_up(stack, redis, wxfake):
+    """All in one turn of the loop. What libevent puts off of theirs is not left behind: a sanitizer would say so."""
+    server = stack.server(redis, wxfake)
+    wxfake.fault(mode="hang", count=200)
+    with contextlib.ExitStack() as held:
+        for i in range(400):
+            s = held.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10))
+            s.sendall(login_bytes(f"c{i}") if i % 2 else GET[:i % 20 + 1])
+        poll(lambda: len([k for k in redis.keys() if ":c:" in k]) == 200, what="all claimed")
+        server.process.signal(signal.SIGSTOP)
+    server.process.signal(signal.SIGTERM)
+    server.process.signal(signal.SIGINT)  # a second word: at once
+    server.process.signal(signal.SIGCONT)
+    server.process.stop()
+
+
 def test_reload(stack, redis, wxfake):
     server = stack.server(redis, wxfake)
     text = server.file.read_text()

@@ -141,6 +141,7 @@ static int serve(struct options *o)
 	monitor_free(f);
 	http_free(h);
 	fault_end(f);
+	loop_settle(f->loop);
 	return status;
 }
 
