@@ -22,7 +22,7 @@
 #include "common/mem.h"
 #include "http/private.h"
 
-enum { BACKLOG = 1024, TICK_MAX_MS = 250, ACCEPT_PAUSE_MS = 100 };
+enum { BACKLOG = 1024, TICK_MAX_MS = 250, ACCEPT_PAUSE_MS = 100, ACCEPTS_A_TURN = 64 };
 
 /* ---- lists ---- */
 
@@ -88,6 +88,10 @@ static evhtp_res on_accepted(evhtp_connection_t *c, void *arg)
 	bool reject = h->connections >= h->o.max_connections;
 	struct gate *g;
 
+	if (++l->accepted % ACCEPTS_A_TURN == 0) { /* a burst of thousands takes turns with who is here already */
+		evconnlistener_disable(l->htp->server);
+		timer_start(l->pause, 0);
+	}
 	if (reject && h->rejected >= REJECTED_MAX)
 		return EVHTP_RES_ERROR; /* more than can be told so at once: just closed */
 	if (!gate_open(h, c, reject))

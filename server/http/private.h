@@ -12,7 +12,8 @@ struct listener {
 	struct http *http;
 	evhtp_t *htp;
 	char    *unix_path;
-	struct timer *pause; /* after accept failed */
+	struct timer *pause; /* after accept failed, or took enough for one turn */
+	unsigned accepted;
 };
 
 struct http {

@@ -93,7 +93,7 @@ def overload(report):
         quiet = Meanwhile(s, server, 3)
         say("==> overload: auth alone")
         quiet.run()
-        busy = Meanwhile(s, server, 5)
+        busy, waiting = Meanwhile(s, server, 5), Meanwhile(s, server, 2)
         subprocess.run(["curl", "-s", "-o", "/dev/null", f"{fake.url}/fake/fault", "-d",
                         '{"api":"jscode2session","mode":"slow","ms":2000,"count":1000000}'], check=True)
         before = peak = rss_mb(server.pid)
@@ -106,7 +106,10 @@ def overload(report):
             say(f"==> overload: {ACTIVE} logins while WeChat takes 2 s")
             busy.start()
             crowd.ask(lambda i: post_login(f"overload-{i}"))
+            crowd.read(0.5, done)
+            waiting.start()  # all have come, none has gone
             crowd.read(20, done)
+            waiting.join()
             busy.join()
             kinds = [(200, b""), (503, b'"overloaded"'), (503, b'"wechat_unavailable"'), (503, b'"store_unavailable"')]
             said = [(f"{status} {text.decode().strip(chr(34))}".strip(), crowd.said(status, text)) for status, text in kinds]
@@ -116,7 +119,7 @@ def overload(report):
                  [*((what, len(x), ms(x, 50), ms(x, 99), ms(x, 100)) for what, x in said), ("anything else, or none", other, "-", "-", "-")])
     report.table(("auth meanwhile, 16 connections", "requests/s", "p50 ms", "p99 ms", "errors"),
                  [(what, f"{r['requests'] / r['seconds']:.0f}", f"{r['p50_us'] / 1000:.2f}", f"{r['p99_us'] / 1000:.2f}", r["errors"])
-                  for what, r in (("before", quiet.result), ("during", busy.result))])
+                  for what, r in (("before", quiet.result), ("while they wait", waiting.result), ("all the time: their coming and going, too", busy.result))])
     report.note(f"RSS: {before:.1f} MB before, {peak:.1f} MB at most: {(peak - before) * 1024 / ACTIVE:.1f} KiB for each waiting login, its connection included.")
 
 
