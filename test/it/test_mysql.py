@@ -169,4 +169,3 @@ def test_a_unix_socket_and_a_password_file(stack, redis, wxfake, shared_mariadb)
     (stack.dir / "password").write_text(Mariadb.PASSWORD + "\n")
     server = stack.server(redis, wxfake, users__url=f"mysql://wxl@/{name}?socket={shared_mariadb.socket}", users__password_file=stack.dir / "password")
     assert server.login(wxfake.code()).json["new_user"] is True
-
