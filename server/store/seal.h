@@ -25,7 +25,6 @@ struct sealed {
 struct seal *seal_new(const uint8_t (*keys)[SEAL_KEY_LEN], size_t key_count); /* copies */
 void seal_free(struct seal *s); /* wipes */
 
-/* text must not begin with '~'. */
 struct sealed seal_text(const struct seal *s, struct arena *a, const char *stored_under, const char *text);
 /* NULL: it was not sealed by a key of ours for this place. */
 const char *unseal_text(const struct seal *s, struct arena *a, const char *stored_under, const char *bytes, size_t len);

@@ -18,7 +18,7 @@
 #include "store/seal.h"
 #include "store/session_script.h"
 
-enum { USER_NAME_LEN = 20, BASE_MAX = 144, KEY_MAX = 192, FIELDS = 8, IP_MAX = 45, AGENT_MAX = 256, END_BATCH = 1000 };
+enum { USER_NAME_LEN = 16, BASE_MAX = 144, KEY_MAX = 192, FIELDS = 8, IP_MAX = 45, AGENT_MAX = 256, END_BATCH = 1000 };
 
 struct sessions {
 	struct redis *redis;
@@ -34,7 +34,7 @@ struct sessions {
 
 struct names {
 	char session_base[BASE_MAX]; /* a session's key without its id */
-	char user_base[BASE_MAX];    /* a user's key without its name */
+	char index[BASE_MAX];        /* of the users of its tag */
 };
 
 static void names_make(const struct sessions *s, const uint8_t tag_bytes[2], struct names *n)
@@ -43,7 +43,7 @@ static void names_make(const struct sessions *s, const uint8_t tag_bytes[2], str
 
 	base64url_encode(tag, tag_bytes, 2);
 	snprintf(n->session_base, sizeof(n->session_base), "%ss:{%s}:", s->prefix, tag);
-	snprintf(n->user_base, sizeof(n->user_base), "%su:{%s}:", s->prefix, tag);
+	snprintf(n->index, sizeof(n->index), "%su:{%s}", s->prefix, tag);
 }
 
 void session_key_prefix(char out[128], const char *key_prefix)
@@ -100,7 +100,7 @@ struct user_names {
 	struct names n;
 	uint8_t tag[2];
 	char    name[2 * SHA1_LEN + 1]; /* cut to USER_NAME_LEN */
-	char    key[KEY_MAX];
+	char    place[KEY_MAX];         /* what session_keys are sealed for */
 };
 
 static void user_names_make(const struct sessions *s, const char *appid, const char *openid, struct user_names *u)
@@ -115,7 +115,7 @@ static void user_names_make(const struct sessions *s, const char *appid, const c
 	crypt_sha1(hash, user, strlen(user));
 	hex_encode(u->name, hash, SHA1_LEN);
 	u->name[USER_NAME_LEN] = '\0';
-	snprintf(u->key, sizeof(u->key), "%s%s", u->n.user_base, u->name);
+	snprintf(u->place, sizeof(u->place), "%s:%s", u->n.index, u->name);
 }
 
 /* Two bytes from the user, so that one slot of a cluster holds all of a user's keys; thirty from the system. */
@@ -179,8 +179,19 @@ static char *field(struct arena *a, const char *s, size_t max)
 	return f;
 }
 
+/* After its length in one byte: a sealed session_key is far shorter than 255. */
+static struct sealed counted(struct arena *a, struct sealed key)
+{
+	char *bytes = arena_alloc(a, 1 + key.len);
+
+	bytes[0] = (char)key.len;
+	memcpy(bytes + 1, key.bytes, key.len);
+	return (struct sealed){bytes, 1 + key.len, 1 + key.same};
+}
+
 void session_create(struct sessions *s, const struct session_login *in, session_create_cb cb, void *ctx)
 {
+	enum { KEY_ARG = 9 };
 	struct arena *a = arena_new();
 	struct create *c = arena_alloc(a, sizeof(*c));
 	struct token_names t;
@@ -191,20 +202,20 @@ void session_create(struct sessions *s, const struct session_login *in, session_
 	user_names_make(s, in->appid, in->openid, &u);
 	token_make(c->token, u.tag);
 	token_names_make(s, c->token, &t);
-	key = seal_text(s->seal, a, u.key, in->session_key);
+	key = counted(a, seal_text(s->seal, a, u.place, in->session_key));
 	const char *argv[] = {
-		"2", t.session, u.key,
+		"2", t.session, u.n.index,
 		arena_printf(a, "%" PRId64, s->ttl_ms),
 		arena_printf(a, "%" PRId64, s->max_age_ms),
-		arena_printf(a, "%s|%s|%s|%s|%s", in->appid, in->openid, in->unionid, field(a, in->ip, IP_MAX),
+		arena_printf(a, "%s|%s|%s|%s|%s|", in->appid, in->openid, in->unionid, field(a, in->ip, IP_MAX),
 			field(a, in->user_agent, AGENT_MAX)),
 		t.id, t.n.session_base,
 		arena_printf(a, "%d", s->max_per_user),
-		key.bytes, key.bytes,
+		key.bytes, key.bytes, u.name,
 	};
 	size_t len[NELEM(argv)];
 	for (size_t i = 0; i < NELEM(argv); i++)
-		len[i] = i == NELEM(argv) - 1 ? key.same : i == NELEM(argv) - 2 ? key.len : strlen(argv[i]);
+		len[i] = i == KEY_ARG ? key.len : i == KEY_ARG + 1 ? key.same : strlen(argv[i]);
 	redis_eval(s->redis, &create_script, NELEM(argv), argv, len, on_created, c);
 }
 
@@ -215,17 +226,16 @@ struct value {
 	const char *appid, *openid, *unionid, *ip, *user_agent;
 };
 
-/* Takes the text apart, in the arena; false when it is none of ours. */
+/* Takes the text apart, in the arena; false when it is none of ours. The session_keys behind it are nobody's business here. */
 static bool read_value(struct arena *a, const char *text, size_t len, struct value *v)
 {
 	char *f[FIELDS], *p = arena_strndup(a, text, len), *bar;
 	int n = 0;
 
-	for (; n < FIELDS - 1 && (bar = strchr(p, '|')); n++, p = bar + 1) {
+	for (; n < FIELDS && (bar = strchr(p, '|')); n++, p = bar + 1) {
 		*bar = '\0';
 		f[n] = p;
 	}
-	f[n++] = p;
 	if (n != FIELDS)
 		return false;
 	v->created_ms = strtoll(f[0], NULL, 10);
@@ -339,13 +349,15 @@ static void on_renewed(void *ctx, enum outcome oc, const struct redisReply *repl
 static void renew(struct get *g)
 {
 	struct sessions *s = g->s;
+	struct user_names u;
+
+	user_names_make(s, g->v.appid, g->v.openid, &u);
 	const char *argv[] = {
-		"1", g->names.session,
+		"2", g->names.session, g->names.n.index,
 		arena_printf(g->arena, "%" PRId64, s->ttl_ms),
 		arena_printf(g->arena, "%" PRId64, s->max_age_ms),
-		g->names.id, g->names.n.user_base,
+		g->names.id, g->names.n.session_base, u.name,
 	};
-
 	redis_eval(s->redis, &renew_script, NELEM(argv), argv, NULL, on_renewed, g);
 }
 
@@ -474,7 +486,7 @@ void session_end(struct sessions *s, const char *token, const char *reason, sess
 	struct token_names t;
 
 	token_names_make(s, token, &t);
-	const char *argv[] = {"1", t.session, reason, t.id, t.n.user_base, ""};
+	const char *argv[] = {"2", t.session, t.n.index, reason, t.id, t.n.session_base, ""};
 	redis_eval(s->redis, &end_script, NELEM(argv), argv, NULL, on_ended, end_new(s, t.id, cb, ctx));
 }
 
@@ -485,7 +497,7 @@ void session_end_id(struct sessions *s, const char *appid, const char *openid, c
 
 	user_names_make(s, appid, openid, &u);
 	snprintf(key, sizeof(key), "%s%s", u.n.session_base, id);
-	const char *argv[] = {"1", key, "revoked", id, u.n.user_base, u.name};
+	const char *argv[] = {"2", key, u.n.index, "revoked", id, u.n.session_base, u.name};
 	redis_eval(s->redis, &end_script, NELEM(argv), argv, NULL, on_ended, end_new(s, id, cb, ctx));
 }
 
@@ -497,7 +509,7 @@ static void end_user(struct end *e)
 	char limit[12];
 
 	snprintf(limit, sizeof(limit), "%d", END_BATCH);
-	const char *argv[] = {"1", e->u.key, e->u.n.session_base, "revoked", limit};
+	const char *argv[] = {"1", e->u.n.index, e->u.n.session_base, e->u.name, "revoked", limit};
 	redis_eval(e->s->redis, &end_user_script, NELEM(argv), argv, NULL, on_user_ended, e);
 }
 
@@ -528,7 +540,7 @@ struct keys {
 	struct sessions *s;
 	session_keys_cb cb;
 	void *ctx;
-	char user_key[KEY_MAX];
+	struct user_names u;
 };
 
 static void on_keys(void *ctx, enum outcome oc, const struct redisReply *reply)
@@ -541,10 +553,10 @@ static void on_keys(void *ctx, enum outcome oc, const struct redisReply *reply)
 	for (size_t i = 0; i < redis_reply_count(reply) && n < SESSION_KEYS_MAX; i++) {
 		const char *bytes = redis_reply_str(redis_reply_at(reply, i), &len);
 
-		if (bytes && (keys[n] = unseal_text(k->s->seal, a, k->user_key, bytes, len)))
+		if (bytes && (keys[n] = unseal_text(k->s->seal, a, k->u.place, bytes, len)))
 			n++;
 		else
-			log_error("a session_key in redis does not open: is encryption_key the same everywhere?", LOG_STR("key", k->user_key));
+			log_error("a session_key in redis does not open: is encryption_key the same everywhere?", LOG_STR("key", k->u.place));
 	}
 	k->cb(k->ctx, oc, keys, n);
 	arena_free(a);
@@ -554,15 +566,13 @@ static void on_keys(void *ctx, enum outcome oc, const struct redisReply *reply)
 void session_keys(struct sessions *s, const char *appid, const char *openid, session_keys_cb cb, void *ctx)
 {
 	struct keys *k = mem_alloc(sizeof(*k));
-	struct user_names u;
 
 	k->s = s;
 	k->cb = cb;
 	k->ctx = ctx;
-	user_names_make(s, appid, openid, &u);
-	memcpy(k->user_key, u.key, sizeof(u.key));
-	const char *argv[] = {"ZRANGEBYSCORE", k->user_key, "1", "2"};
-	redis_command(s->redis, NELEM(argv), argv, NULL, on_keys, k);
+	user_names_make(s, appid, openid, &k->u);
+	const char *argv[] = {"1", k->u.n.index, k->u.n.session_base, k->u.name};
+	redis_eval(s->redis, &keys_script, NELEM(argv), argv, NULL, on_keys, k);
 }
 
 /* ---- list ---- */
@@ -609,7 +619,7 @@ void session_list(struct sessions *s, const char *appid, const char *openid, ses
 	*l = (struct list){.cb = cb, .ctx = ctx};
 	user_names_make(s, appid, openid, &u);
 	snprintf(limit, sizeof(limit), "%d", SESSION_LIST_MAX);
-	const char *argv[] = {"1", u.key, u.n.session_base, limit};
+	const char *argv[] = {"1", u.n.index, u.n.session_base, u.name, limit};
 	redis_eval(s->redis, &list_script, NELEM(argv), argv, NULL, on_list, l);
 }
 

@@ -1,11 +1,11 @@
 /* Sessions in Redis. Redis never sees a third_session: keys are made from its SHA-256.
  *
  *   {prefix}s:{tag}:<20 characters: 120 bits of SHA-256(token)>     a session, with its TTL
- *   {prefix}u:{tag}:<20 characters: 80 bits of SHA-1(appid:openid)> a user: newest and second session_key, and the ids of its sessions
+ *   {prefix}u:{tag}                                                 which sessions have the users of this tag (session_script.h)
  *
- * tag is the first 16 bits of SHA-256(appid:openid), carried by the token's first two bytes: a user's keys are one slot of Redis
- * Cluster, and each change of them is one script. (SHA-1 because Redis' scripts can make it; it only shortens a name.) Ages are
- * counted by Redis' clock (TTL and TIME), never by ours. */
+ * tag is the first 16 bits of SHA-256(appid:openid), carried by the token's first two bytes: what a user has is in one slot of Redis
+ * Cluster, and each change of it is one script. Within its tag a user goes by 64 bits of SHA-1(appid:openid), SHA-1 because Redis'
+ * scripts can make it. Ages are counted by Redis' clock (TTL and TIME), never by ours. */
 #ifndef STORE_SESSION_H
 #define STORE_SESSION_H
 
@@ -51,7 +51,7 @@ void session_key_prefix(char out[128], const char *key_prefix);
 bool session_token_ok(const char *token);
 bool session_id_ok(const char *id);
 
-/* Creates a session; stores session_key with the user; ends the oldest past max_per_user (reason "replaced").
+/* Creates a session; session_key is the user's newest from now on; ends the oldest past max_per_user (reason "replaced").
  * OC_OK: it is in Redis. token is borrowed. */
 struct session_login { const char *appid, *openid, *unionid, *session_key, *ip, *user_agent; };
 typedef void (*session_create_cb)(void *ctx, enum outcome oc, const char *token, int64_t expires_in_s);
@@ -78,7 +78,7 @@ void session_end_user(struct sessions *s, const char *appid, const char *openid,
 typedef void (*session_keys_cb)(void *ctx, enum outcome oc, const char *const *keys, size_t n);
 void session_keys(struct sessions *s, const char *appid, const char *openid, session_keys_cb cb, void *ctx);
 
-/* A user's living sessions, up to SESSION_LIST_MAX, those that end last first. Borrowed. */
+/* A user's living sessions, up to SESSION_LIST_MAX, the newest first. Borrowed. */
 struct session_listed {
 	const char *id;              /* SESSION_ID_LEN characters; ends the session, but is not its token */
 	const char *ip, *user_agent; /* of the login */

@@ -1,130 +1,181 @@
 /* How sessions lie in Redis, and the scripts that change them. Only session.c includes it.
  *
- * A session is one string under the hash of its token; a user is one sorted set beside it, in the same slot. Every change of the two
- * is one script, so nobody ever sees half of it.
+ * A session is one string under the hash of its token. The users of a tag (session.h) share one sorted set beside it, in the same slot:
+ * the index. Every change of a session and the index is one script, so nobody ever sees half of it.
  *
- *   session   created(ms)|seen(s after that)|grace(ms)|appid|openid|unionid|ip|user agent     or, once it was ended,  !reason
- *   user      session ids, scored by the second of Redis' clock in which they end; the newest session_key, scored 1, and the
- *             different one before it, scored 2: as it came, or sealed: ~, six bytes to know it by, and what crypt_seal made
+ *   session   created(ms)|seen(s after that)|grace(ms)|appid|openid|unionid|ip|user agent|session_keys     or, once it was ended,  !reason
+ *   index     a user's name (16 hex digits), created (13 digits) and id (20 characters) of each session, all scored 0 and so in the order
+ *             of their bytes: a user's sessions stand together, the oldest first
+ *
+ * session_keys are the user's newest and the different one before it, each after its length in one byte, as store/seal.h makes them. A
+ * user's newest session has them, and so has every one that will outlive it: a renewal takes them from the newest, and a newest session
+ * that is ended hands them to those that remain. So they go with the user's last session, however that ends.
  *
  * grace is what the key's TTL outlasts the session by: one that max_age cuts short leaves the reason "expired" behind for as long as
- * it would have lived. The set costs a login O(log n) however many sessions a user has made, and the dead leave it by their score.
- * Lengths count: with ids of 20 characters, scores in seconds and a sealed key below 64 bytes the set of a user is one listpack in
- * one small allocation (redis.conf: zset-max-listpack-value). */
+ * it would have lived. Empty is 0, in seen and grace.
+ *
+ * The index only says where to look: what is no more leaves it when its user is looked at, and each script that makes it grow looks at
+ * three more of its members, somewhere: so not many more than a third of them are dead, however few look at theirs. Its TTL is that of
+ * the session that lasts longest. Why not a key for each user: it would cost as much as the session. Up to zset-max-listpack-entries
+ * of Redis the members are one small allocation. */
 #ifndef STORE_SESSION_SCRIPT_H
 #define STORE_SESSION_SCRIPT_H
 
 #include "io/redis.h"
 
-/* now, now_s; bury(): end one session (DEL first: a Redis that is full takes the shorter reason only from a script that has written
- * before, and a session must end all the same); tidy(): sweep a user's dead ones out and move the set's end to that of the longest left;
- * user_of(): a user's name, as it stands in its key, from a session's value. */
+/* read(value): its parts, or nil when it is no session; alive(key): those of one that lives. bury(): end one session (DEL first: a Redis
+ * that is full takes the shorter reason only from a script that has written before, and a session must end all the same). of(): a user's
+ * range of the index, as ZRANGEBYLEX wants it; newest(): the last in it that lives, and its session_keys; the dead after it leave, a
+ * thousand at most. listed(): the index has this one, whose life is so long. */
 #define PRELUDE \
 	"local t = redis.call('TIME') " \
-	"local now_s = tonumber(t[1]) " \
-	"local now = now_s * 1000 + math.floor(t[2] / 1000) " \
-	"local function grace_of(v) return tonumber(string.match(v, '^%d+|%d+|(%d+)|')) or 0 end " \
+	"local now = tonumber(t[1]) * 1000 + math.floor(t[2] / 1000) " \
+	"local function read(v) " \
+	"  local head, created, grace, rest, appid, openid, keys = string.match(v or '', " \
+	"    '^((%d+)|%d*|(%d*)|(([^|]*)|([^|]*)|[^|]*|[^|]*|[^|]*|))(.*)$') " \
+	"  if not head then return end " \
+	"  return {head = head, created = created, grace = tonumber(grace) or 0, rest = rest, user = appid .. ':' .. openid, keys = keys} " \
+	"end " \
+	"local function alive(key) " \
+	"  local s = read(redis.call('GET', key)) " \
+	"  if s and (s.grace == 0 or redis.call('PTTL', key) > s.grace) then return s end " \
+	"end " \
 	"local function bury(key, reason) " \
-	"  local v = redis.call('GET', key) " \
-	"  if not v or string.sub(v, 1, 1) == '!' then return end " \
+	"  if not alive(key) then return end " \
 	"  local left = redis.call('PTTL', key) " \
-	"  if left <= grace_of(v) then return end " \
 	"  redis.call('DEL', key) " \
 	"  redis.call('SET', key, '!' .. reason, 'PX', left) " \
 	"end " \
-	"local function tidy(user) " \
-	"  redis.call('ZREMRANGEBYSCORE', user, '(2', now_s - 1) " \
-	"  local last = tonumber(redis.call('ZRANGE', user, -1, -1, 'WITHSCORES')[2]) or 0 " \
-	"  if last > 2 then redis.call('EXPIREAT', user, last) else redis.call('DEL', user) end " \
+	"local function of(name) return '[' .. name, '(' .. name .. ':' end " \
+	"local function id_of(member) return string.sub(member, -20) end " \
+	"local function newest(index, name, base) " \
+	"  local from, to = of(name) " \
+	"  for _ = 1, 1000 do " \
+	"    local last = redis.call('ZREVRANGEBYLEX', index, to, from, 'LIMIT', 0, 1)[1] " \
+	"    if not last then return end " \
+	"    local s = alive(base .. id_of(last)) " \
+	"    if s then return last, s.keys end " \
+	"    redis.call('ZREM', index, last) " \
+	"  end " \
 	"end " \
-	"local function user_of(value) " \
-	"  local appid, openid = string.match(value, '^%d+|%d+|%d+|([^|]*)|([^|]*)|') " \
-	"  return appid and string.sub(redis.sha1hex(appid .. ':' .. openid), 1, 20) " \
+	"local function listed(index, member, base, life) " \
+	"  redis.call('ZADD', index, 0, member) " \
+	"  if redis.call('PTTL', index) < life then redis.call('PEXPIRE', index, life) end " \
+	"  local at = tonumber(string.sub(redis.sha1hex(now .. member), 1, 8), 16) % redis.call('ZCARD', index) " \
+	"  local some, keys = redis.call('ZRANGE', index, at, at + 2), {} " \
+	"  for i, m in ipairs(some) do keys[i] = base .. id_of(m) end " \
+	"  if redis.call('EXISTS', unpack(keys)) == #keys then return end " \
+	"  for i, m in ipairs(some) do " \
+	"    if redis.call('EXISTS', keys[i]) == 0 then redis.call('ZREM', index, m) end " \
+	"  end " \
 	"end "
 
-/* KEYS session user; ARGV ttl max_age rest id session-base max_per_user session_key what-it-begins-with-if-it-is-the-same.
+/* KEYS session index; ARGV ttl max_age rest id session-base max_per_user session_key what-it-begins-with-if-it-is-the-same name.
  * The life in ms, then the ids of those it replaced: the oldest, and no more of them than a thousand, or the answer might be longer than
  * we take (of the rest a memory hears by invalidation alone). A login is younger than all before it whatever Redis' clock says, which
  * may be set back, or stand still for two logins in one millisecond. */
 static struct redis_script create_script = {.text = PRELUDE
-	"local user, ttl, max = KEYS[2], tonumber(ARGV[1]), tonumber(ARGV[6]) "
-	"local life = math.min(ttl, tonumber(ARGV[2])) "
+	"local index, ttl, max_age, id, base = KEYS[2], tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[4], ARGV[5] "
+	"local max, keys, same, name = tonumber(ARGV[6]), ARGV[7], ARGV[8], ARGV[9] "
+	"local life = math.min(ttl, max_age) "
 	"local out = {life} "
-	"redis.call('ZREMRANGEBYSCORE', user, '(2', now_s - 1) "
-	"local newest = redis.call('ZRANGEBYSCORE', user, 1, 1)[1] "
-	"if not newest or string.sub(newest, 1, #ARGV[8]) ~= ARGV[8] then "
-	"  redis.call('ZREMRANGEBYSCORE', user, 2, 2) "
-	"  if newest then redis.call('ZADD', user, 2, newest) end "
-	"  redis.call('ZADD', user, 1, ARGV[7]) "
+	"local last, before = newest(index, name, base) "
+	"if last then "
+	"  now = math.max(now, tonumber(string.sub(last, 17, 29)) + 1) "
+	"  if string.sub(before, 1, #same) == same then keys = before else keys = keys .. string.sub(before, 1, 1 + (string.byte(before) or 0)) end "
 	"end "
-	"if max > 0 then "
+	"if last and max > 0 then "
 	"  local live = {} "
-	"  for _, id in ipairs(redis.call('ZRANGEBYSCORE', user, '(2', '+inf')) do "
-	"    local created = string.match(redis.call('GET', ARGV[5] .. id) or '', '^%d+') "
-	"    if created then live[#live + 1] = {id, tonumber(created)} else redis.call('ZREM', user, id) end "
+	"  for _, m in ipairs(redis.call('ZRANGEBYLEX', index, of(name))) do "
+	"    if alive(base .. id_of(m)) then live[#live + 1] = m else redis.call('ZREM', index, m) end "
 	"  end "
-	"  table.sort(live, function(a, b) return a[2] < b[2] end) "
-	"  if #live > 0 then now = math.max(now, live[#live][2] + 1) end "
 	"  for i = 1, #live - max + 1 do "
-	"    bury(ARGV[5] .. live[i][1], 'replaced') "
-	"    redis.call('ZREM', user, live[i][1]) "
-	"    if #out <= 1000 then out[#out + 1] = live[i][1] end "
+	"    bury(base .. id_of(live[i]), 'replaced') "
+	"    redis.call('ZREM', index, live[i]) "
+	"    if #out <= 1000 then out[#out + 1] = id_of(live[i]) end "
 	"  end "
 	"end "
-	"redis.call('SET', KEYS[1], string.format('%.0f|0|%.0f|', now, ttl - life) .. ARGV[3], 'PX', ttl) "
-	"redis.call('ZADD', user, math.ceil((now + life) / 1000), ARGV[4]) "
-	"tidy(user) "
+	"local created = string.format('%013.0f', now) "
+	"local grace = ttl > life and string.format('%.0f', ttl - life) or '' "
+	"redis.call('SET', KEYS[1], created .. '||' .. grace .. '|' .. ARGV[3] .. keys, 'PX', ttl) "
+	"listed(index, name .. created .. id, base, life) "
 	"return out"};
 
-/* KEYS session; ARGV ttl max_age id user-base. What remains of the session in ms, or what now stands in its place: !reason or nil. A
- * user's set that was lost (evicted, deleted by hand) comes back with its living sessions. */
+/* KEYS session index; ARGV ttl max_age id session-base name. What remains of the session in ms, or what now stands in its place: !reason
+ * or nil. An index that was lost (evicted, deleted by hand) comes back with the sessions that are used. */
 static struct redis_script renew_script = {.text = PRELUDE
 	"local v = redis.call('GET', KEYS[1]) "
-	"local created, rest = string.match(v or '', '^(%d+)|%d+|%d+|(.*)$') "
-	"if not created then return v end "
+	"local s = read(v) "
+	"if not s then return v end "
 	"local ttl = tonumber(ARGV[1]) "
-	"local life = math.min(ttl, created + tonumber(ARGV[2]) - now) "
+	"local life = math.min(ttl, s.created + tonumber(ARGV[2]) - now) "
 	"if life <= 0 then return '!expired' end "
-	"redis.call('SET', KEYS[1], string.format('%s|%.0f|%.0f|', created, math.max(0, math.floor((now - created) / 1000)), ttl - life) .. rest, 'PX', ttl) "
-	"local user = ARGV[4] .. user_of(v) "
-	"redis.call('ZADD', user, math.ceil((now + life) / 1000), ARGV[3]) "
-	"tidy(user) "
+	"local member = ARGV[5] .. s.created .. ARGV[3] "
+	"local last, keys = newest(KEYS[2], ARGV[5], ARGV[4]) "
+	"if not last or last <= member then keys = s.keys end "
+	"local seen, grace = math.max(0, math.floor((now - s.created) / 1000)), ttl > life and string.format('%.0f', ttl - life) or '' "
+	"redis.call('SET', KEYS[1], string.format('%s|%.0f|%s|', s.created, seen, grace) .. s.rest .. keys, 'PX', ttl) "
+	"listed(KEYS[2], member, ARGV[4], life) "
 	"return life"};
 
-/* KEYS session; ARGV reason id user-base user-name. user-name: only if it is this user's; empty: whoever's. */
+/* KEYS session index; ARGV reason id session-base name. name: only if it is this user's; empty: whoever's. */
 static struct redis_script end_script = {.text = PRELUDE
-	"local v = redis.call('GET', KEYS[1]) "
-	"local name = v and user_of(v) "
-	"if not name or (ARGV[4] ~= '' and ARGV[4] ~= name) then return 0 end "
+	"local index, base, s = KEYS[2], ARGV[3], read(redis.call('GET', KEYS[1])) "
+	"if not s then return 0 end "
+	"local name = string.sub(redis.sha1hex(s.user), 1, 16) "
+	"if ARGV[4] ~= '' and ARGV[4] ~= name then return 0 end "
+	"local member = name .. s.created .. ARGV[2] "
 	"bury(KEYS[1], ARGV[1]) "
-	"redis.call('ZREM', ARGV[3] .. name, ARGV[2]) "
-	"tidy(ARGV[3] .. name) "
-	"return 1"};
-
-/* KEYS user; ARGV session-base reason limit. The ids it ended; as many as the limit: there may be more. */
-static struct redis_script end_user_script = {.text = PRELUDE
-	"local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '(2', '+inf', 'LIMIT', 0, ARGV[3]) "
-	"for _, id in ipairs(ids) do "
-	"  bury(ARGV[1] .. id, ARGV[2]) "
-	"  redis.call('ZREM', KEYS[1], id) "
-	"end "
-	"tidy(KEYS[1]) "
-	"return ids"};
-
-/* KEYS user; ARGV session-base limit. id, value, what remains in ms; and so on, those that end last first. Forgets those that are no more. */
-static struct redis_script list_script = {.text = PRELUDE
-	"local out = {} "
-	"for _, id in ipairs(redis.call('ZREVRANGEBYSCORE', KEYS[1], '+inf', '(2', 'LIMIT', 0, ARGV[2])) do "
-	"  local v = redis.call('GET', ARGV[1] .. id) "
-	"  if v and string.sub(v, 1, 1) ~= '!' then "
-	"    out[#out + 1] = id "
-	"    out[#out + 1] = v "
-	"    out[#out + 1] = redis.call('PTTL', ARGV[1] .. id) - grace_of(v) "
-	"  else "
-	"    redis.call('ZREM', KEYS[1], id) "
+	"redis.call('ZREM', index, member) "
+	"local last = newest(index, name, base) "
+	"if last and last < member then "
+	"  local from, to = of(name) "
+	"  for _, m in ipairs(redis.call('ZREVRANGEBYLEX', index, to, from, 'LIMIT', 0, 1000)) do "
+	"    local key = base .. id_of(m) "
+	"    local heir = alive(key) "
+	"    if heir and heir.keys ~= s.keys then redis.call('SET', key, heir.head .. s.keys, 'PX', redis.call('PTTL', key)) end "
 	"  end "
 	"end "
-	"tidy(KEYS[1]) "
+	"return 1"};
+
+/* KEYS index; ARGV session-base name reason limit. The ids it ended; as many as the limit: there may be more. */
+static struct redis_script end_user_script = {.text = PRELUDE
+	"local from, to = of(ARGV[2]) "
+	"local ids = {} "
+	"for i, m in ipairs(redis.call('ZRANGEBYLEX', KEYS[1], from, to, 'LIMIT', 0, ARGV[4])) do "
+	"  ids[i] = id_of(m) "
+	"  bury(ARGV[1] .. ids[i], ARGV[3]) "
+	"  redis.call('ZREM', KEYS[1], m) "
+	"end "
+	"return ids"};
+
+/* KEYS index; ARGV session-base name limit. id, value without session_keys, what remains in ms; and so on, the newest first. Forgets
+ * those that are no more. */
+static struct redis_script list_script = {.text = PRELUDE
+	"local from, to = of(ARGV[2]) "
+	"local out = {} "
+	"for _, m in ipairs(redis.call('ZREVRANGEBYLEX', KEYS[1], to, from, 'LIMIT', 0, ARGV[3])) do "
+	"  local key = ARGV[1] .. id_of(m) "
+	"  local s = alive(key) "
+	"  if s then "
+	"    out[#out + 1] = id_of(m) "
+	"    out[#out + 1] = s.head "
+	"    out[#out + 1] = redis.call('PTTL', key) - s.grace "
+	"  else "
+	"    redis.call('ZREM', KEYS[1], m) "
+	"  end "
+	"end "
+	"return out"};
+
+/* KEYS index; ARGV session-base name. The user's session_keys, the newest first. */
+static struct redis_script keys_script = {.text = PRELUDE
+	"local _, keys = newest(KEYS[1], ARGV[2], ARGV[1]) "
+	"local out = {} "
+	"while keys and keys ~= '' do "
+	"  local n = string.byte(keys) "
+	"  out[#out + 1] = string.sub(keys, 2, 1 + n) "
+	"  keys = string.sub(keys, 2 + n) "
+	"end "
 	"return out"};
 
 #endif

@@ -1,4 +1,5 @@
 """Every test has its own Redis, wxfake and wxlogind, on ports and in a directory of its own. Ready means: it answers."""
+import base64
 import contextlib
 import getpass
 import http.client
@@ -147,8 +148,8 @@ class Redis:
         self.process.signal(sig)
 
     def written(self):
-        """Everything that was ever written to it, as text: its append-only file."""
-        return "".join(f.read_text(errors="replace") for f in self.dir.glob("appendonlydir/*.aof"))
+        """Everything that was ever written to it, a character for each byte: its append-only file."""
+        return "".join(f.read_text("latin-1") for f in self.dir.glob("appendonlydir/*.aof"))
 
     def stop(self):
         if self.process.proc.poll() is None:
@@ -350,6 +351,7 @@ def leaks(made):
     for w in made["wxfake"]:
         with contextlib.suppress(OSError, http.client.HTTPException, AttributeError):
             keys += w.session_keys()
+    raw = [base64.b64decode(k).decode("latin-1") for k in keys]
     keys += [k.replace("/", "\\/") for k in keys if "/" in k]
     openids, found = [o for w in made["wxfake"] for o in w.openids], []
     for p in made["server"] + made["wxfake"]:
@@ -358,7 +360,7 @@ def leaks(made):
     sealed = all(p.sealed for p in made["server"])
     for r in made["redis"]:
         text = r.written()
-        found += [f"{r.dir}: {s}" for s in [SECRET, KEY, *codes, *tokens, *(keys if sealed else [])] if s in text]
+        found += [f"{r.dir}: {s}" for s in [SECRET, KEY, *codes, *tokens, *(keys + raw if sealed else [])] if s in text]
     return found
 
 

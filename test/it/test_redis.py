@@ -1,7 +1,8 @@
 """Redis goes away: 503, never a hang, never "not logged in"; and is back by itself."""
+import re
 import signal
 
-from conftest import poll
+from conftest import APPID, ROOT, poll
 
 
 def test_killed_and_back(server, redis, wxfake):
@@ -48,3 +49,16 @@ def test_password_user_db_and_socket(stack, wxfake):
     wrong = stack.server(redis, wxfake, wait=False, redis__url=f"redis://:secret-nope@127.0.0.1:{redis.port}")
     assert wrong.login(wxfake.code()).error == "store_unavailable"
     assert "secret-nope" not in wrong.process.text()
+
+
+def test_rights_that_the_documents_name(stack, wxfake):
+    """The Redis user of docs/operations.md may do all that wxlogind asks, and nothing is refused."""
+    line = re.search(r"^user wxlogind (.*)$", (ROOT / "docs" / "operations.md").read_text(), re.M)[1]
+    redis = stack.redis("--user", "wxlogind", *line.split())
+    server = stack.server(redis, wxfake, redis__url=f"redis://wxlogind:password@127.0.0.1:{redis.port}", session__ttl="3s", session__max_per_user="2")
+    token = [server.login(wxfake.code(openid="oTheSame")).token for _ in range(3)][2]
+    poll(lambda: server.auth(token).status == 200 and server.metric("wxlogind_session_cache_total", result="hit"), 3, "an answer from memory")
+    poll(lambda: server.session(token).status == 200 and re.search(r"\d\|\d+\|\|wx", redis.written()), 3, "a renewal")
+    assert server.session(token, "DELETE").status == 204 and server.auth(token).json["reason"] == "logged_out"
+    assert server.inside("DELETE", f"/internal/apps/{APPID}/users/oTheSame/sessions").status == 204
+    assert "NOPERM" not in redis.cli("INFO", "errorstats") and server.ready()

@@ -1087,15 +1087,15 @@ def test_watch_redis_with_a_wrong_password(stack):
 @pytest.mark.parametrize("command, told", [
     (("GET", "wxlogin:s:{abc}:0123456789abcdef"), "GET wxlogin:s:{abc}:0123\u2026"),
     (("GET", "wxlogin:t:{wxfa4efa4efa4efa4e}:lock"), "GET wxlogin:t:{wxfa\u2026}:lock"),
-    (("SET", "wxlogin:s:a", "1795|0|0|wx1|oHIDDEN|uHIDDEN|1.2.3.4|ua", "PX", 604800000), "SET wxlogin:s:a (39 B) PX 604800000"),
+    (("SET", "wxlogin:s:a", "1795|||wx1|oHIDDEN|uHIDDEN|1.2.3.4|ua|\x07=HIDDEN", "PX", 604800000), "SET wxlogin:s:a (46 B) PX 604800000"),
     (("SET", "a", "oHIDDENoHIDDENoHIDDENoHIDDEN"), "SET a (28 B)"),
     (("SET", "a", "HIDDEN hidden"), "SET a (13 B)"),
     (("SET", "a", "!revoked", "KEEPTTL"), "SET a !revoked KEEPTTL"),
     (("SET", "a", "!Revoked HIDDEN"), "SET a (15 B)"),
     (("SET", "a", 'quo"te ] \\ \n \x01 HIDDEN'), "SET a (21 B)"),
     (("SET", "a", ""), "SET a (0 B)"),
-    (("ZADD", "wxlogin:u:a", 1, "~\x80HIDDEN"), "ZADD wxlogin:u:a 1 (9 B)"),
-    (("ZRANGEBYSCORE", "wxlogin:u:a", "(2", "+inf", "LIMIT", 0, 10), "ZRANGEBYSCORE wxlogin:u:a (2 +inf LIMIT 0 10"),
+    (("ZADD", "wxlogin:u:{abc}", 0, "~\x80HIDDEN"), "ZADD wxlogin:u:{abc} 0 (9 B)"),
+    (("ZREVRANGEBYLEX", "wxlogin:u:{abc}", "(0123HIDDEN:", "[0123HIDDEN", "LIMIT", 0, 10), "ZREVRANGEBYLEX wxlogin:u:{abc} (12 B) (11 B) LIMIT 0 10"),
 ])
 def test_redis_events_hold_no_secret(stack, command, told):
     redis = stack.redis()

@@ -389,13 +389,12 @@ static void test_more_sessions_than_one_script_ends(void **state)
 static void test_more_sessions_than_one_answer_names(void **state)
 {
 	static const char many[] =
-		"local user, id, value = redis.call('KEYS', 't:u:*')[1] "
-		"local key = redis.call('KEYS', 't:s:*')[1] "
-		"local base, last = string.sub(key, 1, -21), redis.call('ZRANGE', user, -1, -1, 'WITHSCORES')[2] "
+		"local index, key = redis.call('KEYS', 't:u:*')[1], redis.call('KEYS', 't:s:*')[1] "
+		"local base, member = string.sub(key, 1, -21), redis.call('ZRANGE', index, 0, 0)[1] "
 		"for i = 1, 5000 do "
-		"  id = string.format('%020d', i) "
+		"  local id = string.format('%020d', i) "
 		"  redis.call('SET', base .. id, redis.call('GET', key), 'PX', 60000) "
-		"  redis.call('ZADD', user, last, id) "
+		"  redis.call('ZADD', index, 0, string.sub(member, 1, -21) .. id) "
 		"end";
 	struct sessions_options o = options();
 	struct sessions *s = sessions_new(redis, &o);
@@ -418,7 +417,7 @@ static void test_more_sessions_than_one_answer_names(void **state)
 	sessions_free(s);
 }
 
-/* What is gone without our doing (evicted, deleted by hand) leaves the user's set when it is next looked at. */
+/* What is gone without our doing (evicted, deleted by hand) leaves the index when its user is next looked at. */
 static void test_the_index_heals(void **state)
 {
 	struct sessions_options o = options();
@@ -428,15 +427,38 @@ static void test_the_index_heals(void **state)
 	create(s, "o10", "a2V5");
 	create(s, "o10", "a2V5");
 	command("EVAL", "redis.call('DEL', redis.call('KEYS', 't:s:*')[1]) return redis.call('ZCARD', redis.call('KEYS', 't:u:*')[1])", "0", NULL);
-	assert_int_equal(got.number, 3);
+	assert_int_equal(got.number, 2);
 	list(s, "o10");
 	assert_int_equal(got.listed, 1);
 	command("EVAL", "return redis.call('ZCARD', redis.call('KEYS', 't:u:*')[1])", "0", NULL);
-	assert_int_equal(got.number, 2);
+	assert_int_equal(got.number, 1);
 	sessions_free(s);
 }
 
-/* And a session whose user's set is gone is in one again when it is next renewed: its operators must be able to end it. */
+/* Those of users whom nobody looks at leave as others come: of so many dead and so few living members no more than a third stays for long. */
+static void test_the_index_is_swept(void **state)
+{
+	static const char dead[] =
+		"local index = redis.call('KEYS', 't:u:*')[1] "
+		"for i = 1, 300 do redis.call('ZADD', index, 0, string.format('%016x%013d%020d', i * 7919, i, i)) end "
+		"return redis.call('ZCARD', index)";
+	struct sessions_options o = options();
+	struct sessions *s = sessions_new(redis, &o);
+
+	(void)state;
+	create(s, "o10", "a2V5");
+	command("EVAL", dead, "0", NULL);
+	assert_int_equal(got.number, 301);
+	for (int i = 1; i < 400; i++)
+		create(s, "o10", "a2V5");
+	command("EVAL", "return redis.call('ZCARD', redis.call('KEYS', 't:u:*')[1])", "0", NULL);
+	assert_in_range(got.number, 400, 600);
+	list(s, "o10");
+	assert_int_equal(got.listed, 400);
+	sessions_free(s);
+}
+
+/* And a session that is not in the index is in it again when it is next renewed: its operators must be able to end it. */
 static void test_the_index_comes_back(void **state)
 {
 	struct sessions_options o = options();
@@ -543,10 +565,34 @@ static void test_ended_between_reading_and_renewing(void **state)
 	sessions_free(s);
 }
 
-static void user_keys(const char *what)
+static void on_keys(void *ctx, enum outcome oc, const char *const *keys, size_t n)
 {
-	command("EVAL", "return redis.call('ZRANGEBYSCORE', redis.call('KEYS', 't:u:*')[1], 1, 2)", "0", NULL);
-	(void)what;
+	(void)ctx;
+	got.oc = oc;
+	got.text[0] = '\0';
+	for (size_t i = 0; i < n; i++)
+		snprintf(got.text + strlen(got.text), sizeof(got.text) - strlen(got.text), "%s\n", keys[i]);
+	loop_stop(loop);
+}
+
+static void assert_session_keys(struct sessions *s, const char *openid, const char *expected)
+{
+	session_keys(s, "wx1", openid, on_keys, NULL);
+	loop_run(loop);
+	assert_int_equal(got.oc, OC_OK);
+	assert_string_equal(got.text, expected);
+}
+
+static bool sessions_hold(const char *what)
+{
+	static const char find[] =
+		"for _, k in ipairs(redis.call('KEYS', 't:s:*')) do "
+		"  if string.find(redis.call('GET', k), ARGV[1], 1, true) then return 1 end "
+		"end "
+		"return 0";
+
+	command("EVAL", find, "0", what);
+	return got.number == 1;
 }
 
 static void test_session_keys_newest_and_the_one_before(void **state)
@@ -558,13 +604,116 @@ static void test_session_keys_newest_and_the_one_before(void **state)
 	(void)state;
 	for (size_t i = 0; i < NELEM(keys); i++)
 		create(s, "o5", keys[i]);
-	user_keys("newest, and the different one before it");
-	assert_int_equal(lines(got.text), 2);
-	assert_string_equal(got.text, "a2V5Mw==\na2V5Mg==\n");
+	assert_session_keys(s, "o5", "a2V5Mw==\na2V5Mg==\n");
 	create(s, "o5", "a2V5Mg=="); /* the older one again is the newest now */
-	user_keys("");
-	assert_int_equal(lines(got.text), 2);
-	assert_string_equal(got.text, "a2V5Mg==\na2V5Mw==\n");
+	assert_session_keys(s, "o5", "a2V5Mg==\na2V5Mw==\n");
+	create(s, "o5", "no|base64, \n whatever WeChat may have meant");
+	assert_session_keys(s, "o5", "no|base64, \n whatever WeChat may have meant\na2V5Mg==\n");
+	get(s, got.token, true);
+	assert_int_equal(got.oc, OC_OK);
+	list(s, "o5");
+	assert_int_equal(got.listed, 6);
+	assert_session_keys(s, "another", "");
+	sessions_free(s);
+}
+
+/* They are the user's, not the session's that brought them: those that are left have them, whoever ended it and however. */
+static void test_session_keys_outlive_their_session(void **state)
+{
+	struct sessions_options o = options();
+	struct sessions *s = sessions_new(redis, &o);
+	char token[3][64];
+
+	(void)state;
+	for (int i = 0; i < 3; i++) {
+		create(s, "o5", i == 2 ? "a2V5Mg==" : "a2V5MQ==");
+		strcpy(token[i], got.token);
+	}
+	end(s, token[0], "logged_out"); /* an old one: nothing changes hands */
+	assert_session_keys(s, "o5", "a2V5Mg==\na2V5MQ==\n");
+	list(s, "o5");
+	session_end_id(s, "wx1", "o5", got.ids[0], on_done, NULL); /* the newest */
+	loop_run(loop);
+	get(s, token[2], true);
+	assert_string_equal(got.reason, "revoked");
+	assert_session_keys(s, "o5", "a2V5Mg==\na2V5MQ==\n");
+	get(s, token[1], true);
+	assert_int_equal(got.oc, OC_OK);
+	assert_string_equal(got.openid, "o5");
+	end(s, token[1], "logged_out");
+	assert_session_keys(s, "o5", "");
+	assert_false(sessions_hold("key")); /* "a2V5…" is base64 of "key…" */
+	sessions_free(s);
+}
+
+/* An older session that is in use outlives the newest, which is not. */
+static void test_session_keys_outlive_a_session_that_expired(void **state)
+{
+	struct sessions_options o = options();
+	struct sessions *s;
+	char token[64];
+
+	(void)state;
+	o.ttl_ms = 1000;
+	s = sessions_new(redis, &o);
+	create(s, "o5", "a2V5MQ==");
+	strcpy(token, got.token);
+	create(s, "o5", "a2V5Mg==");
+	for (int i = 0; i < 4; i++) {
+		wait_ms(300);
+		get(s, token, true);
+		assert_int_equal(got.oc, OC_OK);
+	}
+	list(s, "o5");
+	assert_int_equal(got.listed, 1);
+	assert_session_keys(s, "o5", "a2V5Mg==\na2V5MQ==\n");
+	sessions_free(s);
+}
+
+/* One that max_age has ended counts for nothing any more, though its key stands until its ttl is over. And its early end is not that of
+ * the index: the younger session stays in it. */
+static void test_what_max_age_ended_counts_for_nothing(void **state)
+{
+	struct sessions_options o = options();
+	struct sessions *s;
+	char token[64];
+
+	(void)state;
+	o.ttl_ms = 2000;
+	o.max_age_ms = 2100;
+	s = sessions_new(redis, &o);
+	create(s, "o5", "a2V5MQ==");
+	strcpy(token, got.token);
+	wait_ms(1200);
+	create(s, "o5", "a2V5MQ==");
+	get(s, token, true); /* lives for another 0.9 s, stands for 2 s */
+	assert_int_equal(got.oc, OC_OK);
+	command("EVAL", "return redis.call('PTTL', redis.call('KEYS', 't:u:*')[1])", "0", NULL);
+	assert_in_range(got.number, 1500, 2000);
+	list(s, "o5");
+	session_end_id(s, "wx1", "o5", got.ids[0], on_done, NULL); /* the younger */
+	loop_run(loop);
+	wait_ms(1000);
+	command("EVAL", "return #redis.call('KEYS', 't:s:*')", "0", NULL);
+	assert_int_equal(got.number, 2);
+	assert_session_keys(s, "o5", "");
+	get(s, token, true);
+	assert_string_equal(got.reason, "expired");
+	sessions_free(s);
+}
+
+/* max_per_user = 1: each login ends the one before, whose session_key data on the way may still need. */
+static void test_session_keys_outlive_a_session_that_was_replaced(void **state)
+{
+	struct sessions_options o = options();
+	struct sessions *s;
+
+	(void)state;
+	o.max_per_user = 1;
+	s = sessions_new(redis, &o);
+	create(s, "o5", "a2V5MQ==");
+	create(s, "o5", "a2V5Mg==");
+	assert_session_keys(s, "o5", "a2V5Mg==\na2V5MQ==\n");
 	sessions_free(s);
 }
 
@@ -580,10 +729,18 @@ static void test_sealed(void **state)
 	o.seal = seal;
 	s = sessions_new(redis, &o);
 	create(s, "o6", "c2Vzc2lvbl9rZXkxMjM0NQ==");
-	user_keys("");
-	assert_true(got.text[0] == '~');
-	assert_null(strstr(got.text, "c2Vzc2lvbl9rZXkxMjM0NQ"));
+	create(s, "o6", "c2Vzc2lvbl9rZXkxMjM0NQ=="); /* sealed otherwise, and known to be the same */
+	assert_session_keys(s, "o6", "c2Vzc2lvbl9rZXkxMjM0NQ==\n");
+	create(s, "o6", "c2Vzc2lvbl9rZXkxMjM0Ng==");
+	assert_session_keys(s, "o6", "c2Vzc2lvbl9rZXkxMjM0Ng==\nc2Vzc2lvbl9rZXkxMjM0NQ==\n");
+	assert_false(sessions_hold("session_key"));
 	sessions_free(s);
+	o.seal = seal_new(NULL, 0);
+	s = sessions_new(redis, &o);
+	create(s, "o7", "c2Vzc2lvbl9rZXkxMjM0NQ==");
+	assert_true(sessions_hold("session_key")); /* the search can find */
+	sessions_free(s);
+	seal_free((struct seal *)o.seal);
 	seal_free(seal);
 }
 
@@ -747,11 +904,16 @@ int main(void)
 		cmocka_unit_test_setup(test_more_sessions_than_one_script_ends, flush),
 		cmocka_unit_test_setup(test_more_sessions_than_one_answer_names, flush),
 		cmocka_unit_test_setup(test_the_index_heals, flush),
+		cmocka_unit_test_setup(test_the_index_is_swept, flush),
 		cmocka_unit_test_setup(test_the_index_comes_back, flush),
 		cmocka_unit_test_setup(test_full, flush),
 		cmocka_unit_test_setup(test_simultaneous_questions_are_one, flush),
 		cmocka_unit_test_setup(test_ended_between_reading_and_renewing, flush),
 		cmocka_unit_test_setup(test_session_keys_newest_and_the_one_before, flush),
+		cmocka_unit_test_setup(test_session_keys_outlive_their_session, flush),
+		cmocka_unit_test_setup(test_session_keys_outlive_a_session_that_expired, flush),
+		cmocka_unit_test_setup(test_what_max_age_ended_counts_for_nothing, flush),
+		cmocka_unit_test_setup(test_session_keys_outlive_a_session_that_was_replaced, flush),
 		cmocka_unit_test_setup(test_sealed, flush),
 		cmocka_unit_test(test_tokens),
 		cmocka_unit_test_setup(test_code_becomes_one_session, flush),
