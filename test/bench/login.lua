@@ -12,9 +12,10 @@ function init(args)
 	run = string.format("%x%x", math.random(1, 2147483647), id)
 	n = 0
 	per_user = tonumber(os.getenv("LOGINS_PER_USER") or "1")
+	headers = {["Content-Type"] = "application/json", ["User-Agent"] = (os.getenv("USER_AGENT") or "") ~= "" and os.getenv("USER_AGENT") or nil}
 end
 
 function request()
 	n = n + 1
-	return wrk.format("POST", os.getenv("LOGIN_PATH") or "/v1/login", {["Content-Type"] = "application/json"}, '{"code":"' .. run .. "-" .. math.floor(n / per_user) .. "~" .. n .. '"}')
+	return wrk.format("POST", os.getenv("LOGIN_PATH") or "/v1/login", headers, '{"code":"' .. run .. "-" .. math.floor(n / per_user) .. "~" .. n .. '"}')
 end

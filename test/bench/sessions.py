@@ -54,27 +54,31 @@ def forget_codes(redis):
         pass
 
 
+WECHAT_AGENT = ("Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148 "
+                "MicroMessenger/8.0.49(0x18003137) NetType/WIFI Language/zh_CN")
+
+
 def used_memory(redis):
     return int(next(line.split(":")[1] for line in redis_cli(redis, "INFO", "memory").splitlines() if line.startswith("used_memory:")))
 
 
 def memory(report):
-    """What Redis needs for a session, of a million: one for each user, with session_key as it came and sealed, of users with two and five. And
-    what a process needs to remember one."""
+    """What Redis needs for a session, of a million: one for each user, with session_key as it came and sealed, of users with two and five, and
+    with the User-Agent that a phone sends. And what a process needs to remember one."""
     n, rows = int(os.environ.get("BENCH_SESSIONS", "1000000")), []
-    for per_user, key in ((1, ""), (1, "00112233445566778899aabbccddeeff" * 2), (2, ""), (5, "")):
+    for per_user, key, agent in ((1, "", ""), (1, "00112233445566778899aabbccddeeff" * 2, ""), (2, "", ""), (5, "", ""), (1, "", WECHAT_AGENT)):
         with Stack() as s:
             redis, fake = s.redis(), s.wxfake()
             server = s.server(redis, fake, session__encryption_key=key, session__replay_window="0")
             empty = used_memory(redis)
             while (made := metric(server, 'wxlogind_logins_total{outcome="ok"}')) < n:
-                say(f"==> memory: {made:.0f} of {n} sessions, {per_user} for each user{', encrypted' if key else ''}")
-                wrk("login.lua", f"http://127.0.0.1:{server.port}", 10 if n - made > 200000 else 1, 64, {"LOGINS_PER_USER": str(per_user)})
+                say(f"==> memory: {made:.0f} of {n} sessions, {per_user} for each user{', encrypted' if key else ''}{', with User-Agent' if agent else ''}")
+                wrk("login.lua", f"http://127.0.0.1:{server.port}", 10 if n - made > 200000 else 1, 64, {"LOGINS_PER_USER": str(per_user), "USER_AGENT": agent})
             forget_codes(redis)
             now = used_memory(redis) - empty
-            rows.append((per_user, "yes" if key else "no", f"{made:.0f}", now, f"{now / made:.0f}"))
+            rows.append((per_user, "yes" if key else "no", len(agent), f"{made:.0f}", now, f"{now / made:.0f}"))
     report.section("memory in Redis: used_memory for each session")
-    report.table(("sessions of a user", "session_key encrypted", "sessions", "used_memory B", "B per session"), rows, text=0)
+    report.table(("sessions of a user", "session_key encrypted", "User-Agent B", "sessions", "used_memory B", "B per session"), rows, text=0)
     remembered(report)
 
 
