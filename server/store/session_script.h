@@ -84,7 +84,7 @@ static struct redis_script create_script = {.text = PRELUDE
 	"  now = math.max(now, tonumber(string.sub(last, 17, 29)) + 1) "
 	"  if string.sub(before, 1, #same) == same then keys = before else keys = keys .. string.sub(before, 1, 1 + (string.byte(before) or 0)) end "
 	"end "
-	"if last and max > 0 then "
+	"if max > 0 then "
 	"  local live = {} "
 	"  for _, m in ipairs(redis.call('ZRANGEBYLEX', index, of(name))) do "
 	"    if alive(base .. id_of(m)) then live[#live + 1] = m else redis.call('ZREM', index, m) end "
