@@ -222,9 +222,17 @@ void session_create(struct sessions *s, const struct session_login *in, session_
 /* ---- values ---- */
 
 struct value {
-	int64_t created_ms, seen_s, grace_ms;
+	int64_t created_ms, seen_s; /* seen: at the login or the last renewal, Unix seconds too */
 	const char *appid, *openid, *unionid, *ip, *user_agent;
 };
+
+/* Digits, or nothing for 0; never so much that a sum of two would not fit. */
+static int64_t number(const char *digits)
+{
+	int64_t n = strtoll(digits, NULL, 10);
+
+	return n < 0 ? 0 : n > INT64_MAX / 4 ? INT64_MAX / 4 : n;
+}
 
 /* Takes the text apart, in the arena; false when it is none of ours. The session_keys behind it are nobody's business here. */
 static bool read_value(struct arena *a, const char *text, size_t len, struct value *v)
@@ -238,9 +246,8 @@ static bool read_value(struct arena *a, const char *text, size_t len, struct val
 	}
 	if (n != FIELDS)
 		return false;
-	v->created_ms = strtoll(f[0], NULL, 10);
-	v->seen_s = v->created_ms / 1000 + strtoll(f[1], NULL, 10);
-	v->grace_ms = strtoll(f[2], NULL, 10);
+	v->created_ms = number(f[0]) - number(f[2]);
+	v->seen_s = v->created_ms / 1000 + number(f[1]);
 	v->appid = f[3];
 	v->openid = f[4];
 	v->unionid = f[5];
@@ -326,8 +333,11 @@ static void on_value(void *ctx, enum outcome oc, const struct redisReply *reply)
 
 	leave_gets(g); /* who asks from now on wants to know how it is from now on */
 	g->oc = oc;
-	if (oc == OC_OK)
-		take_value(g, reply);
+	if (oc != OC_OK)
+		return;
+	take_value(g, redis_reply_at(reply, 0));
+	if (redis_reply_is_nil(redis_reply_at(reply, 0)) && redis_reply_str(redis_reply_at(reply, 1), NULL))
+		g->reason = "expired";
 }
 
 /* A renewal that Redis refused (it is full, say) costs nothing but itself: the session lives, and the next use renews it. But what
@@ -361,13 +371,23 @@ static void renew(struct get *g)
 	redis_eval(s->redis, &renew_script, NELEM(argv), argv, NULL, on_renewed, g);
 }
 
-static void remember(struct get *g, int64_t pttl_ms)
+/* When a use should move the end: a tenth of ttl after it was last moved; at once where it is later than the configuration now allows. */
+static int64_t renewal_due_in_ms(const struct get *g)
+{
+	int64_t age_ms = (g->v.seen_s - g->v.created_ms / 1000) * 1000, life_ms = g->s->max_age_ms - age_ms;
+
+	if (life_ms > g->s->ttl_ms)
+		life_ms = g->s->ttl_ms;
+	return g->left_ms > life_ms ? 0 : g->left_ms - life_ms + g->s->ttl_ms / 10;
+}
+
+static void remember(struct get *g)
 {
 	struct cached c = {
 		.appid = g->v.appid, .openid = g->v.openid, .unionid = g->v.unionid,
 		.created_at = g->v.created_ms / 1000,
 		.end_ms = g->sent_ms + g->left_ms,
-		.renew_ms = g->sent_ms + pttl_ms - g->s->ttl_ms + g->s->ttl_ms / 10,
+		.renew_ms = g->sent_ms + renewal_due_in_ms(g),
 	};
 
 	cache_keep(g->s->cache, g->names.id_raw, g->ticket, &c);
@@ -376,7 +396,6 @@ static void remember(struct get *g, int64_t pttl_ms)
 static void on_ttl(void *ctx, enum outcome oc, const struct redisReply *reply)
 {
 	struct get *g = ctx;
-	int64_t pttl = 0;
 
 	if (g->oc == OC_OK && oc != OC_OK)
 		g->oc = oc;
@@ -384,17 +403,13 @@ static void on_ttl(void *ctx, enum outcome oc, const struct redisReply *reply)
 		get_end(g);
 		return;
 	}
-	redis_reply_int(reply, &pttl);
-	g->left_ms = pttl - g->v.grace_ms;
-	if (pttl <= 0) {
+	if (!redis_reply_int(reply, &g->left_ms) || g->left_ms <= 0) {
 		g->reason = "unknown"; /* it ended between the two commands */
-	} else if (g->left_ms <= 0) {
-		g->reason = "expired";
-	} else if (g->renew && g->s->ttl_ms - pttl > g->s->ttl_ms / 10) { /* pttl: since the key's end was last moved */
+	} else if (g->renew && renewal_due_in_ms(g) <= 0) {
 		renew(g);
 		return;
 	} else {
-		remember(g, pttl);
+		remember(g);
 	}
 	get_end(g);
 }
@@ -403,17 +418,17 @@ static struct get *get_start(struct sessions *s, const char *token, const uint8_
 {
 	struct arena *a = arena_new();
 	struct get *g = arena_alloc(a, sizeof(*g));
-	const char *get[] = {"GET", g->names.session}, *pttl[] = {"PTTL", g->names.session};
 
+	token_names_make(s, token, &g->names);
+	const char *get[] = {"MGET", g->names.session, arena_printf(a, "%s!%s", g->names.n.session_base, g->names.id)}, *pttl[] = {"PTTL", g->names.session};
 	g->s = s;
 	g->arena = a;
 	g->v = (struct value){.appid = "", .openid = "", .unionid = ""};
-	token_names_make(s, token, &g->names);
 	g->ticket = cache_ticket(s->cache, id);
 	g->sent_ms = clock_ms();
 	g->joinable = true;
 	HASH_ADD(hh, s->gets, names.id_raw, CACHE_ID_LEN, g);
-	redis_command(s->redis, 2, get, NULL, on_value, g); /* both in one write; replies come in order */
+	redis_command(s->redis, 3, get, NULL, on_value, g); /* both in one write; replies come in order */
 	redis_command(s->redis, 2, pttl, NULL, on_ttl, g);
 	return g;
 }
@@ -555,7 +570,7 @@ static void on_keys(void *ctx, enum outcome oc, const struct redisReply *reply)
 
 		if (bytes && (keys[n] = unseal_text(k->s->seal, a, k->u.place, bytes, len)))
 			n++;
-		else
+		else if (n == 0) /* the one before may be from before encryption_key was changed */
 			log_error("a session_key in redis does not open: is encryption_key the same everywhere?", LOG_STR("key", k->u.place));
 	}
 	k->cb(k->ctx, oc, keys, n);

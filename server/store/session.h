@@ -1,6 +1,7 @@
 /* Sessions in Redis. Redis never sees a third_session: keys are made from its SHA-256.
  *
  *   {prefix}s:{tag}:<20 characters: 120 bits of SHA-256(token)>     a session, with its TTL
+ *   {prefix}s:{tag}:!<the same>                                     that it will have expired, or has, by max_age
  *   {prefix}u:{tag}                                                 which sessions have the users of this tag (session_script.h)
  *
  * tag is the first 16 bits of SHA-256(appid:openid), carried by the token's first two bytes: what a user has is in one slot of Redis

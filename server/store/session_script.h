@@ -3,27 +3,28 @@
  * A session is one string under the hash of its token. The users of a tag (session.h) share one sorted set beside it, in the same slot:
  * the index. Every change of a session and the index is one script, so nobody ever sees half of it.
  *
- *   session   created(ms)|seen(s after that)|grace(ms)|appid|openid|unionid|ip|user agent|session_keys     or, once it was ended,  !reason
- *   index     a user's name (16 hex digits), created (13 digits) and id (20 characters) of each session, all scored 0 and so in the order
- *             of their bytes: a user's sessions stand together, the oldest first
+ *   session   order|seen(s after it was created)|ahead(ms)|appid|openid|unionid|ip|user agent|session_keys    or, once it was ended,  !reason
+ *   mark      for as long as ttl, where max_age will end the session before that: who asks then is told "expired"
+ *   index     a user's name (16 hex digits), order (13 digits) and id (20 characters) of each session, all scored 0 and so in the order of
+ *             their bytes: a user's sessions stand together, the oldest first
+ *
+ * order is when the session was created, in ms, but always after the user's sessions before it: Redis' clock may be set back, or stand
+ * still for two logins in one millisecond. ahead is what that added. Empty is 0, in seen and ahead.
  *
  * session_keys are the user's newest and the different one before it, each after its length in one byte, as store/seal.h makes them. A
  * user's newest session has them, and so has every one that will outlive it: a renewal takes them from the newest, and a newest session
  * that is ended hands them to those that remain. So they go with the user's last session, however that ends.
  *
- * grace is what the key's TTL outlasts the session by: one that max_age cuts short leaves the reason "expired" behind for as long as
- * it would have lived. Empty is 0, in seen and grace.
- *
  * The index only says where to look: what is no more leaves it when its user is looked at, and each script that makes it grow looks at
- * three more of its members, somewhere: so not many more than a third of them are dead, however few look at theirs. Its TTL is that of
- * the session that lasts longest. Why not a key for each user: it would cost as much as the session. Up to zset-max-listpack-entries
+ * three more of its members, somewhere, and goes on while it finds dead ones: few of them stay, though nobody looks at theirs. Its TTL
+ * is that of the session that lasts longest. Why not a key for each user: it would cost as much as the session. Up to zset-max-listpack-entries
  * of Redis the members are one small allocation. */
 #ifndef STORE_SESSION_SCRIPT_H
 #define STORE_SESSION_SCRIPT_H
 
 #include "io/redis.h"
 
-/* read(value): its parts, or nil when it is no session; alive(key): those of one that lives. bury(): end one session (DEL first: a Redis
+/* read(value): its parts, or nil when it is no session; alive(key): those of one that lives. put(): write one. bury(): end one session (DEL first: a Redis
  * that is full takes the shorter reason only from a script that has written before, and a session must end all the same). of(): a user's
  * range of the index, as ZRANGEBYLEX wants it; newest(): the last in it that lives, and its session_keys; the dead after it leave, a
  * thousand at most. listed(): the index has this one, whose life is so long. */
@@ -31,20 +32,24 @@
 	"local t = redis.call('TIME') " \
 	"local now = tonumber(t[1]) * 1000 + math.floor(t[2] / 1000) " \
 	"local function read(v) " \
-	"  local head, created, grace, rest, appid, openid, keys = string.match(v or '', " \
+	"  local head, order, ahead, rest, appid, openid, keys = string.match(v or '', " \
 	"    '^((%d+)|%d*|(%d*)|(([^|]*)|([^|]*)|[^|]*|[^|]*|[^|]*|))(.*)$') " \
 	"  if not head then return end " \
-	"  return {head = head, created = created, grace = tonumber(grace) or 0, rest = rest, user = appid .. ':' .. openid, keys = keys} " \
+	"  return {head = head, order = order, ahead = tonumber(ahead) or 0, rest = rest, user = appid .. ':' .. openid, keys = keys} " \
 	"end " \
-	"local function alive(key) " \
-	"  local s = read(redis.call('GET', key)) " \
-	"  if s and (s.grace == 0 or redis.call('PTTL', key) > s.grace) then return s end " \
+	"local function mark(key) return string.sub(key, 1, -21) .. '!' .. string.sub(key, -20) end " \
+	"local function alive(key) return read(redis.call('GET', key)) end " \
+	"local function left(key) return math.max(1, redis.call('PTTL', key)) end " \
+	"local function some(n) return n > 0 and string.format('%.0f', n) or '' end " \
+	"local function put(key, s, seen, life, ttl) " \
+	"  redis.call('SET', key, s.order .. '|' .. some(seen) .. '|' .. some(s.ahead) .. '|' .. s.rest .. s.keys, 'PX', life) " \
+	"  if life < ttl then redis.call('SET', mark(key), '', 'PX', ttl) end " \
 	"end " \
 	"local function bury(key, reason) " \
 	"  if not alive(key) then return end " \
-	"  local left = redis.call('PTTL', key) " \
-	"  redis.call('DEL', key) " \
-	"  redis.call('SET', key, '!' .. reason, 'PX', left) " \
+	"  local rest = left(key) " \
+	"  redis.call('DEL', key, mark(key)) " \
+	"  redis.call('SET', key, '!' .. reason, 'PX', rest) " \
 	"end " \
 	"local function of(name) return '[' .. name, '(' .. name .. ':' end " \
 	"local function id_of(member) return string.sub(member, -20) end " \
@@ -61,27 +66,29 @@
 	"local function listed(index, member, base, life) " \
 	"  redis.call('ZADD', index, 0, member) " \
 	"  if redis.call('PTTL', index) < life then redis.call('PEXPIRE', index, life) end " \
-	"  local at = tonumber(string.sub(redis.sha1hex(now .. member), 1, 8), 16) % redis.call('ZCARD', index) " \
-	"  local some, keys = redis.call('ZRANGE', index, at, at + 2), {} " \
-	"  for i, m in ipairs(some) do keys[i] = base .. id_of(m) end " \
-	"  if redis.call('EXISTS', unpack(keys)) == #keys then return end " \
-	"  for i, m in ipairs(some) do " \
-	"    if redis.call('EXISTS', keys[i]) == 0 then redis.call('ZREM', index, m) end " \
+	"  for round = 1, 100 do " \
+	"    local size = redis.call('ZCARD', index) " \
+	"    local at = tonumber(string.sub(redis.sha1hex(now .. member .. round), 1, 8), 16) % size " \
+	"    local members, keys = redis.call('ZRANGE', index, at, at + 2), {} " \
+	"    for i, m in ipairs(members) do keys[i] = base .. id_of(m) end " \
+	"    if redis.call('EXISTS', unpack(keys)) == #keys then return end " \
+	"    for i, m in ipairs(members) do " \
+	"      if redis.call('EXISTS', keys[i]) == 0 then redis.call('ZREM', index, m) end " \
+	"    end " \
 	"  end " \
 	"end "
 
 /* KEYS session index; ARGV ttl max_age rest id session-base max_per_user session_key what-it-begins-with-if-it-is-the-same name.
  * The life in ms, then the ids of those it replaced: the oldest, and no more of them than a thousand, or the answer might be longer than
- * we take (of the rest a memory hears by invalidation alone). A login is younger than all before it whatever Redis' clock says, which
- * may be set back, or stand still for two logins in one millisecond. */
+ * we take (of the rest a memory hears by invalidation alone). */
 static struct redis_script create_script = {.text = PRELUDE
 	"local index, ttl, max_age, id, base = KEYS[2], tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[4], ARGV[5] "
 	"local max, keys, same, name = tonumber(ARGV[6]), ARGV[7], ARGV[8], ARGV[9] "
-	"local life = math.min(ttl, max_age) "
+	"local life, order = math.min(ttl, max_age), now "
 	"local out = {life} "
 	"local last, before = newest(index, name, base) "
 	"if last then "
-	"  now = math.max(now, tonumber(string.sub(last, 17, 29)) + 1) "
+	"  order = math.max(now, tonumber(string.sub(last, 17, 29)) + 1) "
 	"  if string.sub(before, 1, #same) == same then keys = before else keys = keys .. string.sub(before, 1, 1 + (string.byte(before) or 0)) end "
 	"end "
 	"if max > 0 then "
@@ -95,10 +102,9 @@ static struct redis_script create_script = {.text = PRELUDE
 	"    if #out <= 1000 then out[#out + 1] = id_of(live[i]) end "
 	"  end "
 	"end "
-	"local created = string.format('%013.0f', now) "
-	"local grace = ttl > life and string.format('%.0f', ttl - life) or '' "
-	"redis.call('SET', KEYS[1], created .. '||' .. grace .. '|' .. ARGV[3] .. keys, 'PX', ttl) "
-	"listed(index, name .. created .. id, base, life) "
+	"local s = {order = string.format('%013.0f', order), ahead = order - now, rest = ARGV[3], keys = keys} "
+	"put(KEYS[1], s, 0, life, ttl) "
+	"listed(index, name .. s.order .. id, base, life) "
 	"return out"};
 
 /* KEYS session index; ARGV ttl max_age id session-base name. What remains of the session in ms, or what now stands in its place: !reason
@@ -106,16 +112,19 @@ static struct redis_script create_script = {.text = PRELUDE
 static struct redis_script renew_script = {.text = PRELUDE
 	"local v = redis.call('GET', KEYS[1]) "
 	"local s = read(v) "
-	"if not s then return v end "
-	"local ttl = tonumber(ARGV[1]) "
-	"local life = math.min(ttl, s.created + tonumber(ARGV[2]) - now) "
-	"if life <= 0 then return '!expired' end "
-	"local member = ARGV[5] .. s.created .. ARGV[3] "
-	"local last, keys = newest(KEYS[2], ARGV[5], ARGV[4]) "
-	"if not last or last <= member then keys = s.keys end "
-	"local seen, grace = math.max(0, math.floor((now - s.created) / 1000)), ttl > life and string.format('%.0f', ttl - life) or '' "
-	"redis.call('SET', KEYS[1], string.format('%s|%.0f|%s|', s.created, seen, grace) .. s.rest .. keys, 'PX', ttl) "
-	"listed(KEYS[2], member, ARGV[4], life) "
+	"if not s then return v or (redis.call('EXISTS', mark(KEYS[1])) == 1 and '!expired') end "
+	"local index, ttl, member = KEYS[2], tonumber(ARGV[1]), ARGV[5] .. s.order .. ARGV[3] "
+	"local created = s.order - s.ahead "
+	"local life = math.min(ttl, created + tonumber(ARGV[2]) - now) "
+	"if life <= 0 then "
+	"  bury(KEYS[1], 'expired') "
+	"  redis.call('ZREM', index, member) "
+	"  return '!expired' "
+	"end "
+	"local last, keys = newest(index, ARGV[5], ARGV[4]) "
+	"if last and last > member then s.keys = keys end "
+	"put(KEYS[1], s, math.floor((now - created) / 1000), life, ttl) "
+	"listed(index, member, ARGV[4], life) "
 	"return life"};
 
 /* KEYS session index; ARGV reason id session-base name. name: only if it is this user's; empty: whoever's. */
@@ -124,7 +133,7 @@ static struct redis_script end_script = {.text = PRELUDE
 	"if not s then return 0 end "
 	"local name = string.sub(redis.sha1hex(s.user), 1, 16) "
 	"if ARGV[4] ~= '' and ARGV[4] ~= name then return 0 end "
-	"local member = name .. s.created .. ARGV[2] "
+	"local member = name .. s.order .. ARGV[2] "
 	"bury(KEYS[1], ARGV[1]) "
 	"redis.call('ZREM', index, member) "
 	"local last = newest(index, name, base) "
@@ -133,7 +142,7 @@ static struct redis_script end_script = {.text = PRELUDE
 	"  for _, m in ipairs(redis.call('ZREVRANGEBYLEX', index, to, from, 'LIMIT', 0, 1000)) do "
 	"    local key = base .. id_of(m) "
 	"    local heir = alive(key) "
-	"    if heir and heir.keys ~= s.keys then redis.call('SET', key, heir.head .. s.keys, 'PX', redis.call('PTTL', key)) end "
+	"    if heir and heir.keys ~= s.keys then redis.call('SET', key, heir.head .. s.keys, 'PX', left(key)) end "
 	"  end "
 	"end "
 	"return 1"};
@@ -160,7 +169,7 @@ static struct redis_script list_script = {.text = PRELUDE
 	"  if s then "
 	"    out[#out + 1] = id_of(m) "
 	"    out[#out + 1] = s.head "
-	"    out[#out + 1] = redis.call('PTTL', key) - s.grace "
+	"    out[#out + 1] = redis.call('PTTL', key) "
 	"  else "
 	"    redis.call('ZREM', KEYS[1], m) "
 	"  end "

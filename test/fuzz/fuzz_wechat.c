@@ -110,9 +110,10 @@ static void on_session(void *ctx, enum outcome oc, const struct wechat_session *
 	MUST(!(oc == OC_OK && ws->errcode));
 }
 
-static void on_token(void *ctx, enum outcome oc, const char *token, int64_t expires_in_s)
+static void on_token(void *ctx, enum outcome oc, const char *token, int64_t expires_in_s, int errcode)
 {
 	(void)ctx;
+	MUST(oc != OC_OK || errcode == 0);
 	told(oc);
 	MUST((oc == OC_OK) == (token != NULL));
 	if (token) {
