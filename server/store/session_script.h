@@ -3,7 +3,8 @@
  * A session is one string under the hash of its token. The users of a tag (session.h) share one sorted set beside it, in the same slot:
  * the index. Every change of a session and the index is one script, so nobody ever sees half of it.
  *
- *   session   order|seen(s after it was created)|ahead(ms)|appid|openid|unionid|ip|user agent|session_keys    or, once it was ended,  !reason
+ *   session   order|seen(s after it was created)|ahead(ms)|appid|openid|unionid|ip|user agent|session_keys
+ *             or, once it was ended, !reason
  *   mark      for as long as ttl, where max_age will end the session before that: who asks then is told "expired"
  *   index     a user's name (16 hex digits), order (13 digits) and id (20 characters) of each session, all scored 0 and so in the order of
  *             their bytes: a user's sessions stand together, the oldest first
@@ -17,17 +18,18 @@
  *
  * The index only says where to look: what is no more leaves it when its user is looked at, and each script that makes it grow looks at
  * three more of its members, somewhere, and goes on while it finds dead ones: few of them stay, though nobody looks at theirs. Its TTL
- * is that of the session that lasts longest. Why not a key for each user: it would cost as much as the session. Up to zset-max-listpack-entries
- * of Redis the members are one small allocation. */
+ * is that of the session that lasts longest. Why not a key for each user: it would cost as much as the session. Up to Redis'
+ * zset-max-listpack-entries the members are one small allocation. */
 #ifndef STORE_SESSION_SCRIPT_H
 #define STORE_SESSION_SCRIPT_H
 
 #include "io/redis.h"
 
-/* read(value): its parts, or nil when it is no session; alive(key): those of one that lives. put(): write one. bury(): end one session (DEL first: a Redis
- * that is full takes the shorter reason only from a script that has written before, and a session must end all the same). of(): a user's
- * range of the index, as ZRANGEBYLEX wants it; newest(): the last in it that lives, and its session_keys; the dead after it leave, a
- * thousand at most. listed(): the index has this one, whose life is so long. */
+/* read(value): its parts, or nil when it is no session; alive(key): those of one that lives; put(): writes one. bury(): ends one (DEL
+ * first: a Redis that is full takes the shorter reason only from a script that has written before, and a session must end all the same).
+ * left(key): its TTL in ms, for SET PX, which refuses the 0 of a last millisecond. range_of(name): a user's part of the index, as
+ * ZRANGEBYLEX wants it; newest(): the last in it that lives, and its session_keys; the dead after it leave, a thousand at most.
+ * enter(): into the index goes one whose life is so long; sweep(): dead members leave the index. */
 #define PRELUDE \
 	"local t = redis.call('TIME') " \
 	"local now = tonumber(t[1]) * 1000 + math.floor(t[2] / 1000) " \
@@ -40,9 +42,9 @@
 	"local function mark(key) return string.sub(key, 1, -21) .. '!' .. string.sub(key, -20) end " \
 	"local function alive(key) return read(redis.call('GET', key)) end " \
 	"local function left(key) return math.max(1, redis.call('PTTL', key)) end " \
-	"local function some(n) return n > 0 and string.format('%.0f', n) or '' end " \
+	"local function digits(n) return n > 0 and string.format('%.0f', n) or '' end " \
 	"local function put(key, s, seen, life, ttl) " \
-	"  redis.call('SET', key, s.order .. '|' .. some(seen) .. '|' .. some(s.ahead) .. '|' .. s.rest .. s.keys, 'PX', life) " \
+	"  redis.call('SET', key, s.order .. '|' .. digits(seen) .. '|' .. digits(s.ahead) .. '|' .. s.rest .. s.keys, 'PX', life) " \
 	"  if life < ttl then redis.call('SET', mark(key), '', 'PX', ttl) end " \
 	"end " \
 	"local function bury(key, reason) " \
@@ -51,10 +53,10 @@
 	"  redis.call('DEL', key, mark(key)) " \
 	"  redis.call('SET', key, '!' .. reason, 'PX', rest) " \
 	"end " \
-	"local function of(name) return '[' .. name, '(' .. name .. ':' end " \
+	"local function range_of(name) return '[' .. name, '(' .. name .. ':' end " \
 	"local function id_of(member) return string.sub(member, -20) end " \
 	"local function newest(index, name, base) " \
-	"  local from, to = of(name) " \
+	"  local from, to = range_of(name) " \
 	"  for _ = 1, 1000 do " \
 	"    local last = redis.call('ZREVRANGEBYLEX', index, to, from, 'LIMIT', 0, 1)[1] " \
 	"    if not last then return end " \
@@ -63,9 +65,11 @@
 	"    redis.call('ZREM', index, last) " \
 	"  end " \
 	"end " \
-	"local function listed(index, member, base, life) " \
+	"local function enter(index, member, life) " \
 	"  redis.call('ZADD', index, 0, member) " \
 	"  if redis.call('PTTL', index) < life then redis.call('PEXPIRE', index, life) end " \
+	"end " \
+	"local function sweep(index, base, member) " \
 	"  for round = 1, 100 do " \
 	"    local size = redis.call('ZCARD', index) " \
 	"    local at = tonumber(string.sub(redis.sha1hex(now .. member .. round), 1, 8), 16) % size " \
@@ -93,7 +97,7 @@ static struct redis_script create_script = {.text = PRELUDE
 	"end "
 	"if max > 0 then "
 	"  local live = {} "
-	"  for _, m in ipairs(redis.call('ZRANGEBYLEX', index, of(name))) do "
+	"  for _, m in ipairs(redis.call('ZRANGEBYLEX', index, range_of(name))) do "
 	"    if alive(base .. id_of(m)) then live[#live + 1] = m else redis.call('ZREM', index, m) end "
 	"  end "
 	"  for i = 1, #live - max + 1 do "
@@ -104,7 +108,9 @@ static struct redis_script create_script = {.text = PRELUDE
 	"end "
 	"local s = {order = string.format('%013.0f', order), ahead = order - now, rest = ARGV[3], keys = keys} "
 	"put(KEYS[1], s, 0, life, ttl) "
-	"listed(index, name .. s.order .. id, base, life) "
+	"local member = name .. s.order .. id "
+	"enter(index, member, life) "
+	"sweep(index, base, member) "
 	"return out"};
 
 /* KEYS session index; ARGV ttl max_age id session-base name. What remains of the session in ms, or what now stands in its place: !reason
@@ -124,7 +130,8 @@ static struct redis_script renew_script = {.text = PRELUDE
 	"local last, keys = newest(index, ARGV[5], ARGV[4]) "
 	"if last and last > member then s.keys = keys end "
 	"put(KEYS[1], s, math.floor((now - created) / 1000), life, ttl) "
-	"listed(index, member, ARGV[4], life) "
+	"enter(index, member, life) "
+	"sweep(index, ARGV[4], member) "
 	"return life"};
 
 /* KEYS session index; ARGV reason id session-base name. name: only if it is this user's; empty: whoever's. */
@@ -138,7 +145,7 @@ static struct redis_script end_script = {.text = PRELUDE
 	"redis.call('ZREM', index, member) "
 	"local last = newest(index, name, base) "
 	"if last and last < member then "
-	"  local from, to = of(name) "
+	"  local from, to = range_of(name) "
 	"  for _, m in ipairs(redis.call('ZREVRANGEBYLEX', index, to, from, 'LIMIT', 0, 1000)) do "
 	"    local key = base .. id_of(m) "
 	"    local heir = alive(key) "
@@ -149,7 +156,7 @@ static struct redis_script end_script = {.text = PRELUDE
 
 /* KEYS index; ARGV session-base name reason limit. The ids it ended; as many as the limit: there may be more. */
 static struct redis_script end_user_script = {.text = PRELUDE
-	"local from, to = of(ARGV[2]) "
+	"local from, to = range_of(ARGV[2]) "
 	"local ids = {} "
 	"for i, m in ipairs(redis.call('ZRANGEBYLEX', KEYS[1], from, to, 'LIMIT', 0, ARGV[4])) do "
 	"  ids[i] = id_of(m) "
@@ -161,7 +168,7 @@ static struct redis_script end_user_script = {.text = PRELUDE
 /* KEYS index; ARGV session-base name limit. id, value without session_keys, what remains in ms; and so on, the newest first. Forgets
  * those that are no more. */
 static struct redis_script list_script = {.text = PRELUDE
-	"local from, to = of(ARGV[2]) "
+	"local from, to = range_of(ARGV[2]) "
 	"local out = {} "
 	"for _, m in ipairs(redis.call('ZREVRANGEBYLEX', KEYS[1], to, from, 'LIMIT', 0, ARGV[3])) do "
 	"  local key = ARGV[1] .. id_of(m) "
