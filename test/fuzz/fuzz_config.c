@@ -16,7 +16,7 @@ static FILE *open_memory(const char *path, const char *mode)
 }
 
 #define fopen open_memory
-#include "server/config.c"
+#include "server/config/read.c"
 #undef fopen
 
 static int errors;

@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "common/buf.h"
-#include "config.h"
+#include "config/config.h"
 
 static struct buf said;
 
@@ -47,10 +47,10 @@ static char *slurp(const char *path)
 
 #define APP "[app wx1]\nsecret = s\n"
 
-/* The table in config.c is the list; the documents follow it. */
+/* The table in config/keys.c is the list; the documents follow it. */
 static void test_every_key_is_documented(void **state)
 {
-	char *source = slurp("server/config.c"), *doc = slurp("docs/configuration.md"), *example = slurp("server/wxlogind.ini.example");
+	char *source = slurp("server/config/keys.c"), *doc = slurp("docs/configuration.md"), *example = slurp("server/wxlogind.ini.example");
 	char section[32], name[40], want[80];
 	int keys = 0;
 

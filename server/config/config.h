@@ -1,4 +1,4 @@
-/* The configuration: one const table of keys (config.c) -> struct config. Only main and app see this struct; lower
+/* The configuration: one const table of keys (keys.c) -> struct config. Only main and app see this struct; lower
  * rooms take small options structs of their own. Read from an INI file, then overridden by the environment. */
 #ifndef CONFIG_H
 #define CONFIG_H
@@ -90,10 +90,5 @@ size_t config_changed(const struct config *a, const struct config *b, const char
 
 /* false: internal_listen has an address that others than this machine reach. */
 bool config_internal_is_local(const struct config *c);
-
-/* For the tests and docs: walks the table of keys. */
-struct config_key_doc { const char *section, *key, *default_value, *help; bool secret, reload; };
-size_t config_key_count(void);
-struct config_key_doc config_key_doc(size_t i);
 
 #endif

@@ -1,0 +1,158 @@
+/* The parts of [redis] url and [users] url. Either may hold a password: no message repeats them. */
+#include "config/private.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/encode.h"
+#include "common/mem.h"
+
+static char *decoded(const char *s, size_t n)
+{
+	char *out = mem_alloc(n + 1);
+
+	if (percent_decode(out, s, n, false) < 0) {
+		free(out);
+		return NULL;
+	}
+	return out;
+}
+
+/* user[:password] of a URL. A password goes to *password, unless a key of its own has set it. */
+static bool split_login(const char *text, const char *stop, char **user, char **password)
+{
+	const char *sep = memchr(text, ':', (size_t)(stop - text));
+	char *given = sep ? decoded(sep + 1, (size_t)(stop - sep - 1)) : mem_strdup("");
+
+	bool ok;
+
+	*user = decoded(text, (size_t)((sep ? sep : stop) - text));
+	ok = *user && given;
+	if (!ok || **password) {
+		mem_free_secret(given);
+		return ok;
+	}
+	free(*password);
+	*password = given;
+	return true;
+}
+
+/* host[:port] or [v6][:port] of a URL. */
+static bool split_host(const char *text, const char *stop, char **host, int64_t *port)
+{
+	const char *colon = NULL, *end, *p;
+
+	for (p = text; p < stop; p++)
+		colon = *p == ':' ? p : colon;
+	if (text < stop && *text == '[') {
+		end = memchr(text, ']', (size_t)(stop - text));
+		if (!end)
+			return false;
+		colon = end + 1 < stop && end[1] == ':' ? end + 1 : NULL;
+		*host = mem_strndup(text + 1, (size_t)(end - text - 1));
+	} else {
+		*host = mem_strndup(text, (size_t)((colon ? colon : stop) - text));
+	}
+	if (!colon)
+		return true;
+	p = colon + 1;
+	return value_number(&p, port) && p == stop && *port >= 1 && *port <= 65535;
+}
+
+static bool read_db(const char *text, int64_t *db)
+{
+	return value_number(&text, db) && !*text && *db <= INT32_MAX; /* what Redis itself can count */
+}
+
+/* redis://[user[:password]@]host[:port][/db] */
+static bool split_redis(struct config *c, const char *rest)
+{
+	const char *at = strrchr(rest, '@'), *host = at ? at + 1 : rest, *slash = strchr(host, '/'), *stop = slash ? slash : host + strlen(host);
+
+	c->redis_port = 6379;
+	if ((at && !split_login(rest, at, &c->redis_user, &c->redis_password)) || !split_host(host, stop, &c->redis_host, &c->redis_port))
+		return false;
+	if (slash && slash[1] && !read_db(slash + 1, &c->redis_db))
+		return false;
+	return *c->redis_host != '\0';
+}
+
+/* unix:///path[?db=n] */
+static bool split_redis_unix(struct config *c, const char *path)
+{
+	const char *query = strchr(path, '?');
+
+	c->redis_path = decoded(path, query ? (size_t)(query - path) : strlen(path));
+	if (!c->redis_path || *c->redis_path != '/' || strlen(c->redis_path) >= 108)
+		return false;
+	return !query || (!strncmp(query, "?db=", 4) && read_db(query + 4, &c->redis_db));
+}
+
+void check_redis_url(struct reading *rd)
+{
+	struct config *c = rd->c;
+	const char *url = c->redis_url, *where = reading_where(rd, "redis", "url");
+	bool ok;
+
+	if (!strncmp(url, "sentinel://", 11) || !strncmp(url, "cluster://", 10)) {
+		reading_say(rd, true, where, "[redis] url: Sentinel and Cluster come with a later version");
+		return;
+	}
+	ok = !strncmp(url, "redis://", 8) ? split_redis(c, url + 8) : !strncmp(url, "unix://", 7) && split_redis_unix(c, url + 7);
+	if (!ok) /* the URL may hold a password: it is not repeated */
+		reading_say(rd, true, where, "[redis] url: must be redis://[user[:password]@]host:port/db or unix:///path?db=0");
+	if (!c->redis_user)
+		c->redis_user = mem_strdup("");
+}
+
+/* NULL, or what is wrong. */
+static const char *split_sqlite(struct config *c, const char *path)
+{
+	c->users_scheme = "sqlite";
+	c->users_path = decoded(path, strlen(path));
+	return c->users_path && c->users_path[0] == '/' && c->users_path[1] ? NULL : "sqlite wants an absolute path, as sqlite:///var/lib/wxlogind/users.db";
+}
+
+/* mysql://user[:password]@host[:port]/database, or mysql://user[:password]@/database?socket=/path */
+static const char *split_mysql(struct config *c, const char *rest)
+{
+	const char *at = strrchr(rest, '@'), *slash = strchr(at ? at : rest, '/'), *query = slash ? strchr(slash, '?') : NULL;
+
+	c->users_scheme = "mysql";
+	c->users_port = 3306;
+	if (!slash)
+		return "mysql wants a database, as mysql://user[:password]@host[:port]/database";
+	if (!at || at == rest || *rest == ':')
+		return "mysql wants a user, as mysql://user[:password]@host[:port]/database";
+	if (!split_login(rest, at, &c->users_user, &c->users_password))
+		return "in user and password % stands only before two hex digits";
+	if (!split_host(at + 1, slash, &c->users_host, &c->users_port))
+		return "mysql wants a port of 1 to 65535";
+	c->users_database = decoded(slash + 1, query ? (size_t)(query - slash - 1) : strlen(slash + 1));
+	if (!c->users_database || !*c->users_database)
+		return "mysql wants a database, as mysql://user[:password]@host[:port]/database";
+	if (query) {
+		c->users_path = !strncmp(query, "?socket=", 8) ? decoded(query + 8, strlen(query + 8)) : NULL;
+		if (!c->users_path || *c->users_path != '/' || *c->users_host)
+			return "after the database only ?socket=/path may stand, and then no host, as mysql://user@/database?socket=/run/mysqld/mysqld.sock";
+	} else if (!*c->users_host) {
+		return "mysql wants a host, or a socket, as mysql://user@/database?socket=/run/mysqld/mysqld.sock";
+	}
+	return NULL;
+}
+
+void check_users_url(struct reading *rd)
+{
+	struct config *c = rd->c;
+	const char *url = c->users_url, *wrong = NULL;
+
+	c->users_scheme = "none";
+	if (!strncmp(url, "sqlite://", 9))
+		wrong = split_sqlite(c, url + 9);
+	else if (!strncmp(url, "mysql://", 8))
+		wrong = split_mysql(c, url + 8);
+	else if (strcmp(url, "none") != 0)
+		wrong = "must be sqlite:///path, mysql://user[:password]@host[:port]/database or none";
+	if (wrong) /* the URL may hold a password: it is not repeated */
+		reading_say(rd, true, reading_where(rd, "users", "url"), "[users] url: %s", wrong);
+}
