@@ -5,14 +5,14 @@
 
 FROM debian:bookworm-slim AS build
 RUN apt-get update && apt-get install -y --no-install-recommends \
-	gcc make pkgconf libc6-dev libevent-dev libevhtp-dev libcurl4-openssl-dev libhiredis-dev libcjson-dev libsqlite3-dev libmariadb-dev libssl-dev uthash-dev
+	gcc make pkgconf libc6-dev libevent-dev libevhtp-dev libcurl4-openssl-dev libhiredis-dev libcjson-dev libexpat1-dev libsqlite3-dev libmariadb-dev libssl-dev uthash-dev
 WORKDIR /src
 COPY . .
 RUN make -s -j"$(nproc)" all && strip build/wxlogind build/wxfake
 
 FROM debian:bookworm-slim
 RUN apt-get update && apt-get install -y --no-install-recommends \
-	ca-certificates curl libcjson1 libcurl4 libevent-2.1-7 libevent-openssl-2.1-7 libevhtp0 libhiredis0.14 libmariadb3 libsqlite3-0 libssl3 \
+	ca-certificates curl libcjson1 libcurl4 libevent-2.1-7 libevent-openssl-2.1-7 libevhtp0 libexpat1 libhiredis0.14 libmariadb3 libsqlite3-0 libssl3 \
 	&& rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/* \
 	&& useradd --uid 10001 --home-dir /var/lib/wxlogind --no-create-home --shell /usr/sbin/nologin wxlogind \
 	&& install -d -o wxlogind -g wxlogind -m 700 /var/lib/wxlogind

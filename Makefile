@@ -7,7 +7,7 @@ WARN    := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototyp
 CFLAGS  ?= -O2 -g
 HARDEN  := -fno-omit-frame-pointer -fstack-protector-strong -D_FORTIFY_SOURCE=2
 ALL_CFLAGS = $(CSTD) $(WARN) $(HARDEN) $(CFLAGS) $(SAN) -D_GNU_SOURCE -DVERSION='"$(VERSION)"' -I. -Iserver -MMD -MP
-LIBS    := -levhtp -levent -levent_openssl -lcurl -lhiredis -lcjson -lsqlite3 -lmariadb -lssl -lcrypto -lm
+LIBS    := -levhtp -levent -levent_openssl -lcurl -lhiredis -lcjson -lsqlite3 -lmariadb -lexpat -lssl -lcrypto -lm
 PREFIX  ?= /usr/local
 
 COMMON := $(wildcard common/*.c)

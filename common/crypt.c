@@ -181,3 +181,28 @@ size_t crypt_aes128_cbc_encrypt(void *out, const uint8_t key[16], const uint8_t 
 	EVP_CIPHER_CTX_free(c);
 	return (size_t)len + (size_t)last;
 }
+
+static void aes256_cbc(int encrypt, void *out, const uint8_t key[32], const uint8_t iv[16],
+	const void *p, size_t n)
+{
+	EVP_CIPHER_CTX *c = EVP_CIPHER_CTX_new();
+	int len;
+
+	must(c != NULL);
+	must(EVP_CipherInit_ex(c, EVP_aes_256_cbc(), NULL, key, iv, encrypt));
+	EVP_CIPHER_CTX_set_padding(c, 0);
+	must(EVP_CipherUpdate(c, out, &len, p, (int)n));
+	EVP_CIPHER_CTX_free(c);
+}
+
+void crypt_aes256_cbc_decrypt(void *out, const uint8_t key[32], const uint8_t iv[16], const void *p,
+	size_t n)
+{
+	aes256_cbc(0, out, key, iv, p, n);
+}
+
+void crypt_aes256_cbc_encrypt(void *out, const uint8_t key[32], const uint8_t iv[16], const void *p,
+	size_t n)
+{
+	aes256_cbc(1, out, key, iv, p, n);
+}
