@@ -210,7 +210,7 @@ static void on_session(void *ctx, enum outcome oc, const struct session *ses, co
 	req_release(r);
 }
 
-void guard_session(struct api *api, struct req *r, guard_session_fn then, void *ctx)
+static void ask_session(struct api *api, struct req *r, bool renew, guard_session_fn then, void *ctx)
 {
 	const char *reason, *token = guard_token(r, &reason);
 	struct session ses;
@@ -218,14 +218,24 @@ void guard_session(struct api *api, struct req *r, guard_session_fn then, void *
 
 	if (!token) {
 		guard_reply_no_session(r, OC_INVALID_SESSION, reason);
-	} else if (session_recall(api->sessions, token, true, &ses)) {
+	} else if (session_recall(api->sessions, token, renew, &ses)) {
 		then(ctx, &ses);
 	} else {
 		a = arena_alloc(req_arena(r), sizeof(*a));
 		*a = (struct asking){r, then, ctx};
 		req_hold(r);
-		session_get(api->sessions, token, true, on_session, a);
+		session_get(api->sessions, token, renew, on_session, a);
 	}
+}
+
+void guard_session(struct api *api, struct req *r, guard_session_fn then, void *ctx)
+{
+	ask_session(api, r, true, then, ctx);
+}
+
+void guard_still_lives(struct api *api, struct req *r, guard_session_fn then, void *ctx)
+{
+	ask_session(api, r, false, then, ctx);
 }
 
 struct wechat_app *guard_app(const struct api *api, struct req *r, const struct session *ses)

@@ -29,6 +29,10 @@ const char *guard_token(struct req *r, const char **reason);
 typedef void (*guard_session_fn)(void *ctx, const struct session *ses);
 void guard_session(struct api *api, struct req *r, guard_session_fn then, void *ctx);
 
+/* The same question again, without renewing: to be asked after every wait for somebody else (WeChat, the user database), before what came
+ * of it is told or kept. A session that was ended meanwhile is told nothing more. */
+void guard_still_lives(struct api *api, struct req *r, guard_session_fn then, void *ctx);
+
 /* The app of a session, copied into the request's arena; NULL: it is configured no more, and the request answered (unknown_app). */
 struct wechat_app *guard_app(const struct api *api, struct req *r, const struct session *ses);
 

@@ -1,4 +1,7 @@
-/* POST /v1/open-data: what WeChat signed or encrypted for this user, checked and opened under the user's session_key. */
+/* POST /v1/open-data: what WeChat signed or encrypted for this user, checked and opened under the user's session_key.
+ *
+ * encryptedData is AES-CBC without a MAC: who holds some may cut it, and change what stands in its first block. So nothing in it is
+ * kept, and whoever reads the answer must not take it for proof. */
 #include <string.h>
 
 #include "api/guard.h"
@@ -6,7 +9,7 @@
 #include "common/mem.h"
 #include "wechat/sealed.h"
 
-enum { DATA_MAX = 1024 * 1024, IV_MAX = 64, UNIONID_WAIT_MS = 2000 };
+enum { DATA_MAX = 1024 * 1024, IV_MAX = 64 };
 
 struct opening {
 	struct api *api;
@@ -14,6 +17,7 @@ struct opening {
 	const char *encrypted, *iv;    /* both or neither */
 	const char *raw, *signature;   /* both or neither */
 	const char *appid, *openid;
+	const char *answer;            /* in the request's arena */
 };
 
 /* What is wrong with the body, or NULL. */
@@ -46,34 +50,6 @@ static const char *read_body(struct opening *o)
 	return wrong;
 }
 
-static void on_unionid_kept(void *ctx, enum outcome oc, const struct user *u)
-{
-	(void)ctx;
-	(void)oc; /* it will be there the next time, too */
-	(void)u;
-}
-
-/* The unionid inside is the user's, whoever asks. Nobody waits for it: the data is good without. */
-static void keep_unionid(const struct opening *o, const cJSON *data)
-{
-	struct user_patch p = {.given = 1u << USER_unionid, .keep = true};
-
-	if (json_str(data, "unionId", 1, USER_unionid_MAX, &p.text[USER_unionid]) == JSON_GOT)
-		user_put(o->api->users, o->appid, o->openid, &p, UNIONID_WAIT_MS, on_unionid_kept, NULL);
-}
-
-static void reply_data(struct req *r, cJSON *data)
-{
-	static const char *const kept[] = {"watermark", "openId", "unionId"}; /* the client has no business with the last two */
-	cJSON *o = cJSON_CreateObject();
-
-	for (size_t i = 0; i < NELEM(kept); i++)
-		cJSON_DeleteItemFromObjectCaseSensitive(data, kept[i]);
-	cJSON_AddItemToObject(o, "data", data);
-	req_reply_json(r, 200, json_print(req_arena(r), o));
-	json_free(o);
-}
-
 /* The openId inside, where there is one, must be the session's. */
 static bool is_theirs(const struct opening *o, const cJSON *data)
 {
@@ -103,27 +79,56 @@ static enum outcome open_under(struct opening *o, const char *key, cJSON **data)
 	return OC_DECRYPT_FAILED;
 }
 
+/* Under whichever of the keys opens it, the newest first. */
+static enum outcome open_under_any(struct opening *o, const char *const *keys, size_t n, cJSON **data)
+{
+	enum outcome oc = o->raw ? OC_SIGNATURE_MISMATCH : OC_DECRYPT_FAILED;
+
+	for (size_t i = 0; i < n && oc != OC_OK; i++) {
+		enum outcome this = open_under(o, keys[i], data);
+
+		oc = this == OC_SIGNATURE_MISMATCH && i > 0 ? oc : this; /* one that got further says more */
+	}
+	return oc;
+}
+
+/* The answer's text; frees data. */
+static const char *print_data(struct arena *a, cJSON *data)
+{
+	static const char *const dropped[] = {"watermark", "openId", "unionId"}; /* the client has no business with the last two */
+	cJSON *answer = cJSON_CreateObject();
+	const char *text;
+
+	for (size_t i = 0; i < NELEM(dropped); i++)
+		cJSON_DeleteItemFromObjectCaseSensitive(data, dropped[i]);
+	cJSON_AddItemToObject(answer, "data", data);
+	text = json_print(a, answer);
+	json_free(answer);
+	return text;
+}
+
+static void reply_data(void *ctx, const struct session *ses)
+{
+	struct opening *o = ctx;
+
+	(void)ses;
+	req_reply_json(o->req, 200, o->answer);
+}
+
 static void on_keys(void *ctx, enum outcome oc, const char *const *keys, size_t n)
 {
 	struct opening *o = ctx;
-	struct req *r = o->req;
 	cJSON *data = NULL;
 
+	if (oc == OC_OK)
+		oc = open_under_any(o, keys, n, &data);
 	if (oc == OC_OK) {
-		oc = o->raw ? OC_SIGNATURE_MISMATCH : OC_DECRYPT_FAILED;
-		for (size_t i = 0; i < n && oc != OC_OK; i++) {
-			enum outcome this = open_under(o, keys[i], &data);
-
-			oc = this == OC_SIGNATURE_MISMATCH && i > 0 ? oc : this; /* one that got further says more */
-		}
-	}
-	if (oc == OC_OK) {
-		keep_unionid(o, data);
-		reply_data(r, data);
+		o->answer = print_data(req_arena(o->req), data);
+		guard_still_lives(o->api, o->req, reply_data, o);
 	} else {
-		req_reply_outcome(r, oc);
+		req_reply_outcome(o->req, oc);
 	}
-	req_release(r);
+	req_release(o->req);
 }
 
 static void on_session(void *ctx, const struct session *ses)

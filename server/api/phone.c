@@ -38,17 +38,9 @@ static const char *read_body(struct phoning *p)
 	return wrong;
 }
 
-static void end(struct phoning *p, const struct req_error *e)
+static void reply_database_down(struct phoning *p, enum outcome oc)
 {
-	struct req *r = p->req;
-
-	req_reply_error(r, e);
-	req_release(r);
-}
-
-static void end_without_database(struct phoning *p, enum outcome oc)
-{
-	end(p, &(struct req_error){.oc = oc, .message = "The user database cannot answer: try again."});
+	req_reply_error(p->req, &(struct req_error){.oc = oc, .message = "The user database cannot answer: try again."});
 }
 
 static void member(struct buf *b, const char *name, const char *value)
@@ -57,20 +49,20 @@ static void member(struct buf *b, const char *name, const char *value)
 	buf_json_str(b, value, strlen(value));
 }
 
-static void reply_phone(struct phoning *p)
+static void reply_phone(void *ctx, const struct session *ses)
 {
-	struct req *r = p->req;
+	struct phoning *p = ctx;
 	struct buf b = {0};
 
+	(void)ses;
 	buf_str(&b, "{");
 	member(&b, "phoneNumber", p->phone.number);
 	member(&b, "purePhoneNumber", p->phone.pure_number);
 	member(&b, "countryCode", p->phone.country_code);
 	buf_str(&b, "}");
-	req_add_header(r, "Cache-Control", "no-store");
-	req_reply_json(r, 200, b.data);
+	req_add_header(p->req, "Cache-Control", "no-store");
+	req_reply_json(p->req, 200, b.data);
 	buf_free(&b);
-	req_release(r);
 }
 
 static void on_kept(void *ctx, enum outcome oc, const struct user *u)
@@ -79,32 +71,49 @@ static void on_kept(void *ctx, enum outcome oc, const struct user *u)
 
 	(void)u;
 	if (oc == OC_OK || oc == OC_NOT_FOUND) /* where users are none there is nothing to keep it with */
-		reply_phone(p);
+		guard_still_lives(p->api, p->req, reply_phone, p);
 	else
-		end_without_database(p, oc);
+		reply_database_down(p, oc);
+	req_release(p->req);
+}
+
+static void keep_phone(void *ctx, const struct session *ses)
+{
+	struct phoning *p = ctx;
+	struct user_patch patch = {.given = 1u << USER_phone, .keep = true};
+
+	(void)ses;
+	patch.text[USER_phone] = p->phone.number;
+	req_hold(p->req);
+	user_put(p->api->users, p->app->appid, p->openid, &patch, WAIT_MS, on_kept, p);
+}
+
+static void reply_refused(struct phoning *p, enum outcome oc, int errcode)
+{
+	static const char bad_code[] = "WeChat refuses this code: it is good once, for five minutes. Have the button tapped again.";
+
+	req_reply_error(p->req, &(struct req_error){.oc = oc, .message = oc == OC_INVALID_CODE ? bad_code : NULL, .errcode = errcode,
+		.retry_after_s = wechat_retry_after_s(errcode)});
 }
 
 static void on_phone(void *ctx, enum outcome oc, const struct wechat_phone *phone)
 {
 	struct phoning *p = ctx;
-	static const char bad_code[] = "WeChat refuses this code: it is good once, for five minutes. Have the button tapped again.";
 	struct arena *a = req_arena(p->req);
-	struct user_patch patch = {.given = 1u << USER_phone, .keep = true};
 
 	if (keeper_use_again(&p->use, phone->errcode))
 		return;
-	if (oc != OC_OK) {
-		end(p, &(struct req_error){.oc = oc, .message = oc == OC_INVALID_CODE ? bad_code : NULL, .errcode = phone->errcode,
-			.retry_after_s = wechat_retry_after_s(phone->errcode)});
-		return;
+	if (oc == OC_OK) {
+		p->phone = (struct wechat_phone){
+			.number = arena_strdup(a, phone->number),
+			.pure_number = arena_strdup(a, phone->pure_number),
+			.country_code = arena_strdup(a, phone->country_code),
+		};
+		guard_still_lives(p->api, p->req, keep_phone, p);
+	} else {
+		reply_refused(p, oc, phone->errcode);
 	}
-	p->phone = (struct wechat_phone){
-		.number = arena_strdup(a, phone->number),
-		.pure_number = arena_strdup(a, phone->pure_number),
-		.country_code = arena_strdup(a, phone->country_code),
-	};
-	patch.text[USER_phone] = p->phone.number;
-	user_put(p->api->users, p->app->appid, p->openid, &patch, WAIT_MS, on_kept, p);
+	req_release(p->req);
 }
 
 static void phone_call(void *ctx, const char *token)
@@ -116,7 +125,10 @@ static void phone_call(void *ctx, const char *token)
 
 static void phone_fail(void *ctx, const struct keeper_answer *why)
 {
-	end(ctx, &(struct req_error){.oc = why->oc, .errcode = why->errcode, .retry_after_s = why->retry_after_s});
+	struct phoning *p = ctx;
+
+	req_reply_error(p->req, &(struct req_error){.oc = why->oc, .errcode = why->errcode, .retry_after_s = why->retry_after_s});
+	req_release(p->req);
 }
 
 static void on_session(void *ctx, const struct session *ses)
@@ -133,11 +145,11 @@ static void on_session(void *ctx, const struct session *ses)
 	if (!p->app)
 		return;
 	p->openid = arena_strdup(req_arena(r), ses->openid);
-	req_hold(r);
 	if (!user_db_is_none(p->api->users) && !user_db_is_up(p->api->users)) {
-		end_without_database(p, OC_STORE_UNAVAILABLE);
+		reply_database_down(p, OC_STORE_UNAVAILABLE);
 		return;
 	}
+	req_hold(r);
 	p->use = (struct keeper_use){.keeper = p->api->keeper, .arena = req_arena(r), .app = p->app, .call = phone_call, .fail = phone_fail, .ctx = p};
 	keeper_use(&p->use);
 }

@@ -27,35 +27,26 @@ static void reply_session(struct looking *l, const char *more)
 
 /* ---- ?check=wechat: does session_key live? ---- */
 
-static void on_lives_still(void *ctx, enum outcome oc, const struct session *ses, const char *reason)
+static void reply_valid(void *ctx, const struct session *ses)
 {
 	struct looking *l = ctx;
-	struct req *r = l->req;
 
-	if (oc == OC_OK) {
-		l->expires_in_s = ses->expires_in_s;
-		reply_session(l, l->valid ? ",\"session_key_valid\":true" : ",\"session_key_valid\":false");
-	} else {
-		guard_reply_no_session(r, oc, reason);
-	}
-	req_release(r);
+	l->expires_in_s = ses->expires_in_s;
+	reply_session(l, l->valid ? ",\"session_key_valid\":true" : ",\"session_key_valid\":false");
 }
 
-/* WeChat may have taken seconds. What was ended meanwhile is not said to live. */
 static void on_checked(void *ctx, enum outcome oc, bool valid, int errcode)
 {
 	struct looking *l = ctx;
 	struct req *r = l->req;
-	const char *reason;
 
 	if (keeper_use_again(&l->use, errcode))
 		return;
-	if (oc == OC_OK) {
-		l->valid = valid;
-		session_get(l->api->sessions, guard_token(r, &reason), false, on_lives_still, l);
-		return;
-	}
-	req_reply_error(r, &(struct req_error){.oc = oc, .errcode = errcode, .retry_after_s = wechat_retry_after_s(errcode)});
+	l->valid = valid;
+	if (oc == OC_OK)
+		guard_still_lives(l->api, r, reply_valid, l);
+	else
+		req_reply_error(r, &(struct req_error){.oc = oc, .errcode = errcode, .retry_after_s = wechat_retry_after_s(errcode)});
 	req_release(r);
 }
 
@@ -87,7 +78,7 @@ static void on_keys(void *ctx, enum outcome oc, const char *const *keys, size_t 
 		return;
 	}
 	if (oc == OC_OK)
-		reply_session(l, ",\"session_key_valid\":false"); /* none that opens */
+		guard_still_lives(l->api, r, reply_valid, l); /* none that opens: not valid */
 	else
 		req_reply_outcome(r, oc);
 	req_release(r);

@@ -1,6 +1,10 @@
 """Open data: WeChat's published vectors through HTTP, and what wxfake encrypts for a user."""
+import base64
+import contextlib
 import hashlib
 import json
+import socket
+import subprocess
 import threading
 
 import pytest
@@ -170,3 +174,78 @@ def test_what_ended_while_wechat_was_asked(server, wxfake):
     assert server.session(session, "DELETE").status == 204
     asking.join()
     assert (answers[0].status, answers[0].json.get("reason")) == (401, "logged_out"), answers
+
+
+class SlowAnswers:
+    """Stands before Redis. Holds back what Redis says from the moment that a command names `word`, until let_go."""
+
+    def __init__(self, redis):
+        self.redis, self.word, self.held, self.go = redis, None, threading.Event(), threading.Event()
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.port = self.server.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                near, far = self.server.accept()[0], socket.create_connection(("127.0.0.1", self.redis.port))
+                for pair in ((near, far, True), (far, near, False)):
+                    threading.Thread(target=self.pump, args=pair, daemon=True).start()
+
+    def pump(self, source, sink, asks):
+        with contextlib.suppress(OSError):
+            while piece := source.recv(65536):
+                if asks and self.word and self.word in piece:
+                    self.held.set()
+                if not asks and self.held.is_set():
+                    self.go.wait(20)
+                sink.sendall(piece)
+        for s in (source, sink):
+            with contextlib.suppress(OSError):
+                s.shutdown(socket.SHUT_RDWR)
+
+    def let_go(self):
+        self.go.set()
+
+
+def test_data_of_a_session_that_ended_meanwhile(stack, redis, wxfake):
+    """The session_keys are on their way from Redis when the session is ended elsewhere: what they open is not told."""
+    slow = SlowAnswers(redis)
+    server, other = stack.server(slow, wxfake, redis__timeout="10s", session__cache_entries="0"), stack.server(redis, wxfake)
+    openid, answers = "oTestEndedMeanwhile", []
+    token = server.login(wxfake.code(openid=openid)).token
+    e = encrypted(wxfake, openid, {"n": 1})
+    assert ask(server, token, e).status == 200
+    slow.word = hashlib.sha1(f"{APPID}:{openid}".encode()).hexdigest()[:16].encode()
+    asking = threading.Thread(target=lambda: answers.append(ask(server, token, e)))
+    asking.start()
+    assert slow.held.wait(10)
+    assert other.session(token, "DELETE").status == 204
+    slow.let_go()
+    asking.join()
+    assert (answers[0].status, answers[0].json.get("reason")) == (401, "logged_out"), answers
+
+
+def forged(e, key):
+    """encryptedData cut and given another iv by somebody who knows what stands in its first block, but not the key."""
+    data = base64.b64decode(e["encryptedData"])
+    plain = subprocess.run(["openssl", "enc", "-d", "-aes-128-cbc", "-K", base64.b64decode(key).hex(), "-iv", base64.b64decode(e["iv"]).hex()],
+                           input=data, capture_output=True, check=True).stdout
+    at = plain.index(b'~~~~') // 16 * 16 + 16  # a block within the filling
+    want = b'{          "a":"'
+    iv = bytes(a ^ b ^ c for a, b, c in zip(data[at - 16:at], plain[at:at + 16], want))
+    return {"encryptedData": base64.b64encode(data[at:]).decode(), "iv": base64.b64encode(iv).decode()}
+
+
+def test_nothing_of_encrypted_data_is_kept(stack, redis, wxfake):
+    """It has no MAC: a user can make it say any unionId. What the row has comes from logins alone."""
+    server = stack.server(redis, wxfake, users__url=f"sqlite://{stack.dir}/users.db")
+    openid = "oTestForged"
+    token = server.login(wxfake.code(openid=openid)).token
+    before = server.inside("GET", f"/internal/apps/{APPID}/users/{openid}").json
+    key = [k for o, k in zip(wxfake.openids, wxfake.session_keys()) if o == openid][0]
+    e = encrypted(wxfake, openid, {"nickName": "~" * 64, "openId": openid, "unionId": "oVICTIM"})
+    assert ask(server, token, e).status == 200
+    a = ask(server, token, forged(e, key))
+    assert a.status == 200 and "nickName" not in a.json["data"], a  # it opens: nothing can tell that it was changed
+    assert server.inside("GET", f"/internal/apps/{APPID}/users/{openid}").json == before

@@ -1,4 +1,7 @@
 """Phone numbers: the button's code becomes a number, told to the phone and kept with the user; and every row of what may go wrong."""
+import sqlite3
+import threading
+
 import pytest
 
 from conftest import APPID, poll
@@ -94,7 +97,6 @@ def test_broken_answers(server, wxfake, token, mode):
 def test_another_apps_watermark(stack, redis):
     """A proxy that mixes apps up, say: the number is nobody's."""
     import http.server
-    import threading
 
     class Mixed(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
@@ -148,7 +150,6 @@ def test_where_users_are_none(stack, redis, wxfake):
 
 def test_logins_do_not_notice(stack, redis, wxfake):
     """A call that hangs takes neither the connections nor the time of logins."""
-    import threading
     server = stack.server(redis, wxfake, wechat__timeout="2s", wechat__max_connections="2", users__url=f"sqlite://{stack.dir}/users.db")
     token = server.login(wxfake.code(openid=OPENID)).token
     wxfake.fault(api="getuserphonenumber", mode="hang", count=100)
@@ -163,3 +164,30 @@ def test_logins_do_not_notice(stack, redis, wxfake):
     for t in waiting:
         t.join()
     assert {a.status for a in answers} == {503}
+
+
+def test_a_session_that_ended_while_wechat_was_asked(server, wxfake, token):
+    """It is told no number, and none is kept."""
+    wxfake.fault(api="getuserphonenumber", mode="slow", delay_ms=1000)
+    answers = []
+    asking = threading.Thread(target=lambda: answers.append(phone(server, token, button(wxfake))))
+    asking.start()
+    poll(lambda: wxfake.calls("getuserphonenumber") == 1, what="the question")
+    assert server.session(token, "DELETE").status == 204
+    asking.join()
+    assert (answers[0].status, answers[0].json.get("reason")) == (401, "logged_out"), answers
+    assert kept(server) is None
+
+
+def test_a_session_that_ended_while_the_number_was_written(stack, server, wxfake, token):
+    """The user database is locked for a while."""
+    answers = []
+    with sqlite3.connect(stack.dir / "users.db", isolation_level=None) as db:
+        db.execute("BEGIN IMMEDIATE")
+        asking = threading.Thread(target=lambda: answers.append(phone(server, token, button(wxfake))))
+        asking.start()
+        poll(lambda: server.metric("wxlogind_wechat_requests_total", api="getuserphonenumber", outcome="ok") == 1, what="the number")
+        assert server.session(token, "DELETE").status == 204
+        db.execute("COMMIT")
+    asking.join()
+    assert (answers[0].status, answers[0].json.get("reason")) == (401, "logged_out"), answers

@@ -148,18 +148,6 @@ def test_none(stack, redis, wxfake):
         assert (b.status, b.error) == (404, "not_found")
 
 
-def test_unionid_of_open_data(server, wxfake):
-    openid = "oTestUser0000000000000000001"
-    token = login(server, wxfake, unionid="")
-    assert inside(server).json["unionid"] is None
-    e = wxfake.call("POST", "/fake/encrypt", {"appid": APPID, "openid": openid, "data": {"openId": openid, "unionId": "uOfOpenData", "nickName": "x"}}).json
-    a = server.call("POST", "/v1/open-data", {"encryptedData": e["encryptedData"], "iv": e["iv"]}, {"Authorization": f"Bearer {token}"})
-    assert a.json == {"data": {"nickName": "x"}}
-    poll(lambda: inside(server).json["unionid"] == "uOfOpenData", what="the unionid is kept")
-    assert inside(server).json["nickName"] is None  # what the phone says of itself is its to put
-    assert "uOfOpenData" not in server.process.text() and openid not in server.process.text()
-
-
 def kill(process):
     process.proc.kill()
     process.proc.wait()
