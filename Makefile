@@ -6,7 +6,7 @@ CSTD    := -std=gnu11
 WARN    := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wpointer-arith
 CFLAGS  ?= -O2 -g
 HARDEN  := -fno-omit-frame-pointer -fstack-protector-strong -D_FORTIFY_SOURCE=2
-ALL_CFLAGS = $(CSTD) $(WARN) $(HARDEN) $(CFLAGS) $(SAN) -D_GNU_SOURCE -DVERSION='"$(VERSION)"' -I. -Iserver -MMD -MP
+ALL_CFLAGS = $(CSTD) $(WARN) $(HARDEN) $(CFLAGS) $(SAN) -D_GNU_SOURCE -DVERSION='"$(VERSION)"' -I. -Iserver -I$(B) -MMD -MP
 LIBS    := -levhtp -levent -levent_openssl -lcurl -lhiredis -lcjson -lsqlite3 -lmariadb -lexpat -lssl -lcrypto -lm
 PREFIX  ?= /usr/local
 
@@ -37,6 +37,15 @@ $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
+# The scripts that Redis runs: each with the helpers that it uses, then as a C string, which its .c file includes.
+LUA := $(patsubst server/store/%.lua,$(B)/lua/%.lua,$(filter-out %/prelude.lua,$(wildcard server/store/*.lua)))
+$(B)/lua/%.lua: server/store/%.lua server/store/prelude.lua scripts/lua-compose
+	@mkdir -p $(@D)
+	scripts/lua-compose server/store/prelude.lua $< > $@
+$(B)/lua/%.h: $(B)/lua/%.lua
+	sed 's/["\\]/\\&/g; s/.*/"&\\n"/' $< > $@
+$(patsubst %.c,$(B)/%.o,$(wildcard server/store/*.c)): | $(LUA:.lua=.h)
+
 $(B)/test/wxfake/page.o: $(shell find test/wxfake/page miniprogram -type f) # page.c has them within
 
 unit: $(UNIT) ## build and run the unit tests
@@ -61,4 +70,5 @@ clean:
 help:
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 .SECONDARY:
+.DELETE_ON_ERROR:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -20,26 +20,17 @@ struct codes {
 };
 
 static struct redis_script claim_script = {.text =
-	"local v = redis.call('GET', KEYS[1]) "
-	"if v then return v end "
-	"redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) "
-	"return false"};
-
-/* A session is the truth whoever holds the claim by now; it gives way only to another session. */
+#include "lua/code_claim.h"
+};
 static struct redis_script settle_session_script = {.text =
-	"local v = redis.call('GET', KEYS[1]) "
-	"if v and string.sub(v, 1, 1) == 's' then return 0 end "
-	"redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) "
-	"return 1"};
-
+#include "lua/code_settle_session.h"
+};
 static struct redis_script settle_refusal_script = {.text =
-	"if redis.call('GET', KEYS[1]) ~= ARGV[3] then return 0 end "
-	"redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) "
-	"return 1"};
-
+#include "lua/code_settle_refusal.h"
+};
 static struct redis_script drop_script = {.text =
-	"if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end "
-	"return redis.call('DEL', KEYS[1])"};
+#include "lua/code_drop.h"
+};
 
 void code_claim_init(const struct codes *cs, struct code_claim *c, const char *appid, const char *code, const char *nonce)
 {

@@ -1,4 +1,4 @@
-/* Tokens, keys and values of sessions, and who waits for an answer about one. The layout and the scripts: session_script.h. */
+/* Tokens, keys and values of sessions, and who waits for an answer about one. The layout: session_create.lua. */
 #include "store/session.h"
 
 #include <inttypes.h>
@@ -16,7 +16,26 @@
 #include "common/mem.h"
 #include "store/cache.h"
 #include "store/seal.h"
-#include "store/session_script.h"
+
+/* What each takes and answers: the .lua file of the name. */
+static struct redis_script create_script = {.text =
+#include "lua/session_create.h"
+};
+static struct redis_script renew_script = {.text =
+#include "lua/session_renew.h"
+};
+static struct redis_script end_script = {.text =
+#include "lua/session_end.h"
+};
+static struct redis_script end_user_script = {.text =
+#include "lua/session_end_user.h"
+};
+static struct redis_script list_script = {.text =
+#include "lua/session_list.h"
+};
+static struct redis_script keys_script = {.text =
+#include "lua/session_keys.h"
+};
 
 enum { USER_NAME_LEN = 16, BASE_MAX = 144, KEY_MAX = 192, FIELDS = 8, IP_MAX = 45, AGENT_MAX = 256, END_BATCH = 1000 };
 

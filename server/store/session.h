@@ -2,7 +2,7 @@
  *
  *   {prefix}s:{tag}:<20 characters: 120 bits of SHA-256(token)>     a session, with its TTL
  *   {prefix}s:{tag}:!<the same>                                     that it will have expired, or has, by max_age
- *   {prefix}u:{tag}                                                 which sessions have the users of this tag (session_script.h)
+ *   {prefix}u:{tag}                                                 which sessions have the users of this tag (session_create.lua)
  *
  * tag is the first 16 bits of SHA-256(appid:openid), carried by the token's first two bytes: what a user has is in one slot of Redis
  * Cluster, and each change of it is one script. Within its tag a user goes by 64 bits of SHA-1(appid:openid), SHA-1 because Redis'

@@ -17,54 +17,21 @@ struct tokens {
 	char *prefix;
 };
 
-/* KEYS token lock bad; ARGV bad-hash holder lock-ms ahead-ms bad-ms. {value, left, ours, lock}. A report of some other token says nothing
- * about the one there is, and must not hide the one reported before, which is being renewed. */
 static struct redis_script look_script = {.text =
-	"local v = redis.call('GET', KEYS[1]) "
-	"if ARGV[1] ~= '' then "
-	"  if v and string.sub(v, 1, #ARGV[1]) == ARGV[1] then "
-	"    redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[5]) "
-	"    redis.call('DEL', KEYS[1]) "
-	"    v = false "
-	"  elseif not v then "
-	"    redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[5], 'NX') "
-	"  end "
-	"end "
-	"local left = v and redis.call('PTTL', KEYS[1]) or 0 "
-	"local lock, ours = redis.call('GET', KEYS[2]), 0 "
-	"if left < tonumber(ARGV[4]) and not lock then "
-	"  redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3]) "
-	"  ours = 1 "
-	"end "
-	"return {v or '', left, ours, lock or ''}"};
-
-/* KEYS token lock bad; ARGV holder hash value ttl-ms. 1: it is the one reported dead. Kept also by a holder whose lock has ended: the
- * token is WeChat's newest all the same. */
+#include "lua/token_look.h"
+};
 static struct redis_script save_script = {.text =
-	"if redis.call('GET', KEYS[3]) == ARGV[2] then return 1 end "
-	"redis.call('SET', KEYS[1], ARGV[2] .. ARGV[3], 'PX', ARGV[4]) "
-	"if redis.call('GET', KEYS[2]) == ARGV[1] then redis.call('DEL', KEYS[2]) end "
-	"return 0"};
-
-/* KEYS lock; ARGV holder mark ms */
+#include "lua/token_save.h"
+};
 static struct redis_script fail_script = {.text =
-	"if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end return 0"};
-
-/* KEYS forced; ARGV pause-ms day. 0, or the ms until it may be */
+#include "lua/token_fail.h"
+};
 static struct redis_script force_script = {.text =
-	"local t = redis.call('TIME') "
-	"local now = t[1] * 1000 + math.floor(t[2] / 1000) "
-	"local last, first = redis.call('LINDEX', KEYS[1], 0), redis.call('LINDEX', KEYS[1], ARGV[2] - 1) "
-	"local wait = math.max(last and last + ARGV[1] - now or 0, first and first + 86400000 - now or 0) "
-	"if wait > 0 then return wait end "
-	"redis.call('LPUSH', KEYS[1], string.format('%.0f', now)) "
-	"redis.call('LTRIM', KEYS[1], 0, ARGV[2] - 1) "
-	"redis.call('PEXPIRE', KEYS[1], 86400000) "
-	"return 0"};
-
-/* KEYS token; ARGV value */
+#include "lua/token_force.h"
+};
 static struct redis_script forget_script = {.text =
-	"if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end return 0"};
+#include "lua/token_forget.h"
+};
 
 struct names {
 	char token[KEY_MAX], lock[KEY_MAX], bad[KEY_MAX], forced[KEY_MAX];

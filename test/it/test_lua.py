@@ -1,0 +1,102 @@
+"""The scripts that Redis runs, by themselves: each as make composed it, against a real Redis."""
+import re
+
+import pytest
+
+from conftest import BUILD, ROOT, poll
+
+SCRIPTS = sorted((BUILD / "lua").glob("*.lua"))
+BASE, INDEX, NAME = "s:{AA}:", "u:{AA}", "0123456789abcdef"
+
+
+def identity(n):
+    return f"{n:020d}"
+
+
+@pytest.fixture
+def run(redis):
+    def run(script, keys=(), *args):
+        out = redis.cli("--eval", BUILD / "lua" / f"{script}.lua", *keys, ",", *args)
+        assert "ERR" not in out and "Error" not in out, out
+        return out.split("\n")[:-1]
+    return run
+
+
+@pytest.fixture
+def create(run):
+    def create(n, keys="\x01k", unionid="", name=NAME, ttl=60000, max_age=3600000, most=1000):
+        out = run("session_create", [BASE + identity(n), INDEX], ttl, max_age, f"wx1|o1|{unionid}|192.0.2.1|agent|", identity(n), BASE, most, keys, keys, name)
+        return out[1:] if out[1:] != [""] else []
+    return create
+
+
+def test_each_source_is_composed():
+    assert {p.stem for p in SCRIPTS} == {p.stem for p in (ROOT / "server/store").glob("*.lua")} - {"prelude"}
+
+
+@pytest.mark.parametrize("script", [p.stem for p in SCRIPTS])
+def test_a_script_carries_what_it_calls_and_nothing_else(script):
+    prelude = (ROOT / "server/store/prelude.lua").read_text()
+    text = re.sub("--.*", "", (BUILD / "lua" / f"{script}.lua").read_text())
+    for helper in re.findall(r"local function (\w+)", prelude):
+        called, carried = len(re.findall(rf"\b{helper}\(", text)), f"local function {helper}(" in text
+        assert called >= 2 if carried else called == 0, helper
+
+
+def test_create_renew_end(redis, run, create):
+    assert create(1) == []
+    value = redis.cli("GET", BASE + identity(1))
+    assert re.fullmatch(r"\d{13}\|\|\|wx1\|o1\|\|192\.0\.2\.1\|agent\|\x01k\n", value)
+    assert redis.cli("ZCARD", INDEX) == "1\n"
+    assert run("session_keys", [INDEX], BASE, NAME) == ["k"]
+    [life] = run("session_renew", [BASE + identity(1), INDEX], 30000, 3600000, identity(1), BASE, NAME)
+    assert life == "30000" and 0 < int(redis.cli("PTTL", BASE + identity(1))) <= 30000
+    name = redis.cli("EVAL", "return string.sub(redis.sha1hex('wx1:o1'), 1, 16)", 0).strip()
+    assert run("session_end", [BASE + identity(1), INDEX], "revoked", identity(1), BASE, NAME) == ["0"]  # not this user's
+    assert run("session_end", [BASE + identity(1), INDEX], "logged_out", identity(1), BASE, "") == ["1"]
+    assert redis.cli("GET", BASE + identity(1)) == "!logged_out\n" and name != NAME
+    assert run("session_renew", [BASE + identity(1), INDEX], 30000, 3600000, identity(1), BASE, NAME) == ["!logged_out"]
+
+
+def test_list_and_end_user(redis, run, create):
+    for n in range(5):
+        create(n)
+    out = run("session_list", [INDEX], BASE, NAME, 3)
+    assert out[::3] == [identity(4), identity(3), identity(2)] and "\x01k" not in out[1]
+    assert run("session_end_user", [INDEX], BASE, NAME, "revoked", 3) == [identity(n) for n in range(3)]
+    assert run("session_end_user", [INDEX], BASE, NAME, "revoked", 3) == [identity(3), identity(4)]
+    assert redis.cli("GET", BASE + identity(4)) == "!revoked\n" and redis.cli("EXISTS", INDEX) == "0\n"
+
+
+def test_codes(redis, run):
+    assert run("code_claim", ["c"], "w1", 5000) == [""]
+    assert run("code_claim", ["c"], "w2", 5000) == ["w1"]
+    assert run("code_drop", ["c"], "w2") == ["0"] and run("code_drop", ["c"], "w1") == ["1"]
+    assert run("code_claim", ["c"], "w2", 5000) == [""]
+    assert run("code_settle_refusal", ["c"], "einvalid_code:40029", 5000, "w1") == ["0"]
+    assert run("code_settle_refusal", ["c"], "einvalid_code:40029", 5000, "w2") == ["1"]
+    assert run("code_settle_session", ["c"], "s1", 5000) == ["1"]  # outweighs a refusal
+    assert redis.cli("GET", "c") == "s1\n" and 0 < int(redis.cli("PTTL", "c")) <= 5000
+
+
+def test_tokens(redis, run):
+    keys = ["t", "t:lock", "t:bad"]
+    assert run("token_look", keys, "", "h1", 5000, 290000, 300000) == ["", "0", "1", ""]
+    assert run("token_look", keys, "", "h2", 5000, 290000, 300000) == ["", "0", "0", "h1"]
+    assert run("token_save", keys, "h1", "HASH", "token", 7200000) == ["0"]
+    value, left, ours, lock = run("token_look", keys, "", "h2", 5000, 290000, 300000)
+    assert (value, ours, lock) == ("HASHtoken", "0", "") and 0 < int(left) <= 7200000
+    assert run("token_look", keys, "HASH", "h2", 5000, 290000, 300000) == ["", "0", "1", ""]  # reported dead: renew
+    assert run("token_save", keys, "h2", "HASH", "token", 7200000) == ["1"]
+    assert run("token_fail", ["t:lock"], "h2", "!wechat_error", 100) == ["0"]
+    poll(lambda: redis.cli("EXISTS", "t:lock") == "0\n", what="the end of the lock")
+    redis.cli("SET", "t", "sealed")
+    run("token_forget", ["t"], "another")
+    assert redis.cli("GET", "t") == "sealed\n"
+    run("token_forget", ["t"], "sealed")
+    assert redis.cli("EXISTS", "t") == "0\n"
+
+
+def test_force(redis, run):
+    assert run("token_force", ["f"], 30000, 20) == ["0"]
+    assert 0 < int(run("token_force", ["f"], 30000, 20)[0]) <= 30000
