@@ -20,7 +20,7 @@ static void grow(struct buf *b, size_t more)
 	data = mem_alloc(cap); /* not realloc: what it leaves behind would not be wiped */
 	if (b->data) {
 		memcpy(data, b->data, b->len);
-		mem_wipe(b->data, b->len);
+		mem_wipe(b->data, b->cap);
 		free(b->data);
 	}
 	b->data = data;
@@ -55,7 +55,6 @@ void buf_printf(struct buf *b, const char *fmt, ...)
 	if (n < 0)
 		abort();
 	if ((size_t)n >= room) {
-		mem_wipe(b->data + b->len, room); /* growing wipes no more than what was added */
 		grow(b, (size_t)n);
 		va_start(ap, fmt);
 		vsnprintf(b->data + b->len, (size_t)n + 1, fmt, ap);
@@ -96,17 +95,28 @@ void buf_json_str(struct buf *b, const char *s, size_t n)
 	buf_add(b, "\"", 1);
 }
 
+void buf_drop(struct buf *b, size_t n)
+{
+	size_t left = b->len - n;
+
+	if (n == 0)
+		return;
+	memmove(b->data, b->data + n, left);
+	mem_wipe(b->data + left, n);
+	b->len = left;
+}
+
 void buf_clear(struct buf *b)
 {
-	b->len = 0;
 	if (b->data)
-		b->data[0] = '\0';
+		mem_wipe(b->data, b->len);
+	b->len = 0;
 }
 
 void buf_free(struct buf *b)
 {
 	if (b->data)
-		mem_wipe(b->data, b->len);
+		mem_wipe(b->data, b->cap);
 	free(b->data);
 	*b = (struct buf){0};
 }

@@ -1,6 +1,7 @@
 /* A scanner says whether the text is strict JSON; only then does cJSON, which is lenient, build the tree. */
 #include "common/json.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -273,4 +274,50 @@ char *json_print(struct arena *a, const cJSON *tree)
 	mem_wipe(text, strlen(text));
 	cJSON_free(text);
 	return copy;
+}
+
+/* A value follows: after another one a comma, then its name. */
+static void begin_value(struct buf *b, const char *key)
+{
+	char last = b->len ? b->data[b->len - 1] : '{';
+
+	if (last != '{' && last != '[')
+		buf_add(b, ",", 1);
+	if (!key)
+		return;
+	buf_add(b, "\"", 1);
+	buf_str(b, key);
+	buf_add(b, "\":", 2);
+}
+
+void json_open(struct buf *b, const char *key, char bracket)
+{
+	begin_value(b, key);
+	buf_add(b, &bracket, 1);
+}
+
+void json_close(struct buf *b, char bracket)
+{
+	buf_add(b, &bracket, 1);
+}
+
+void json_add_str(struct buf *b, const char *key, const char *value)
+{
+	begin_value(b, key);
+	if (value)
+		buf_json_str(b, value, strlen(value));
+	else
+		buf_str(b, "null");
+}
+
+void json_add_int(struct buf *b, const char *key, int64_t value)
+{
+	begin_value(b, key);
+	buf_printf(b, "%" PRId64, value);
+}
+
+void json_add_bool(struct buf *b, const char *key, bool value)
+{
+	begin_value(b, key);
+	buf_str(b, value ? "true" : "false");
 }

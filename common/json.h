@@ -12,6 +12,7 @@
 #include <cjson/cJSON.h>
 
 #include "common/arena.h"
+#include "common/buf.h"
 
 cJSON *json_parse(const char *text, size_t n); /* NULL when it is not strict JSON */
 void   json_free(cJSON *tree);                 /* wipes strings; NULL is fine */
@@ -22,5 +23,13 @@ enum json_get json_str(const cJSON *obj, const char *key, size_t min_bytes, size
 enum json_get json_int(const cJSON *obj, const char *key, int64_t min, int64_t max, int64_t *out); /* a whole number */
 
 char *json_print(struct arena *a, const cJSON *tree); /* compact text in the arena */
+
+/* Writing piece by piece into a buf. Commas are put where they belong. key is NULL for the outermost value and within a list; keys are
+ * constants that need no escaping. */
+void json_open(struct buf *b, const char *key, char bracket); /* '{' or '[' */
+void json_close(struct buf *b, char bracket);                 /* '}' or ']' */
+void json_add_str(struct buf *b, const char *key, const char *value); /* NULL gives null */
+void json_add_int(struct buf *b, const char *key, int64_t value);
+void json_add_bool(struct buf *b, const char *key, bool value);
 
 #endif

@@ -46,9 +46,8 @@ void metric_add(struct metric_series *s, int64_t n);      /* counters, gauges */
 void metric_set(struct metric_series *s, int64_t value);  /* gauges */
 void metric_observe_us(struct metric_series *s, int64_t us); /* histograms, microseconds in, seconds out */
 
-#define metric_inc1(id, a)       metric_add(metric_series(METRIC_##id, a, NULL, NULL), 1)
-#define metric_inc2(id, a, b)    metric_add(metric_series(METRIC_##id, a, b, NULL), 1)
-#define metric_inc3(id, a, b, c) metric_add(metric_series(METRIC_##id, a, b, c), 1)
+#define metric_inc1(id, a)    metric_add(metric_series(METRIC_##id, a, NULL, NULL), 1)
+#define metric_inc2(id, a, b) metric_add(metric_series(METRIC_##id, a, b, NULL), 1)
 
 void metrics_share(int processes); /* before they fork, and before anything is counted; not called: one process */
 void metrics_join(int process);    /* in each, first of all: its table is number process from now on */

@@ -14,6 +14,7 @@
 	X(INVALID_CODE,         401, "invalid_code",         0,  "WeChat refuses this code: call wx.login again for a fresh one.") \
 	X(INVALID_SESSION,      401, "invalid_session",      0,  "This session does not live: log in again.") \
 	X(UNAUTHORIZED,         401, "unauthorized",         0,  "This call needs the internal token.") \
+	X(FORBIDDEN,            403, "forbidden",            0,  "This call is not answered under this Host or for this Origin.") \
 	X(USER_BLOCKED,         403, "user_blocked",         0,  "WeChat holds this user for high risk.") \
 	X(NOT_FOUND,            404, "not_found",            0,  "There is nothing at this address.") \
 	X(METHOD_NOT_ALLOWED,   405, "method_not_allowed",   0,  "This address does not take this method.") \
@@ -28,7 +29,6 @@
 	X(WECHAT_UNAVAILABLE,   503, "wechat_unavailable",   1,  "WeChat gave no answer in time: try again.") \
 	X(STORE_UNAVAILABLE,    503, "store_unavailable",    1,  "The session store cannot answer: try again.") \
 	X(OVERLOADED,           503, "overloaded",           1,  "The server is full: try again.") \
-	X(INTERNAL,             500, "internal",             0,  "The server failed.") \
 	X(BAD_VERSION,          505, "http_version",         0,  "Only HTTP/1.0 and HTTP/1.1 are spoken here.")
 
 enum outcome {

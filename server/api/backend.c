@@ -1,11 +1,10 @@
 /* What backends ask of WeChat through us: the app's access_token, or a call of their own with the token added. */
-#include <inttypes.h>
 #include <string.h>
 #include <strings.h>
 
 #include "api/guard.h"
-#include "common/buf.h"
 #include "common/encode.h"
+#include "common/json.h"
 
 enum { PASS_TIMEOUT_MS = 10000, PATH_MAX_LEN = 512 };
 
@@ -30,9 +29,10 @@ static void on_token(void *ctx, const struct keeper_answer *ans)
 	struct buf b = {0};
 
 	if (ans->oc == OC_OK) {
-		buf_str(&b, "{\"access_token\":");
-		buf_json_str(&b, ans->token, strlen(ans->token));
-		buf_printf(&b, ",\"expires_in\":%" PRId64 "}", ans->expires_in_s);
+		json_open(&b, NULL, '{');
+		json_add_str(&b, "access_token", ans->token);
+		json_add_int(&b, "expires_in", ans->expires_in_s);
+		json_close(&b, '}');
 		req_reply_json(r, 200, b.data);
 		buf_free(&b);
 	} else {
@@ -48,7 +48,6 @@ void access_token_handle(struct api *api, struct req *r)
 
 	if (!app)
 		return;
-	req_add_header(r, "Cache-Control", "no-store");
 	req_hold(r);
 	keeper_get(api->keeper, app, bad && *bad ? bad : NULL, on_token, r);
 }

@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "api/guard.h"
-#include "common/buf.h"
 #include "common/clock.h"
+#include "common/json.h"
 
 static bool wants_renewal(struct req *r)
 {
@@ -57,23 +57,20 @@ void auth_handle(struct api *api, struct req *r)
 
 /* ---- introspection ---- */
 
-static void member(struct buf *b, const char *name, const char *value)
-{
-	buf_printf(b, ",\"%s\":", name);
-	buf_json_str(b, value, strlen(value));
-}
-
 static void reply_introspection(struct req *r, const struct session *ses)
 {
 	struct buf b = {0};
 
-	buf_str(&b, "{\"active\":true");
-	member(&b, "client_id", ses->appid);
-	member(&b, "sub", ses->openid);
+	json_open(&b, NULL, '{');
+	json_add_bool(&b, "active", true);
+	json_add_str(&b, "client_id", ses->appid);
+	json_add_str(&b, "sub", ses->openid);
 	if (*ses->unionid)
-		member(&b, "unionid", ses->unionid);
-	buf_printf(&b, ",\"iat\":%" PRId64 ",\"exp\":%" PRId64 ",\"token_type\":\"Bearer\"}", ses->created_at,
-		clock_wall_s() + ses->expires_in_s);
+		json_add_str(&b, "unionid", ses->unionid);
+	json_add_int(&b, "iat", ses->created_at);
+	json_add_int(&b, "exp", clock_wall_s() + ses->expires_in_s);
+	json_add_str(&b, "token_type", "Bearer");
+	json_close(&b, '}');
 	req_reply_json(r, 200, b.data);
 	buf_free(&b);
 }
@@ -99,7 +96,6 @@ void introspect_handle(struct api *api, struct req *r)
 	bool renew = wants_renewal(r);
 	struct session ses;
 
-	req_add_header(r, "Cache-Control", "no-store");
 	if (!token) {
 		req_reply_error(r, &(struct req_error){.oc = OC_INVALID_REQUEST, .message = "The form must hold token (RFC 7662 section 2.1)."});
 	} else if (!session_token_ok(token)) {

@@ -4,11 +4,11 @@
 #include <string.h>
 #include <strings.h>
 
+#include "api/body.h"
 #include "api/guard.h"
 #include "common/buf.h"
 #include "common/clock.h"
 #include "common/encode.h"
-#include "common/json.h"
 #include "common/mem.h"
 #include "common/metrics.h"
 
@@ -44,12 +44,12 @@ static enum outcome login_save_session(struct login *l);
 static enum outcome login_settle(struct login *l);
 static enum outcome login_wait_for_user(struct login *l);
 
-static const struct { const char *name; enum outcome (*run)(struct login *); } login_steps[] = {
-	{"claim",        login_claim},        /* may jump to the last step, or the end: this code was answered */
-	{"exchange",     login_exchange},     /* code -> openid, session_key */
-	{"save_session", login_save_session}, /* in Redis: from here the answer is 200 */
-	{"settle",       login_settle},       /* so that a repeat of the code gets this session */
-	{"new_user",     login_wait_for_user}, /* what the user database, asked meanwhile, has to say */
+static enum outcome (*const login_steps[])(struct login *) = {
+	login_claim,         /* may jump to the last step, or the end: this code was answered */
+	login_exchange,      /* code -> openid, session_key */
+	login_save_session,  /* in Redis: from here the answer is 200 */
+	login_settle,        /* so that a repeat of the code gets this session */
+	login_wait_for_user, /* what the user database, asked meanwhile, has to say */
 };
 
 /* ---- what was asked ---- */
@@ -76,27 +76,15 @@ static bool code_ok(const char *code)
 	return true;
 }
 
-static const char *read_json(struct login *l, const char *body, size_t len, const char **appid)
+static const char *read_json(struct login *l, const char **appid)
 {
-	struct arena *a = req_arena(l->req);
-	cJSON *tree = json_parse(body, len);
-	const char *code = NULL, *nonce = NULL, *app = NULL, *wrong = NULL;
+	const struct body_text texts[] = {
+		{"code", 1, CODE_MAX, true, "code is missing, or no text of 1 to 256 characters.", &l->code},
+		{"appid", 1, APPID_MAX, false, "appid is no text of 1 to 64 characters.", appid},
+		{"nonce", 0, NONCE_MAX * 4, false, "nonce is no text of up to 64 characters.", &l->nonce},
+	};
 
-	if (!cJSON_IsObject(tree))
-		wrong = "The body is not a JSON object in valid UTF-8.";
-	else if (json_str(tree, "code", 1, CODE_MAX, &code) != JSON_GOT)
-		wrong = "code is missing, or no text of 1 to 256 characters.";
-	else if (json_str(tree, "appid", 1, APPID_MAX, &app) == JSON_BAD)
-		wrong = "appid is no text of 1 to 64 characters.";
-	else if (json_str(tree, "nonce", 0, NONCE_MAX * 4, &nonce) == JSON_BAD)
-		wrong = "nonce is no text of up to 64 characters.";
-	if (!wrong) {
-		l->code = arena_strdup(a, code);
-		l->nonce = nonce ? arena_strdup(a, nonce) : NULL;
-		*appid = app ? arena_strdup(a, app) : NULL;
-	}
-	json_free(tree);
-	return wrong;
+	return body_texts(l->req, texts, NELEM(texts));
 }
 
 static const char *read_form(struct login *l, const char *body, size_t len, const char **appid)
@@ -157,7 +145,7 @@ static enum outcome read_request(struct login *l)
 	size_t len;
 	const char *body = req_body(l->req, &len);
 
-	l->message = is_form(l->req) ? read_form(l, body, len, &appid) : read_json(l, body, len, &appid);
+	l->message = is_form(l->req) ? read_form(l, body, len, &appid) : read_json(l, &appid);
 	if (!l->message && !code_ok(l->code))
 		l->message = "code must be 1 to 256 printable ASCII characters, as wx.login gave it.";
 	if (!l->message && l->nonce && utf8_length(l->nonce, strlen(l->nonce)) > NONCE_MAX)
@@ -194,8 +182,12 @@ static void login_answer(struct login *l, enum outcome oc)
 			.oc = oc, .message = l->message, .errcode = l->errcode, .retry_after_s = l->wait_s ? l->wait_s : wechat_retry_after_s(l->errcode)});
 		return;
 	}
-	buf_printf(&b, "{\"third_session\":\"%s\",\"expires_in\":%" PRId64 "%s}", l->token, l->expires_in_s,
-		!l->new_user_known ? "" : l->new_user ? ",\"new_user\":true" : ",\"new_user\":false");
+	json_open(&b, NULL, '{');
+	json_add_str(&b, "third_session", l->token);
+	json_add_int(&b, "expires_in", l->expires_in_s);
+	if (l->new_user_known)
+		json_add_bool(&b, "new_user", l->new_user);
+	json_close(&b, '}');
 	req_reply_json(l->req, 200, b.data);
 	buf_free(&b);
 }
@@ -204,7 +196,7 @@ static void login_answer(struct login *l, enum outcome oc)
 static void login_run(struct login *l, enum outcome oc)
 {
 	while (oc == OC_OK && l->step < NELEM(login_steps))
-		oc = login_steps[l->step++].run(l);
+		oc = login_steps[l->step++](l);
 	if (oc != OC_PENDING)
 		login_answer(l, oc);
 }

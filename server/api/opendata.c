@@ -4,8 +4,8 @@
  * kept, and whoever reads the answer must not take it for proof. */
 #include <string.h>
 
+#include "api/body.h"
 #include "api/guard.h"
-#include "common/json.h"
 #include "common/mem.h"
 #include "wechat/sealed.h"
 
@@ -23,30 +23,17 @@ struct opening {
 /* What is wrong with the body, or NULL. */
 static const char *read_body(struct opening *o)
 {
-	struct arena *a = req_arena(o->req);
-	const char **const at[] = {&o->encrypted, &o->iv, &o->raw, &o->signature}, *const names[] = {"encryptedData", "iv", "rawData", "signature"};
-	const char *text, *wrong = NULL;
-	size_t len;
-	const char *body = req_body(o->req, &len);
-	cJSON *tree = json_parse(body, len);
+	static const char bad[] = "encryptedData, iv, rawData and signature are texts, and not empty.";
+	const struct body_text texts[] = {
+		{"encryptedData", 1, DATA_MAX, false, bad, &o->encrypted},
+		{"iv", 1, IV_MAX, false, bad, &o->iv},
+		{"rawData", 1, DATA_MAX, false, bad, &o->raw},
+		{"signature", 1, DATA_MAX, false, bad, &o->signature},
+	};
+	const char *wrong = body_texts(o->req, texts, NELEM(texts));
 
-	for (size_t i = 0; i < NELEM(at) && tree; i++) {
-		switch (json_str(tree, names[i], 1, i == 1 ? IV_MAX : DATA_MAX, &text)) {
-		case JSON_GOT:
-			*at[i] = arena_strdup(a, text);
-			break;
-		case JSON_BAD:
-			wrong = "encryptedData, iv, rawData and signature are texts, and not empty.";
-			break;
-		default:
-			break;
-		}
-	}
-	if (!cJSON_IsObject(tree))
-		wrong = "The body is not a JSON object in valid UTF-8.";
-	else if (!wrong && (!o->encrypted != !o->iv || !o->raw != !o->signature || (!o->iv && !o->raw)))
+	if (!wrong && (!o->encrypted != !o->iv || !o->raw != !o->signature || (!o->iv && !o->raw)))
 		wrong = "Give encryptedData with iv, or rawData with signature, or all four.";
-	json_free(tree);
 	return wrong;
 }
 

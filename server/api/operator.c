@@ -1,18 +1,19 @@
 /* A user's sessions, for those who run the service: which are there, and their end. */
-#include <inttypes.h>
 #include <string.h>
 
 #include "api/guard.h"
-#include "common/buf.h"
+#include "common/json.h"
 
 static void print_session(struct buf *b, const struct session_listed *s)
 {
-	buf_printf(b, "{\"id\":\"%s\",\"created_at\":%" PRId64 ",\"expires_in\":%" PRId64 ",\"last_seen_at\":%" PRId64 ",\"ip\":", s->id,
-		s->created_at, s->expires_in_s, s->seen_at);
-	buf_json_str(b, s->ip, strlen(s->ip));
-	buf_str(b, ",\"user_agent\":");
-	buf_json_str(b, s->user_agent, strlen(s->user_agent));
-	buf_str(b, "}");
+	json_open(b, NULL, '{');
+	json_add_str(b, "id", s->id);
+	json_add_int(b, "created_at", s->created_at);
+	json_add_int(b, "expires_in", s->expires_in_s);
+	json_add_int(b, "last_seen_at", s->seen_at);
+	json_add_str(b, "ip", s->ip);
+	json_add_str(b, "user_agent", s->user_agent);
+	json_close(b, '}');
 }
 
 static void on_list(void *ctx, enum outcome oc, const struct session_listed *list, size_t n)
@@ -20,12 +21,12 @@ static void on_list(void *ctx, enum outcome oc, const struct session_listed *lis
 	struct req *r = ctx;
 	struct buf b = {0};
 
-	buf_str(&b, "{\"sessions\":[");
-	for (size_t i = 0; i < n; i++) {
-		buf_str(&b, i ? "," : "");
+	json_open(&b, NULL, '{');
+	json_open(&b, "sessions", '[');
+	for (size_t i = 0; i < n; i++)
 		print_session(&b, &list[i]);
-	}
-	buf_str(&b, "]}");
+	json_close(&b, ']');
+	json_close(&b, '}');
 	if (oc == OC_OK)
 		req_reply_json(r, 200, b.data);
 	else

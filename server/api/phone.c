@@ -4,9 +4,8 @@
  * that reads it from the user must not find less than the phone was told. */
 #include <string.h>
 
+#include "api/body.h"
 #include "api/guard.h"
-#include "common/buf.h"
-#include "common/json.h"
 
 enum { CODE_MAX = 256, WAIT_MS = 2000 };
 
@@ -21,20 +20,12 @@ struct phoning {
 
 static const char *read_body(struct phoning *p)
 {
-	size_t len;
-	const char *body = req_body(p->req, &len), *code = NULL, *wrong = NULL;
-	cJSON *tree = json_parse(body, len);
+	const struct body_text code = {"code", 1, CODE_MAX, true, "code is missing, or no text of 1 to 256 characters.", &p->code};
+	const char *wrong = body_texts(p->req, &code, 1);
 
-	if (!cJSON_IsObject(tree))
-		wrong = "The body is not a JSON object in valid UTF-8.";
-	else if (json_str(tree, "code", 1, CODE_MAX, &code) != JSON_GOT)
-		wrong = "code is missing, or no text of 1 to 256 characters.";
-	for (const char *c = code; c && *c && !wrong; c++)
+	for (const char *c = p->code; c && *c && !wrong; c++)
 		if (*c < ' ' || *c > '~')
 			wrong = "code must be printable ASCII characters, as the getPhoneNumber button gave it.";
-	if (!wrong)
-		p->code = arena_strdup(req_arena(p->req), code);
-	json_free(tree);
 	return wrong;
 }
 
@@ -43,24 +34,17 @@ static void reply_database_down(struct phoning *p, enum outcome oc)
 	req_reply_error(p->req, &(struct req_error){.oc = oc, .message = "The user database cannot answer: try again."});
 }
 
-static void member(struct buf *b, const char *name, const char *value)
-{
-	buf_printf(b, "%s\"%s\":", b->len > 1 ? "," : "", name);
-	buf_json_str(b, value, strlen(value));
-}
-
 static void reply_phone(void *ctx, const struct session *ses)
 {
 	struct phoning *p = ctx;
 	struct buf b = {0};
 
 	(void)ses;
-	buf_str(&b, "{");
-	member(&b, "phoneNumber", p->phone.number);
-	member(&b, "purePhoneNumber", p->phone.pure_number);
-	member(&b, "countryCode", p->phone.country_code);
-	buf_str(&b, "}");
-	req_add_header(p->req, "Cache-Control", "no-store");
+	json_open(&b, NULL, '{');
+	json_add_str(&b, "phoneNumber", p->phone.number);
+	json_add_str(&b, "purePhoneNumber", p->phone.pure_number);
+	json_add_str(&b, "countryCode", p->phone.country_code);
+	json_close(&b, '}');
 	req_reply_json(p->req, 200, b.data);
 	buf_free(&b);
 }

@@ -1,9 +1,8 @@
 /* A phone asks about its own session, or ends it. */
-#include <inttypes.h>
 #include <string.h>
 
 #include "api/guard.h"
-#include "common/buf.h"
+#include "common/json.h"
 
 struct looking {
 	struct api *api;
@@ -15,12 +14,18 @@ struct looking {
 	struct keeper_use use;
 };
 
-static void reply_session(struct looking *l, const char *more)
+/* valid: whether session_key lives; NULL where nobody asked. */
+static void reply_session(struct looking *l, const bool *valid)
 {
 	struct buf b = {0};
 
-	buf_printf(&b, "{\"appid\":\"%s\",\"expires_in\":%" PRId64 ",\"created_at\":%" PRId64 "%s}", l->app->appid, l->expires_in_s,
-		l->created_at, more);
+	json_open(&b, NULL, '{');
+	json_add_str(&b, "appid", l->app->appid);
+	json_add_int(&b, "expires_in", l->expires_in_s);
+	json_add_int(&b, "created_at", l->created_at);
+	if (valid)
+		json_add_bool(&b, "session_key_valid", *valid);
+	json_close(&b, '}');
 	req_reply_json(l->req, 200, b.data);
 	buf_free(&b);
 }
@@ -32,7 +37,7 @@ static void reply_valid(void *ctx, const struct session *ses)
 	struct looking *l = ctx;
 
 	l->expires_in_s = ses->expires_in_s;
-	reply_session(l, l->valid ? ",\"session_key_valid\":true" : ",\"session_key_valid\":false");
+	reply_session(l, &l->valid);
 }
 
 static void on_checked(void *ctx, enum outcome oc, bool valid, int errcode)
@@ -98,7 +103,7 @@ static void on_session(void *ctx, const struct session *ses)
 	l->created_at = ses->created_at;
 	l->expires_in_s = ses->expires_in_s;
 	if (!check) {
-		reply_session(l, "");
+		reply_session(l, NULL);
 	} else if (strcmp(check, "wechat") != 0) {
 		req_reply_error(r, &(struct req_error){.oc = OC_INVALID_REQUEST, .message = "check can only be wechat."});
 	} else {

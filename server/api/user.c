@@ -2,10 +2,9 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "api/body.h"
 #include "api/guard.h"
-#include "common/buf.h"
 #include "common/encode.h"
-#include "common/json.h"
 #include "common/mem.h"
 
 enum { WAIT_MS = 2000 };
@@ -28,34 +27,24 @@ struct asking {
 
 /* ---- answers ---- */
 
-static void text_member(struct buf *b, const char *name, const char *value)
-{
-	buf_printf(b, "%s\"%s\":", b->len > 1 ? "," : "", name);
-	if (value)
-		buf_json_str(b, value, strlen(value));
-	else
-		buf_str(b, "null");
-}
-
 static void number_member(struct buf *b, const char *name, int64_t value, int64_t unit)
 {
 	if (value < 0)
-		buf_printf(b, ",\"%s\":null", name);
+		json_add_str(b, name, NULL);
 	else
-		buf_printf(b, ",\"%s\":%" PRId64, name, value / unit);
+		json_add_int(b, name, value / unit);
 }
 
 /* u NULL: a user that there is no row of yet. */
 static void profile_members(struct buf *b, const struct user *u)
 {
 	for (size_t i = 0; i < NELEM(fields); i++)
-		text_member(b, fields[i].name, u ? u->text[fields[i].text] : NULL);
+		json_add_str(b, fields[i].name, u ? u->text[fields[i].text] : NULL);
 	number_member(b, "gender", u ? u->number[USER_gender] : -1, 1);
 }
 
 static void reply_buf(struct req *r, struct buf *b)
 {
-	req_add_header(r, "Cache-Control", "no-store");
 	req_reply_json(r, 200, b->data);
 	buf_free(b);
 }
@@ -74,9 +63,9 @@ static void on_profile(void *ctx, enum outcome oc, const struct user *u)
 	struct buf b = {0};
 
 	if (oc == OC_OK) {
-		buf_str(&b, "{");
+		json_open(&b, NULL, '{');
 		profile_members(&b, u);
-		buf_str(&b, "}");
+		json_close(&b, '}');
 		reply_buf(r, &b);
 	} else {
 		reply_failure(r, oc);
@@ -156,15 +145,11 @@ static const char *take_member(struct asking *a, const cJSON *tree, const cJSON 
 
 static const char *read_body(struct asking *a)
 {
-	size_t len;
-	const char *body = req_body(a->req, &len), *wrong = NULL;
-	cJSON *tree = json_parse(body, len), *m;
+	const char *wrong = NULL;
+	cJSON *tree = body_object(a->req, &wrong), *m;
 
-	if (!cJSON_IsObject(tree))
-		wrong = "The body is not a JSON object in valid UTF-8.";
-	else
-		cJSON_ArrayForEach(m, tree)
-			wrong = wrong ? wrong : take_member(a, tree, m);
+	cJSON_ArrayForEach(m, tree)
+		wrong = wrong ? wrong : take_member(a, tree, m);
 	json_free(tree);
 	return wrong;
 }
@@ -193,16 +178,16 @@ static void reply_user(struct req *r, const struct user *u)
 {
 	struct buf b = {0};
 
-	buf_str(&b, "{");
-	text_member(&b, "appid", u->appid);
-	text_member(&b, "openid", u->openid);
-	text_member(&b, "unionid", u->text[USER_unionid]);
-	text_member(&b, "phoneNumber", u->text[USER_phone]);
+	json_open(&b, NULL, '{');
+	json_add_str(&b, "appid", u->appid);
+	json_add_str(&b, "openid", u->openid);
+	json_add_str(&b, "unionid", u->text[USER_unionid]);
+	json_add_str(&b, "phoneNumber", u->text[USER_phone]);
 	profile_members(&b, u);
 	number_member(&b, "created_at", u->number[USER_created_at], 1000);
 	number_member(&b, "last_login_at", u->number[USER_last_login_at], 1000);
 	number_member(&b, "updated_at", u->number[USER_updated_at], 1000);
-	buf_str(&b, "}");
+	json_close(&b, '}');
 	reply_buf(r, &b);
 }
 

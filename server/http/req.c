@@ -13,6 +13,7 @@
 #include "common/clock.h"
 #include "common/crypt.h"
 #include "common/encode.h"
+#include "common/json.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "http/private.h"
@@ -368,6 +369,7 @@ static void print_head(struct buf *b, int status, const char *id, const char *ty
 	buf_add(b, "\r\n", 2);
 	header(b, "Date", http_date());
 	header(b, "X-Request-Id", id);
+	header(b, "Cache-Control", "no-store"); /* who somebody is, and whether, changes from one moment to the next */
 	if (type)
 		header(b, "Content-Type", type);
 	if (status == 204 || status == 304)
@@ -410,15 +412,15 @@ void req_reply_json(struct req *r, int status, const char *json)
 
 static void print_error(struct buf *b, const struct req_error *e, const char *id)
 {
-	const char *message = e->message ? e->message : outcome_text(e->oc);
-
-	buf_printf(b, "{\"error\":\"%s\",\"message\":", outcome_code(e->oc));
-	buf_json_str(b, message, strlen(message));
+	json_open(b, NULL, '{');
+	json_add_str(b, "error", outcome_code(e->oc));
+	json_add_str(b, "message", e->message ? e->message : outcome_text(e->oc));
 	if (e->reason)
-		buf_printf(b, ",\"reason\":\"%s\"", e->reason);
+		json_add_str(b, "reason", e->reason);
 	if (e->errcode)
-		buf_printf(b, ",\"errcode\":%d", e->errcode);
-	buf_printf(b, ",\"request_id\":\"%s\"}", id);
+		json_add_int(b, "errcode", e->errcode);
+	json_add_str(b, "request_id", id);
+	json_close(b, '}');
 }
 
 void req_reply_error(struct req *r, const struct req_error *e)

@@ -24,11 +24,11 @@ static void json_body(struct call *c, struct fetch_request *rq, const char *cons
 {
 	struct buf b = {0};
 
-	for (; (*pairs)[0]; pairs++) {
-		buf_printf(&b, "%s\"%s\":", b.len ? "," : "{", (*pairs)[0]);
-		buf_json_str(&b, (*pairs)[1], strlen((*pairs)[1]));
-	}
-	buf_printf(&b, "%s}", more);
+	json_open(&b, NULL, '{');
+	for (; (*pairs)[0]; pairs++)
+		json_add_str(&b, (*pairs)[0], (*pairs)[1]);
+	buf_str(&b, more);
+	json_close(&b, '}');
 	rq->method = "POST";
 	rq->content_type = "application/json";
 	rq->body = arena_strndup(c->arena, b.data, b.len);

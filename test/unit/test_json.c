@@ -97,6 +97,30 @@ static void test_members(void **state)
 	json_free(NULL);
 }
 
+static void test_writing(void **state)
+{
+	struct buf b = {0};
+	cJSON *tree;
+
+	(void)state;
+	json_open(&b, NULL, '{');
+	json_add_str(&b, "s", "ends in a bracket [");
+	json_add_str(&b, "none", NULL);
+	json_open(&b, "list", '[');
+	json_add_int(&b, NULL, -7);
+	json_open(&b, NULL, '{');
+	json_close(&b, '}');
+	json_add_bool(&b, NULL, true);
+	json_close(&b, ']');
+	json_add_bool(&b, "f", false);
+	json_close(&b, '}');
+	assert_string_equal(b.data, "{\"s\":\"ends in a bracket [\",\"none\":null,\"list\":[-7,{},true],\"f\":false}");
+	tree = json_parse(b.data, b.len);
+	assert_non_null(tree);
+	json_free(tree);
+	buf_free(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -104,6 +128,7 @@ int main(void)
 		cmocka_unit_test(test_depth),
 		cmocka_unit_test(test_every_prefix),
 		cmocka_unit_test(test_members),
+		cmocka_unit_test(test_writing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
