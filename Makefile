@@ -18,7 +18,7 @@ FUZZ   := $(patsubst test/fuzz/%.c,$(B)/fuzz/%,$(wildcard test/fuzz/fuzz_*.c))
 obj     = $(patsubst %.c,$(B)/%.o,$(1))
 LIBRARY := $(B)/libwxlogind.a
 
-.PHONY: all unit it test asan fuzz lint clean install help
+.PHONY: all unit it test asan tsan fuzz lint clean install help
 all: $(B)/wxlogind $(B)/wxfake
 
 $(LIBRARY): $(call obj,$(COMMON) $(ROOMS))
@@ -56,6 +56,10 @@ test: ## everything
 	scripts/test
 asan: ## both programs and the unit tests under ASan and UBSan, into build-asan/
 	$(MAKE) B=build-asan SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined" CFLAGS="-O1 -g" HARDEN=-fno-omit-frame-pointer all units
+TSAN := test_resolve test_jobs test_log test_user
+tsan: ## the unit tests of what has threads, under ThreadSanitizer, in build-tsan/
+	$(MAKE) B=build-tsan SAN=-fsanitize=thread CFLAGS="-O1 -g" HARDEN=-fno-omit-frame-pointer $(TSAN:%=build-tsan/unit/%)
+	scripts/unit $(TSAN:%=build-tsan/unit/%)
 units: $(UNIT)
 fuzz: ## build the fuzzers (clang) into build-fuzz/
 	$(MAKE) B=build-fuzz CC=clang SAN="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined" CFLAGS="-O1 -g" HARDEN= fuzzers
@@ -66,7 +70,7 @@ $(B)/fuzz/%: $(B)/test/fuzz/%.o $(LIBRARY)
 lint: ## clang-tidy, cppcheck, who includes whom
 	scripts/lint
 clean:
-	rm -rf build build-asan build-fuzz build-clang
+	rm -rf build build-asan build-tsan build-fuzz build-clang
 help:
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 .SECONDARY:

@@ -58,7 +58,8 @@ static void on_drain(evutil_socket_t fd, short what, void *arg)
 	l->armed = false;
 	l->draining = true;
 	for (size_t i = 0; i < now.len; i++)
-		now.v[i].fn(now.v[i].ctx);
+		if (now.v[i].fn)
+			now.v[i].fn(now.v[i].ctx);
 	l->running.len = 0;
 	l->draining = false;
 }
@@ -138,6 +139,19 @@ void loop_defer(struct loop *l, loop_fn fn, void *ctx)
 		event_add(&l->drain, &soon); /* timers are looked at after the sockets */
 	else
 		event_active(&l->drain, EV_TIMEOUT, 0);
+}
+
+static void forget(struct calls *c, loop_fn fn, const void *ctx)
+{
+	for (size_t i = 0; i < c->len; i++)
+		if (c->v[i].fn == fn && c->v[i].ctx == ctx)
+			c->v[i].fn = NULL;
+}
+
+void loop_undefer(struct loop *l, loop_fn fn, void *ctx)
+{
+	forget(&l->waiting, fn, ctx);
+	forget(&l->running, fn, ctx);
 }
 
 static void on_signal_event(evutil_socket_t signo, short what, void *arg)

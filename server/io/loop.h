@@ -17,8 +17,10 @@ void loop_stop(struct loop *l);
 void loop_settle(struct loop *l); /* after loop_run: what is due runs, nothing is waited for; libevent lets go of what it has put off */
 struct event_base *loop_base(struct loop *l);
 
-/* Calls fn(ctx) once, on a later turn of the loop, never before this returns. */
+/* Calls fn(ctx) once, on a later turn of the loop, never before this returns. This is the only way to put something off to the next
+ * turn. Calls that are deferred twice come twice. */
 void loop_defer(struct loop *l, loop_fn fn, void *ctx);
+void loop_undefer(struct loop *l, loop_fn fn, void *ctx); /* before ctx is freed: forgets the calls that have not come yet */
 void loop_on_signal(struct loop *l, int signo, loop_signal_fn fn, void *ctx); /* lives as long as the loop */
 
 /* One-shot timers. Starting a running timer moves it. */

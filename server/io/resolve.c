@@ -18,7 +18,8 @@
 
 struct question {
 	atomic_int       refs; /* the loop's and the thread's */
-	int              done; /* eventfd: the answer is there */
+	int              done; /* eventfd: wakes the loop */
+	atomic_bool      answered; /* set after list and error: an eventfd orders no memory */
 	char            *host;
 	char             port[8];
 	struct addrinfo *list;
@@ -26,6 +27,7 @@ struct question {
 };
 
 struct resolve {
+	struct loop     *loop;
 	struct event     ev;
 	struct question *q;
 	resolve_cb       cb;
@@ -60,6 +62,7 @@ static void *thread_main(void *arg)
 	/* A machine with nothing but loopback has no configured address: ask again without that filter. */
 	if (q->error)
 		q->error = lookup(q->host, q->port, 0, &q->list);
+	atomic_store(&q->answered, true);
 	eventfd_write(q->done, 1);
 	question_release(q);
 	return NULL;
@@ -83,17 +86,30 @@ static bool thread_start(struct question *q)
 	return ok;
 }
 
+static void tell(struct resolve *r, const struct addrinfo *list, int error)
+{
+	struct resolve gone = *r;
+
+	event_del(&r->ev);
+	free(r);
+	gone.cb(gone.ctx, error ? NULL : list, error ? gai_strerror(error) : "");
+	question_release(gone.q);
+}
+
 static void on_done(evutil_socket_t fd, short what, void *arg)
 {
 	struct resolve *r = arg;
-	struct resolve gone = *r;
 
 	(void)fd;
 	(void)what;
-	event_del(&r->ev);
-	free(r);
-	gone.cb(gone.ctx, gone.q->error ? NULL : gone.q->list, gone.q->error ? gai_strerror(gone.q->error) : "");
-	question_release(gone.q);
+	if (atomic_load(&r->q->answered))
+		tell(r, r->q->list, r->q->error);
+}
+
+/* Out of descriptors or threads: this is said from the loop. */
+static void on_no_thread(void *ctx)
+{
+	tell(ctx, NULL, EAI_AGAIN);
 }
 
 struct resolve *resolve_start(struct loop *l, const char *host, int port, resolve_cb cb, void *ctx)
@@ -101,20 +117,20 @@ struct resolve *resolve_start(struct loop *l, const char *host, int port, resolv
 	struct resolve *r = mem_alloc(sizeof(*r));
 	struct question *q = mem_alloc(sizeof(*q));
 
+	r->loop = l;
 	r->q = q;
 	r->cb = cb;
 	r->ctx = ctx;
 	atomic_init(&q->refs, 2);
 	q->host = mem_strdup(host);
 	snprintf(q->port, sizeof(q->port), "%d", port);
-	q->error = EAI_AGAIN;
 	q->done = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	event_assign(&r->ev, loop_base(l), q->done, EV_READ, on_done, r);
 	if (q->done >= 0)
 		event_add(&r->ev, NULL);
 	if (q->done < 0 || !thread_start(q)) {
 		question_release(q);
-		event_active(&r->ev, EV_READ, 0); /* out of descriptors or threads: say so from the loop */
+		loop_defer(l, on_no_thread, r);
 	}
 	return r;
 }
@@ -124,6 +140,7 @@ void resolve_cancel(struct resolve *r)
 	if (!r)
 		return;
 	event_del(&r->ev);
+	loop_undefer(r->loop, on_no_thread, r);
 	question_release(r->q);
 	free(r);
 }

@@ -102,6 +102,26 @@ static void test_deferred_calls_are_dropped(void **state)
 	loop_defer(loop, say, "never"); /* teardown frees the loop */
 }
 
+static void say_and_undefer(void *ctx)
+{
+	note(ctx);
+	loop_undefer(loop, say, "b"); /* of this turn */
+	loop_defer(loop, say, "d");
+	loop_undefer(loop, say, "d"); /* of the next */
+	loop_defer(loop, stop, NULL);
+}
+
+static void test_undefer(void **state)
+{
+	(void)state;
+	loop_defer(loop, say_and_undefer, "a");
+	loop_defer(loop, say, "b");
+	loop_defer(loop, say, "c");
+	loop_defer(loop, say, "b");
+	loop_run(loop);
+	assert_string_equal(trail, "ac");
+}
+
 struct own {
 	struct timer *t;
 	int           left;
@@ -183,6 +203,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_defer_keeps_order, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_defer_grows, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_undefer, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_defer_does_not_starve, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_deferred_calls_are_dropped, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_timers, setup, teardown),
