@@ -5,6 +5,9 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+
 #include "common/clock.h"
 #include "common/mem.h"
 #include "http/private.h"
@@ -41,11 +44,20 @@ static void forget_message(struct gate *g)
 	g->continued = false;
 }
 
+/* A TLS connection ends with close_notify, which libevent leaves out. The peer's is not waited for. */
+static void end_tls(SSL *ssl)
+{
+	SSL_set_shutdown(ssl, SSL_RECEIVED_SHUTDOWN);
+	SSL_shutdown(ssl);
+	ERR_clear_error(); /* within a handshake there is nothing to end */
+}
+
 static evhtp_res on_connection_fini(evhtp_connection_t *c, void *arg)
 {
 	struct gate *g = arg;
 
-	(void)c;
+	if (c->ssl)
+		end_tls(c->ssl);
 	if (g->dead)
 		*g->dead = true;
 	if (g->req && g->state == GATE_BUSY)
@@ -373,6 +385,8 @@ void gate_reset(struct gate *g)
 	struct linger at_once = {.l_onoff = 1, .l_linger = 0};
 
 	setsockopt(bufferevent_getfd(g->conn->bev), SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+	if (g->conn->ssl)
+		SSL_set_quiet_shutdown(g->conn->ssl, 1);
 	g->req = NULL;
 	bufferevent_trigger_event(g->conn->bev, BEV_EVENT_ERROR, BEV_TRIG_DEFER_CALLBACKS);
 }

@@ -10,24 +10,33 @@
 #include <unistd.h>
 
 #include <curl/curl.h>
-#include <event2/event_struct.h>
 #include <openssl/x509_vfy.h>
 
 #include "common/buf.h"
 #include "common/clock.h"
 #include "common/mem.h"
+#include "io/socks.h"
 
 #define SYSTEM_CA_FILE "/etc/ssl/certs/ca-certificates.crt"
 
 enum { READ_BYTES = 1024, KEEPALIVE_IDLE_S = 30 }; /* most answers are shorter, and of a piece that size malloc has one at hand */
 
+/* Scheme, host and port. As many as the configuration names. */
+struct origin {
+	struct origin *next;
+	struct fetch  *f;
+	char          *url;
+	int            idle;        /* kept connections that nobody uses */
+};
+
 struct transfer {
 	struct fetch    *f;
+	struct origin   *origin;
 	struct transfer *next, *prev; /* in one of fetch's lists */
 	CURL        *easy;          /* NULL unless active */
 	fetch_cb     cb;
 	void        *ctx;
-	char        *method, *url;  /* url: up to the path */
+	char        *method;
 	char        *target;        /* the path and what follows it: secret */
 	char        *body;          /* NULL = none */
 	size_t       body_len;
@@ -56,6 +65,8 @@ struct fetch {
 	CURLSH      *share;         /* TLS sessions */
 	struct timer *timer;        /* curl's */
 	struct timer *refuse;
+	struct socks *socks;
+	struct origin *origins;
 	struct list  active, queue, done, refused;
 	CURL       **pool;          /* idle easies, as many as max_connections */
 	int          pool_len;
@@ -65,11 +76,6 @@ struct fetch {
 	char        *ca_file;       /* NULL = curl's own choice */
 	int          depth;         /* our callbacks under way: memory must outlive them */
 	bool         freed;
-};
-
-struct sock {
-	struct event ev;
-	short        what;
 };
 
 static void list_add(struct list *l, struct transfer *t)
@@ -121,7 +127,6 @@ static void transfer_free(struct transfer *t)
 {
 	timer_free(t->wait);
 	free(t->method);
-	free(t->url);
 	mem_free_secret(t->target);
 	if (t->body)
 		mem_wipe(t->body, t->body_len);
@@ -166,6 +171,19 @@ static void fail(struct transfer *t, enum fetch_result result, const char *error
 	snprintf(t->error, sizeof(t->error), "%s", error);
 }
 
+static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *a)
+{
+	struct origin *o = arg;
+
+	(void)purpose;
+	return socks_open(o->f->socks, a, &o->idle);
+}
+
+static int close_socket(void *arg, curl_socket_t fd)
+{
+	return socks_close(arg, fd);
+}
+
 static void set_common(struct fetch *f, CURL *e)
 {
 	curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
@@ -176,6 +194,9 @@ static void set_common(struct fetch *f, CURL *e)
 	curl_easy_setopt(e, CURLOPT_BUFFERSIZE, (long)READ_BYTES);
 	curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, f->connect_timeout_ms);
 	curl_easy_setopt(e, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)f->max_reply);
+	curl_easy_setopt(e, CURLOPT_MAXAGE_CONN, (long)(SOCKS_IDLE_MS / 1000 + 1));
+	curl_easy_setopt(e, CURLOPT_CLOSESOCKETFUNCTION, close_socket);
+	curl_easy_setopt(e, CURLOPT_CLOSESOCKETDATA, f->socks);
 	curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, 1L);
 	curl_easy_setopt(e, CURLOPT_TCP_KEEPIDLE, (long)KEEPALIVE_IDLE_S);
 	curl_easy_setopt(e, CURLOPT_SSL_VERIFYPEER, 1L);
@@ -195,7 +216,7 @@ static void set_request(struct transfer *t, CURL *e)
 {
 	bool get = strcmp(t->method, "GET") == 0, head = strcmp(t->method, "HEAD") == 0;
 
-	curl_easy_setopt(e, CURLOPT_URL, t->url);
+	curl_easy_setopt(e, CURLOPT_URL, t->origin->url);
 	curl_easy_setopt(e, CURLOPT_REQUEST_TARGET, t->target);
 	if (t->body || (!get && !head)) {
 		curl_easy_setopt(e, CURLOPT_POST, 1L);
@@ -210,6 +231,8 @@ static void set_request(struct transfer *t, CURL *e)
 		curl_easy_setopt(e, CURLOPT_HTTPHEADER, t->headers);
 	curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body);
 	curl_easy_setopt(e, CURLOPT_WRITEDATA, t);
+	curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, open_socket);
+	curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, t->origin);
 	curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, on_sending);
 	curl_easy_setopt(e, CURLOPT_PREREQDATA, t);
 	curl_easy_setopt(e, CURLOPT_PRIVATE, t);
@@ -351,53 +374,29 @@ static void drain(struct fetch *f)
 
 /* --- curl and the loop --- */
 
-static void action(struct fetch *f, curl_socket_t fd, int what)
+static void on_socket(void *ctx, curl_socket_t fd, int events)
 {
+	struct fetch *f = ctx;
 	int running;
 
 	enter(f);
-	curl_multi_socket_action(f->multi, fd, what, &running);
+	curl_multi_socket_action(f->multi, fd, events, &running);
 	drain(f);
 	leave(f);
 }
 
-static void on_socket(evutil_socket_t fd, short what, void *arg)
-{
-	action(arg, fd, (what & EV_READ ? CURL_CSELECT_IN : 0) | (what & EV_WRITE ? CURL_CSELECT_OUT : 0));
-}
-
 static void on_timer(void *ctx)
 {
-	action(ctx, CURL_SOCKET_TIMEOUT, 0);
+	on_socket(ctx, CURL_SOCKET_TIMEOUT, 0);
 }
 
 static int set_socket(CURL *e, curl_socket_t fd, int poll, void *arg, void *assigned)
 {
 	struct fetch *f = arg;
-	struct sock *s = assigned;
-	short what = EV_PERSIST;
 
 	(void)e; /* may be curl's own */
-	if (poll == CURL_POLL_REMOVE) {
-		if (s)
-			event_del(&s->ev);
-		free(s);
-		curl_multi_assign(f->multi, fd, NULL);
-		return 0;
-	}
-	what |= poll & CURL_POLL_IN ? EV_READ : 0;
-	what |= poll & CURL_POLL_OUT ? EV_WRITE : 0;
-	if (s && s->what == what)
-		return 0;
-	if (s) {
-		event_del(&s->ev);
-	} else {
-		s = mem_alloc(sizeof(*s));
-		curl_multi_assign(f->multi, fd, s);
-	}
-	s->what = what;
-	event_assign(&s->ev, loop_base(f->loop), fd, what, on_socket, f);
-	event_add(&s->ev, NULL);
+	(void)assigned;
+	socks_watch(f->socks, fd, poll);
 	return 0;
 }
 
@@ -457,6 +456,7 @@ struct fetch *fetch_new(struct loop *l, const struct fetch_options *o)
 	f->pool = mem_alloc((size_t)f->max_connections * sizeof(*f->pool));
 	f->timer = timer_new(l, on_timer, f);
 	f->refuse = timer_new(l, on_refuse, f);
+	f->socks = socks_new(l, on_socket, f);
 	curl_global_init(CURL_GLOBAL_DEFAULT);
 	f->multi = curl_multi_init();
 	f->share = curl_share_init();
@@ -474,9 +474,17 @@ struct fetch *fetch_new(struct loop *l, const struct fetch_options *o)
 
 static void fetch_destroy(struct fetch *f)
 {
+	struct origin *o;
+
 	while (f->pool_len)
 		curl_easy_cleanup(f->pool[--f->pool_len]);
 	curl_multi_cleanup(f->multi);
+	socks_free(f->socks);
+	while ((o = f->origins)) {
+		f->origins = o->next;
+		free(o->url);
+		free(o);
+	}
 	curl_share_cleanup(f->share);
 	curl_global_cleanup();
 	timer_free(f->timer);
@@ -522,6 +530,20 @@ static struct curl_slist *add_header(struct curl_slist *list, const char *line)
 	return list;
 }
 
+static struct origin *origin_at(struct fetch *f, const char *url, size_t len)
+{
+	struct origin *o = f->origins;
+
+	while (o && (strncmp(o->url, url, len) != 0 || o->url[len]))
+		o = o->next;
+	if (o)
+		return o;
+	o = mem_alloc(sizeof(*o));
+	*o = (struct origin){.next = f->origins, .f = f, .url = mem_strndup(url, len)};
+	f->origins = o;
+	return o;
+}
+
 /* curl takes a URL apart, copies and prints it many times over; the long part with the secrets in it is kept out of that. */
 static void split_url(struct transfer *t, const char *url)
 {
@@ -529,7 +551,7 @@ static void split_url(struct transfer *t, const char *url)
 
 	host = host ? host + 3 : url;
 	path = host + strcspn(host, "/?");
-	t->url = mem_strndup(url, (size_t)(path - url));
+	t->origin = origin_at(t->f, url, (size_t)(path - url));
 	t->target = mem_strdup(*path ? path : "/");
 }
 

@@ -149,7 +149,7 @@ class Redis:
 
     def written(self):
         """Everything that was ever written to it, a character for each byte: its append-only file."""
-        return "".join(f.read_text("latin-1") for f in self.dir.glob("appendonlydir/*.aof"))
+        return "".join(f.read_bytes().decode("latin-1") for f in self.dir.glob("appendonlydir/*.aof"))
 
     def stop(self):
         if self.process.proc.poll() is None:

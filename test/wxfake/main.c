@@ -14,11 +14,14 @@
 
 static const char usage[] =
 	"usage: wxfake [--listen 127.0.0.1:9090] [--tls-cert F --tls-key F] [--app APPID:SECRET ...] [--latency 50ms] [--any-code]\n"
-	"              [--rotate] [--watch-redis redis://:password@host:6379|unix:///path] [--wxlogind URL] [--version] [--help]\n"
+	"              [--rotate] [--keepalive 75s] [--watch-redis redis://:password@host:6379|unix:///path] [--wxlogind URL] [--version] [--help]\n"
 	"A stand-in for the WeChat servers, for development, tests and load. Without --app it serves " DEFAULT_APPID ".\n";
+
+enum { LATENCY_MAX_MS = 60000, KEEPALIVE_MS = 75000, KEEPALIVE_MAX_MS = 3600000 };
 
 struct options {
 	const char *listen, *cert, *key, *watch;
+	int64_t keepalive_ms;
 	struct fake *fake;
 };
 
@@ -39,16 +42,16 @@ static void handle(void *ctx, struct req *r)
 	}
 }
 
-static bool read_latency(const char *text, int64_t *ms)
+static bool read_duration(const char *text, int64_t max_ms, int64_t *ms)
 {
 	char *end;
 
 	*ms = strtol(text, &end, 10);
-	if (end == text || *ms < 0 || *ms > 60000)
+	if (end == text || *ms < 0 || *ms > max_ms)
 		return false;
 	if (!strcmp(end, "s"))
 		*ms *= 1000;
-	return *ms <= 60000 && (!strcmp(end, "ms") || !strcmp(end, "s"));
+	return *ms <= max_ms && (!strcmp(end, "ms") || !strcmp(end, "s"));
 }
 
 static bool add_app(struct fake *f, char *arg)
@@ -93,7 +96,9 @@ static int read_args(struct options *o, int argc, char **argv)
 		else if (!strcmp(argv[i], "--wxlogind"))
 			ok = page_server_ok(o->fake->wxlogind = next);
 		else if (!strcmp(argv[i], "--latency"))
-			ok = read_latency(next, &o->fake->latency_ms);
+			ok = read_duration(next, LATENCY_MAX_MS, &o->fake->latency_ms);
+		else if (!strcmp(argv[i], "--keepalive"))
+			ok = read_duration(next, KEEPALIVE_MAX_MS, &o->keepalive_ms) && o->keepalive_ms > 0;
 		else if (!strcmp(argv[i], "--app"))
 			ok = add_app(o->fake, next);
 		else
@@ -117,7 +122,7 @@ static int serve(struct options *o)
 {
 	struct fake *f = o->fake;
 	struct http_options ho = {
-		.name = "wxfake", .max_connections = 20000, .client_timeout_ms = 75000, .max_body = 1024 * 1024, .backstop_ms = 120000,
+		.name = "wxfake", .max_connections = 20000, .client_timeout_ms = (int)o->keepalive_ms, .max_body = 1024 * 1024, .backstop_ms = 120000,
 		.tls_cert = o->cert, .tls_key = o->key,
 	};
 	struct http *h = http_new(f->loop, &ho, handle, f);
@@ -148,7 +153,7 @@ static int serve(struct options *o)
 int main(int argc, char **argv)
 {
 	struct fake *f = mem_alloc(sizeof(*f));
-	struct options o = {.listen = "127.0.0.1:9090", .fake = f};
+	struct options o = {.listen = "127.0.0.1:9090", .keepalive_ms = KEEPALIVE_MS, .fake = f};
 	int status;
 
 	log_init(LOG_INFO, LOG_LOGFMT);

@@ -1,0 +1,26 @@
+/* curl's sockets on the loop. A connection that curl made is watched for as long as it is open, also while it is idle: when an idle one
+ * stirs, or has been idle for SOCKS_IDLE_MS, it is retired, and curl will not use it again.
+ *
+ * A server that closes an idle TLS connection sends close_notify, then FIN. curl before 8.1 takes the unread close_notify for a sign of
+ * life, sends the next request on that connection, and the request has no answer. */
+#ifndef IO_SOCKS_H
+#define IO_SOCKS_H
+
+#include <curl/curl.h>
+
+#include "io/loop.h"
+
+enum { SOCKS_IDLE_MS = 14000 }; /* WeChat is said to close after 20 s. curl's own limit, a second more, is there should ours come late */
+
+struct socks;
+typedef void (*socks_ready_fn)(void *ctx, curl_socket_t fd, int curl_events); /* for curl_multi_socket_action */
+
+struct socks *socks_new(struct loop *l, socks_ready_fn ready, void *ctx);
+void socks_free(struct socks *s); /* after curl_multi_cleanup */
+
+/* Bodies of curl's callbacks. idle counts the connections that curl may use at once, and lives until the socket is closed. */
+curl_socket_t socks_open(struct socks *s, const struct curl_sockaddr *a, int *idle);
+int  socks_close(struct socks *s, curl_socket_t fd);
+void socks_watch(struct socks *s, curl_socket_t fd, int curl_poll); /* CURL_POLL_IN, ..., CURL_POLL_REMOVE */
+
+#endif
