@@ -18,14 +18,16 @@ FUZZ   := $(patsubst test/fuzz/%.c,$(B)/fuzz/%,$(wildcard test/fuzz/fuzz_*.c))
 obj     = $(patsubst %.c,$(B)/%.o,$(1))
 LIBRARY := $(B)/libwxlogind.a
 
-.PHONY: all unit it test asan tsan fuzz lint clean install help
-all: $(B)/wxlogind $(B)/wxfake
+.PHONY: all unit it test asan tsan fuzz docs lint clean install help
+all: $(B)/wxlogind $(B)/wxfake $(B)/confdoc
 
 $(LIBRARY): $(call obj,$(COMMON) $(ROOMS))
 	rm -f $@ && ar rcs $@ $^
 $(B)/wxlogind: $(call obj,server/main.c server/crew.c) $(LIBRARY)
 	$(CC) $(SAN) $(LDFLAGS) -o $@ $^ $(LIBS)
 $(B)/wxfake: $(call obj,$(FAKE)) $(LIBRARY)
+	$(CC) $(SAN) $(LDFLAGS) -o $@ $^ $(LIBS)
+$(B)/confdoc: $(call obj,tools/confdoc.c) $(LIBRARY)
 	$(CC) $(SAN) $(LDFLAGS) -o $@ $^ $(LIBS)
 $(B)/bench/%: $(B)/test/bench/%.o
 	@mkdir -p $(@D)
@@ -67,6 +69,9 @@ fuzzers: $(FUZZ)
 $(B)/fuzz/%: $(B)/test/fuzz/%.o $(LIBRARY)
 	@mkdir -p $(@D)
 	$(CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LIBS)
+docs: $(B)/confdoc ## write what the documents say of configuration keys, from the table of keys
+	$(B)/confdoc example >$(B)/new && mv $(B)/new server/wxlogind.ini.example
+	$(B)/confdoc md docs/configuration.md >$(B)/new && mv $(B)/new docs/configuration.md
 lint: ## clang-tidy, cppcheck, who includes whom
 	scripts/lint
 clean:

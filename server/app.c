@@ -124,7 +124,7 @@ static void apply(struct app *a)
 	free(a->apps);
 	a->apps = mem_alloc(sizeof(*a->apps) * (c->app_count + 1));
 	for (size_t i = 0; i < c->app_count; i++)
-		a->apps[i] = (struct wechat_app){.appid = c->apps[i].appid, .secrets = {c->apps[i].secrets[0], c->apps[i].secrets[1]}};
+		a->apps[i] = (struct wechat_app){.appid = c->apps[i].appid, .secrets = {c->apps[i].secrets.items[0], c->apps[i].secrets.items[1]}};
 	a->api.apps = a->apps;
 	a->api.app_count = c->app_count;
 	a->api.internal_token = c->internal_token;

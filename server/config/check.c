@@ -7,7 +7,9 @@
 #include <string.h>
 
 #include "common/ip.h"
-#include "common/mem.h"
+
+#define LETTERS_DIGITS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+enum { APPID_LEN = 18, SECRET_LEN = 32, SECRET_MIN = 5 };
 
 static bool port_ok(const char *colon)
 {
@@ -133,34 +135,36 @@ static void check_lists(struct reading *rd)
 
 static bool appid_ok(const char *appid)
 {
-	size_t n = strlen(appid);
-
-	return n >= 1 && n <= 64 && strspn(appid, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") == n;
+	return strlen(appid) == APPID_LEN && !strncmp(appid, "wx", 2) && strspn(appid, LETTERS_DIGITS) == APPID_LEN;
 }
 
-static void take_apps(struct reading *rd)
+/* WeChat makes AppSecrets of 32 hex digits; a stand-in for WeChat may have others. */
+static void check_secret(struct reading *rd, const struct target *t, const char *secret)
 {
-	struct config *c = rd->c;
+	size_t n = strlen(secret);
 
-	c->apps = mem_alloc(sizeof(*c->apps) * (rd->app_count + 1));
+	if (n < SECRET_MIN)
+		reading_say(rd, true, t->where, "[%s] secret: an AppSecret has 32 characters, this one %zu", t->section, n);
+	else if (n != SECRET_LEN || strspn(secret, LETTERS_DIGITS) != n)
+		reading_say(rd, false, t->where, "[%s] secret: an AppSecret of WeChat has 32 letters and digits, this one has %zu characters%s", t->section, n,
+			n == SECRET_LEN ? ", others among them" : "");
+}
+
+static void check_apps(struct reading *rd)
+{
 	for (size_t i = 0; i < rd->app_count; i++) {
-		struct app_pending *p = &rd->apps[i];
-		struct config_app *a = &c->apps[c->app_count++];
-		struct config_list l = {0};
+		const struct config_app *a = &rd->c->apps[i];
+		const struct target *t = &rd->apps[i];
 
-		a->appid = mem_strdup(p->appid);
-		if (!appid_ok(p->appid))
-			reading_say(rd, true, p->where, "[app %s]: an appid is wx and 16 letters or digits", p->appid);
-		if (p->secret)
-			value_list(p->secret, &l);
-		if (l.n == 0 || l.n > CONFIG_APP_SECRETS_MAX)
-			reading_say(rd, true, p->where, "[app %s] needs secret or secret_file: its AppSecret from WeChat's console; two by a comma while it is being changed",
-				p->appid);
-		for (size_t k = 0; k < l.n && k < CONFIG_APP_SECRETS_MAX; k++)
-			a->secrets[k] = mem_strdup(l.items[k]);
-		value_list_free(&l);
+		if (!appid_ok(a->appid))
+			reading_say(rd, true, t->where, "[%s]: an appid is wx and 16 letters or digits", t->section);
+		if (a->secrets.n == 0 || a->secrets.n > CONFIG_APP_SECRETS_MAX)
+			reading_say(rd, true, t->where, "[%s] needs secret or secret_file: its AppSecret from WeChat's console; two by a comma while it is being changed",
+				t->section);
+		for (size_t k = 0; k < a->secrets.n; k++)
+			check_secret(rd, t, a->secrets.items[k]);
 	}
-	if (c->app_count == 0)
+	if (rd->app_count == 0)
 		reading_say(rd, true, rd->file, "no app is configured: add a section [app wx...] with its secret, or set WXLOGIND_APPID and WXLOGIND_SECRET");
 }
 
@@ -170,7 +174,7 @@ void config_check(struct reading *rd)
 	check_lists(rd);
 	check_redis_url(rd);
 	check_users_url(rd);
-	take_apps(rd);
+	check_apps(rd);
 	if (rd->c->encryption_key_count == 0)
 		reading_say(rd, false, reading_where(rd, "session", "encryption_key"), "[session] encryption_key is empty: session_keys are kept in Redis as they came");
 }

@@ -11,14 +11,14 @@
 
 #define CONFIG_APP_SECRETS_MAX 2 /* while an AppSecret is being changed */
 
-struct config_list { /* a list given with commas or lines */
+struct config_list { /* items[n] is NULL */
 	char **items;
 	size_t n;
 };
 
 struct config_app {
 	char *appid;
-	char *secrets[CONFIG_APP_SECRETS_MAX]; /* tried in order on 40125; [1] may be NULL */
+	struct config_list secrets; /* one or two, tried in order on 40125 */
 };
 
 struct config_rate { /* count per period, 0 = no limit */

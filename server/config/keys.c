@@ -2,72 +2,130 @@
  * reload applies it, and what it is for. Reading, the _file twins, the environment's names, --check and redaction follow from it. */
 #include "config/private.h"
 
+#include <ctype.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/mem.h"
+/* section, name, type, field of struct config, default, a sentence for the documents; then what else holds: .min and .max of
+ * numbers (both in the unit of the field), .words of a WORD, .reload = true when a reload applies it. After a change: make docs. */
+#define KEY(section_, name_, type_, field, default_, help_, ...) \
+	{.section = #section_, .name = #name_, .full = #section_ "." #name_, .type = T_##type_, .fallback = default_, .help = help_, \
+	 .offset = offsetof(struct config, field), ##__VA_ARGS__}
 
-enum { RELOAD = 1 };
-
-#define KEY(section, name, type, field, fallback, min, max, flags, help) \
-	{#section, #name, type, offsetof(struct config, field), fallback, min, max, flags, help, #section "." #name}
+#define APP_KEY(name_, type_, field, help_, ...) \
+	{.section = "app", .name = #name_, .full = "app." #name_, .type = T_##type_, .fallback = "", .help = help_, \
+	 .offset = offsetof(struct config_app, field), .app = true, .reload = true, ##__VA_ARGS__}
 
 const struct key key_table[] = {
-	KEY(server, listen, T_LIST, listen, "0.0.0.0:8080", 0, 0, 0, "what mini programs reach"),
-	KEY(server, internal_listen, T_LIST, internal_listen, "127.0.0.1:8081", 0, 0, 0, "what only your own backends and proxies may reach"),
-	KEY(server, internal_token, T_SECRET, internal_token, "", 0, 0, RELOAD, "bearer token asked of every internal caller"),
-	KEY(server, workers, T_INT, workers, "1", 0, 256, 0, "processes that share the listening ports; 0 = one per core"),
-	KEY(server, max_connections, T_INT, max_connections, "20000", 1, 1000000, RELOAD, "per worker, public and internal counted apart"),
-	KEY(server, client_timeout, T_DURATION, client_timeout_ms, "15s", 100, DAY, RELOAD, "for a whole request to arrive, and for an idle connection"),
-	KEY(server, max_body, T_SIZE, max_body, "64k", 1024, 1024 * 1024, RELOAD, "bytes of a request's body"),
-	KEY(server, trusted_proxies, T_LIST, trusted_proxies, "", 0, 0, RELOAD, "addresses or networks whose X-Forwarded-For is believed"),
-	KEY(server, cors_origins, T_LIST, cors_origins, "", 0, 0, RELOAD, "origins of web pages that may call"),
-	KEY(server, drain_timeout, T_DURATION, drain_timeout_ms, "30s", 0, DAY, RELOAD, "how long SIGTERM waits for what is in flight"),
-	KEY(log, level, T_LEVEL, log_level, "info", 0, 0, RELOAD, "debug info warn error"),
-	KEY(log, format, T_FORMAT, log_format, "logfmt", 0, 0, 0, "logfmt or json"),
-	KEY(redis, url, T_TEXT, redis_url, "redis://127.0.0.1:6379/0", 0, 0, 0, "where sessions are kept"),
-	KEY(redis, password, T_SECRET, redis_password, "", 0, 0, 0, "instead of one in the URL"),
-	KEY(redis, key_prefix, T_TEXT, redis_key_prefix, "wxlogin:", 0, 0, 0, "before every key"),
-	KEY(redis, timeout, T_DURATION, redis_timeout_ms, "500ms", 10, 60000, 0, "for one command"),
-	KEY(session, ttl, T_DURATION, ttl_ms, "7d", 1000, 3650 * DAY, 0, "a session unused this long ends"),
-	KEY(session, max_age, T_DURATION, max_age_ms, "30d", 1000, 3650 * DAY, 0, "a session older than this ends"),
-	KEY(session, max_per_user, T_INT, max_per_user, "0", 0, 1000, 0, "sessions of one user; 0 = any number"),
-	KEY(session, replay_window, T_DURATION, replay_window_ms, "60s", 0, 300000, 0, "the same code again this soon gets the same session"),
-	KEY(session, encryption_key, T_KEYS, encryption_keys, "", 0, 0, 0, "session_key is kept under AES-256-GCM"),
-	KEY(session, cache_entries, T_INT, cache_entries, "100000", 0, 100000000, 0, "sessions answered for without asking Redis"),
-	KEY(wechat, base_url, T_TEXT, wechat_base_url, "https://api.weixin.qq.com", 0, 0, 0, "WeChat's host"),
-	KEY(wechat, fallback_urls, T_LIST, wechat_fallback_urls, "https://api2.weixin.qq.com", 0, 0, 0, "asked when it cannot be reached"),
-	KEY(wechat, connect_timeout, T_DURATION, wechat_connect_timeout_ms, "1s", 10, 60000, 0, "name, TCP and TLS"),
-	KEY(wechat, timeout, T_DURATION, wechat_timeout_ms, "3s", 50, 60000, 0, "for one login's whole talk with WeChat, retries included"),
-	KEY(wechat, max_connections, T_INT, wechat_max_connections, "64", 1, 4096, 0, "calls at once"),
-	KEY(wechat, ca_file, T_TEXT, wechat_ca_file, "", 0, 0, 0, "certificates to trust; empty = the system's"),
-	KEY(users, url, T_TEXT, users_url, "sqlite:///var/lib/wxlogind/users.db", 0, 0, 0, "where profiles are kept"),
-	KEY(users, password, T_SECRET, users_password, "", 0, 0, 0, "instead of one in the URL"),
-	KEY(limit, login_per_ip, T_RATE, login_per_ip, "120/1m", 0, 0, RELOAD, "logins of one client address; 0 = no limit"),
-	KEY(limit, login_per_app, T_RATE, login_per_app, "0", 0, 0, RELOAD, "logins of one app; 0 = no limit"),
+	KEY(server, listen, LIST, listen, "0.0.0.0:8080",
+		"Addresses that mini programs reach: host:port, [v6]:port or unix:/path."),
+	KEY(server, internal_listen, LIST, internal_listen, "127.0.0.1:8081",
+		"Addresses that only your own backends and proxies may reach."),
+	KEY(server, internal_token, SECRET, internal_token, "",
+		"Bearer token that every internal caller must send; required when internal_listen can be reached from other machines.", .reload = true),
+	KEY(server, workers, INT, workers, "1",
+		"Number of processes that share the listening ports; 0 = one per core.", .max = 256),
+	KEY(server, max_connections, INT, max_connections, "20000",
+		"Maximum number of connections of one worker; public and internal are counted apart.", .min = 1, .max = 1000000, .reload = true),
+	KEY(server, client_timeout, DURATION, client_timeout_ms, "15s",
+		"Time limit for a whole request to arrive, and for an idle connection.", .min = 100, .max = DAY, .reload = true),
+	KEY(server, max_body, SIZE, max_body, "64k",
+		"Maximum size of a request body.", .min = 1024, .max = 1024 * 1024, .reload = true),
+	KEY(server, trusted_proxies, LIST, trusted_proxies, "",
+		"Addresses or networks of proxies whose X-Forwarded-For is believed; unix: stands for peers on a unix socket.", .reload = true),
+	KEY(server, cors_origins, LIST, cors_origins, "",
+		"Origins of web pages that may call the public side; empty = no CORS headers.", .reload = true),
+	KEY(server, drain_timeout, DURATION, drain_timeout_ms, "30s",
+		"How long SIGTERM waits for requests in flight.", .max = DAY, .reload = true),
+
+	KEY(log, level, WORD, log_level, "info",
+		"The least severe lines that are written.", .words = "debug info warn error", .reload = true),
+	KEY(log, format, WORD, log_format, "logfmt",
+		"Format of log lines, always on standard error.", .words = "logfmt json"),
+
+	KEY(redis, url, TEXT, redis_url, "redis://127.0.0.1:6379/0",
+		"Where sessions are kept: redis://[user[:password]@]host:port/db or unix:///path?db=0."),
+	KEY(redis, password, SECRET, redis_password, "",
+		"Password of Redis, instead of one in the URL."),
+	KEY(redis, key_prefix, TEXT, redis_key_prefix, "wxlogin:",
+		"Prefix of every key in Redis."),
+	KEY(redis, timeout, DURATION, redis_timeout_ms, "500ms",
+		"Time limit for one Redis command.", .min = 10, .max = 60000),
+
+	KEY(session, ttl, DURATION, ttl_ms, "7d",
+		"A session that is unused for this long ends; each use renews it.", .min = 1000, .max = 3650 * DAY),
+	KEY(session, max_age, DURATION, max_age_ms, "30d",
+		"A session older than this ends, used or not.", .min = 1000, .max = 3650 * DAY),
+	KEY(session, max_per_user, INT, max_per_user, "0",
+		"Maximum number of sessions of one user, the oldest end first; 0 = any number.", .max = 1000),
+	KEY(session, replay_window, DURATION, replay_window_ms, "60s",
+		"A code that is sent again this soon gets the same session; 0 = only simultaneous requests share one.", .max = 300000),
+	KEY(session, encryption_key, KEYS, encryption_keys, "",
+		"Keys that encrypt session_key in Redis (AES-256-GCM): the first writes, all read; empty = not encrypted."),
+	KEY(session, cache_entries, INT, cache_entries, "100000",
+		"Maximum number of sessions that a worker answers for from its memory; 0 = always ask Redis.", .max = 100000000),
+
+	KEY(wechat, base_url, TEXT, wechat_base_url, "https://api.weixin.qq.com",
+		"URL of WeChat's API."),
+	KEY(wechat, fallback_urls, LIST, wechat_fallback_urls, "https://api2.weixin.qq.com",
+		"URLs that are asked when base_url cannot be reached."),
+	KEY(wechat, connect_timeout, DURATION, wechat_connect_timeout_ms, "1s",
+		"Time limit for name lookup, TCP and TLS of one connection.", .min = 10, .max = 60000),
+	KEY(wechat, timeout, DURATION, wechat_timeout_ms, "3s",
+		"Time limit for one login's calls to WeChat, retries included.", .min = 50, .max = 60000),
+	KEY(wechat, max_connections, INT, wechat_max_connections, "64",
+		"Maximum number of simultaneous login calls to WeChat.", .min = 1, .max = 4096),
+	KEY(wechat, ca_file, PATH, wechat_ca_file, "",
+		"File of certificates to trust; empty = the system's."),
+
+	KEY(users, url, TEXT, users_url, "sqlite:///var/lib/wxlogind/users.db",
+		"Where user profiles are kept: sqlite:///path, mysql://user[:password]@host[:port]/database or none."),
+	KEY(users, password, SECRET, users_password, "",
+		"Password of the user database, instead of one in the URL."),
+
+	KEY(limit, login_per_ip, RATE, login_per_ip, "600/1m",
+		"Logins of one client address (IPv6: of one /64); 0 = no limit.", .reload = true),
+	KEY(limit, login_per_app, RATE, login_per_app, "0",
+		"Logins of one app; 0 = no limit.", .reload = true),
+
+	APP_KEY(secret, SECRETS, secrets,
+		"AppSecret from WeChat's console; two, by a comma, while it is being changed: the second is used when WeChat refuses the first."),
 };
 const size_t key_count = NELEM(key_table);
 
 bool key_is_secret(const struct key *k)
 {
-	return k->type == T_SECRET || k->type == T_KEYS;
+	return k->type == T_SECRET || k->type == T_SECRETS || k->type == T_KEYS;
 }
 
-/* The key of that name, its _file twin too; -1 when there is none. */
-int key_find(const char *section, const char *name, bool *from_file)
+bool key_is_list(const struct key *k)
+{
+	return k->type == T_LIST || k->type == T_SECRETS || k->type == T_KEYS;
+}
+
+int key_find(const char *section, const char *name, bool *is_twin)
 {
 	size_t n = strlen(name);
 
 	for (size_t i = 0; i < key_count; i++) {
-		size_t len = strlen(key_table[i].name);
+		const struct key *k = &key_table[i];
+		size_t len = strlen(k->name);
 
-		if (strcmp(key_table[i].section, section))
+		if (strcmp(k->section, section))
 			continue;
-		*from_file = key_is_secret(&key_table[i]) && n == len + 5 && !memcmp(name, key_table[i].name, len) && !strcmp(name + len, "_file");
-		if (*from_file || !strcmp(name, key_table[i].name))
+		*is_twin = key_is_secret(k) && n == len + 5 && !memcmp(name, k->name, len) && !strcmp(name + len, "_file");
+		if (*is_twin || !strcmp(name, k->name))
 			return (int)i;
 	}
 	return -1;
+}
+
+void key_variable(char out[ENV_NAME_MAX], const struct key *k)
+{
+	snprintf(out, ENV_NAME_MAX, k->app ? "WXLOGIND%.0s_%s" : "WXLOGIND_%s_%s", k->section, k->name);
+	for (char *p = out; *p; p++)
+		*p = (char)toupper((unsigned char)*p);
 }
 
 void config_free(struct config *c)
@@ -75,12 +133,13 @@ void config_free(struct config *c)
 	if (!c)
 		return;
 	for (size_t i = 0; i < key_count; i++) {
-		void *at = (char *)c + key_table[i].offset;
+		const struct key *k = &key_table[i];
 
-		if (key_table[i].type == T_TEXT || key_table[i].type == T_SECRET)
-			mem_free_secret(*(char **)at);
-		else if (key_table[i].type == T_LIST)
-			value_list_free(at);
+		if (!k->app)
+			value_free(k, (char *)c + k->offset);
+		else
+			for (size_t a = 0; a < c->app_count; a++)
+				value_free(k, (char *)&c->apps[a] + k->offset);
 	}
 	free(c->redis_host);
 	free(c->redis_path);
@@ -92,11 +151,8 @@ void config_free(struct config *c)
 	if (c->encryption_keys)
 		mem_wipe(c->encryption_keys, sizeof(*c->encryption_keys) * c->encryption_key_count);
 	free(c->encryption_keys);
-	for (size_t i = 0; i < c->app_count; i++) {
-		free(c->apps[i].appid);
-		for (size_t k = 0; k < CONFIG_APP_SECRETS_MAX; k++)
-			mem_free_secret(c->apps[i].secrets[k]);
-	}
+	for (size_t a = 0; a < c->app_count; a++)
+		free(c->apps[a].appid);
 	free(c->apps);
 	free(c);
 }
@@ -106,7 +162,7 @@ size_t config_changed(const struct config *a, const struct config *b, const char
 	size_t n = 0;
 
 	for (size_t i = 0; i < key_count && n < max; i++)
-		if (!(key_table[i].flags & RELOAD) && !value_same(&key_table[i], a, b))
+		if (!key_table[i].reload && !key_table[i].app && !value_same(&key_table[i], a, b))
 			names[n++] = key_table[i].full;
 	return n;
 }

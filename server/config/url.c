@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "common/encode.h"
-#include "common/mem.h"
 
 static char *decoded(const char *s, size_t n)
 {

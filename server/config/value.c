@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "common/encode.h"
-#include "common/mem.h"
 
 bool value_number(const char **p, int64_t *out)
 {
@@ -70,8 +69,9 @@ static bool read_rate(const char *text, struct config_rate *rate)
 
 static void list_add(struct config_list *l, const char *s, size_t n)
 {
-	l->items = mem_realloc(l->items, sizeof(*l->items) * (l->n + 1));
+	l->items = mem_realloc(l->items, sizeof(*l->items) * (l->n + 2));
 	l->items[l->n++] = mem_strndup(s, n);
+	l->items[l->n] = NULL;
 }
 
 /* Items apart by commas or lines. */
@@ -116,98 +116,145 @@ static bool read_keys(struct config *c, const char *text)
 	return ok;
 }
 
-static bool read_word(const char *text, const char *const *words, int count, int *out)
+/* Which of the words, from 0; -1: none. */
+static int read_word(const char *words, const char *text)
 {
-	for (int i = 0; i < count; i++)
-		if (!strcmp(text, words[i])) {
-			*out = i;
-			return true;
-		}
-	return false;
+	size_t n = strlen(text);
+
+	for (int i = 0; *words; i++) {
+		size_t len = strcspn(words, " ");
+
+		if (len == n && !memcmp(words, text, n))
+			return i;
+		words += len + (words[len] == ' ');
+	}
+	return -1;
 }
 
-/* What a value of this type looks like: the end of an error's sentence. */
-static const char *shape(enum type t)
+static bool read_mode(const char *text, int64_t *mode)
+{
+	char *end;
+
+	if (!*text || strspn(text, "01234567") != strlen(text) || strlen(text) > 4)
+		return false;
+	*mode = strtol(text, &end, 8);
+	return true;
+}
+
+static bool is_number(const struct key *k)
+{
+	return k->type >= T_INT && k->type <= T_DURATION;
+}
+
+void value_print(struct buf *b, const struct key *k, int64_t v)
+{
+	static const struct { enum type type; int64_t is; const char *unit; } units[] = {
+		{T_DURATION, DAY, "d"}, {T_DURATION, 3600000, "h"}, {T_DURATION, 60000, "m"}, {T_DURATION, 1000, "s"}, {T_DURATION, 1, "ms"},
+		{T_SIZE, 1024 * 1024, "m"}, {T_SIZE, 1024, "k"},
+	};
+
+	if (k->type == T_MODE) {
+		buf_printf(b, "%04o", (unsigned)v);
+		return;
+	}
+	for (size_t i = 0; i < NELEM(units) && v; i++)
+		if (k->type == units[i].type && v % units[i].is == 0) {
+			buf_printf(b, "%" PRId64 "%s", v / units[i].is, units[i].unit);
+			return;
+		}
+	buf_printf(b, "%" PRId64, v);
+}
+
+const char *value_shape(const struct key *k, struct buf *b)
 {
 	static const char *const shapes[] = {
 		[T_INT] = "a whole number", [T_DURATION] = "a duration: a number and ms, s, m, h or d, as 500ms 10s 5m 2h 30d",
 		[T_SIZE] = "a size: a number of bytes, or with k or m, as 64k 1m", [T_RATE] = "a rate: count/duration, as 120/1m, or 0",
-		[T_LEVEL] = "one of debug info warn error", [T_FORMAT] = "logfmt or json",
-		[T_KEYS] = "32 bytes in base64 (44 characters) or hex (64); several by commas or lines",
+		[T_KEYS] = "32 bytes in base64 (44 characters) or hex (64); several by commas or lines", [T_BOOL] = "yes or no",
+		[T_MODE] = "a mode in octal, as 0660",
 	};
 
-	return t < NELEM(shapes) && shapes[t] ? shapes[t] : "text";
+	if (k->type != T_WORD)
+		return k->type < NELEM(shapes) && shapes[k->type] ? shapes[k->type] : "text";
+	buf_clear(b);
+	buf_printf(b, "one of %s", k->words);
+	return b->data;
 }
 
-static void say_bounds(struct reading *rd, const struct key *k, const char *where, const char *text, bool low)
+static void say_bounds(struct reading *rd, const char *section, const struct key *k, const char *where, const char *text, bool low)
 {
-	int64_t v = low ? k->min : k->max;
-	const char *word = low ? "at least" : "at most";
+	struct buf b = {0};
 
-	if (k->type == T_DURATION && v >= DAY && v % DAY == 0)
-		reading_say(rd, true, where, "[%s] %s = %s: %s %" PRId64 "d", k->section, k->name, text, word, v / DAY);
-	else if (k->type == T_DURATION && v % 1000 == 0)
-		reading_say(rd, true, where, "[%s] %s = %s: %s %" PRId64 "s", k->section, k->name, text, word, v / 1000);
-	else if (k->type == T_DURATION)
-		reading_say(rd, true, where, "[%s] %s = %s: %s %" PRId64 "ms", k->section, k->name, text, word, v);
-	else if (k->type == T_SIZE && v % (1024 * 1024) == 0)
-		reading_say(rd, true, where, "[%s] %s = %s: %s %" PRId64 "m", k->section, k->name, text, word, v / 1024 / 1024);
-	else if (k->type == T_SIZE)
-		reading_say(rd, true, where, "[%s] %s = %s: %s %" PRId64 "k", k->section, k->name, text, word, v / 1024);
-	else
-		reading_say(rd, true, where, "[%s] %s = %s: %s %" PRId64, k->section, k->name, text, word, v);
+	value_print(&b, k, low ? k->min : k->max);
+	reading_say(rd, true, where, "[%s] %s = %s: %s %s", section, k->name, text, low ? "at least" : "at most", b.data);
+	buf_free(&b);
 }
 
-void value_set(struct reading *rd, const struct key *k, const char *text, const char *where)
+void value_set(struct reading *rd, const char *section, const struct key *k, void *at, const char *text, const char *where)
 {
-	static const char *const levels[] = {"debug", "info", "warn", "error"}, *const formats[] = {"logfmt", "json"};
-	void *at = (char *)rd->c + k->offset;
 	const char *given = text;
 	int64_t n = k->min;
-	int word;
+	int word = 0;
 	bool ok = true;
+	struct buf shape = {0};
 
 	switch (k->type) {
 	case T_TEXT:
+	case T_PATH:
 	case T_SECRET:
 		*(char **)at = mem_strdup(text);
 		break;
-	case T_INT:
-		ok = value_number(&text, &n) && !*text;
-		break;
-	case T_DURATION:
-		ok = read_duration(text, &n);
-		break;
-	case T_SIZE:
-		ok = read_size(text, &n);
-		break;
 	case T_LIST:
+	case T_SECRETS:
 		value_list(text, at);
-		break;
-	case T_RATE:
-		ok = read_rate(text, at);
-		break;
-	case T_LEVEL:
-		ok = read_word(text, levels, NELEM(levels), &word);
-		if (ok)
-			*(enum log_level *)at = (enum log_level)word;
-		break;
-	case T_FORMAT:
-		ok = read_word(text, formats, NELEM(formats), &word);
-		if (ok)
-			*(enum log_format *)at = (enum log_format)word;
 		break;
 	case T_KEYS:
 		ok = read_keys(rd->c, text);
 		break;
+	case T_INT:
+		ok = value_number(&text, &n) && !*text;
+		break;
+	case T_MODE:
+		ok = read_mode(text, &n);
+		break;
+	case T_SIZE:
+		ok = read_size(text, &n);
+		break;
+	case T_DURATION:
+		ok = read_duration(text, &n);
+		break;
+	case T_RATE:
+		ok = read_rate(text, at);
+		break;
+	case T_WORD:
+		word = read_word(k->words, text);
+		ok = word >= 0;
+		memcpy(at, &word, sizeof(word));
+		break;
+	case T_BOOL:
+		word = read_word("no yes", text);
+		ok = word >= 0;
+		*(bool *)at = word == 1;
+		break;
 	}
-	if (!ok)
-		reading_say(rd, true, where, key_is_secret(k) ? "[%s] %s%.0s: must be %s" : "[%s] %s = %s: must be %s", k->section, k->name, given, shape(k->type));
-	else if (k->type == T_INT || k->type == T_DURATION || k->type == T_SIZE) {
+	if (!ok && key_is_secret(k))
+		reading_say(rd, true, where, "[%s] %s: must be %s", section, k->name, value_shape(k, &shape));
+	else if (!ok)
+		reading_say(rd, true, where, "[%s] %s = %s: must be %s", section, k->name, given, value_shape(k, &shape));
+	else if (is_number(k)) {
 		*(int64_t *)at = n;
 		if (n < k->min || n > k->max)
-			say_bounds(rd, k, where, given, n < k->min);
+			say_bounds(rd, section, k, where, given, n < k->min);
 	}
+	buf_free(&shape);
+}
+
+void value_free(const struct key *k, void *at)
+{
+	if (k->type == T_TEXT || k->type == T_PATH || k->type == T_SECRET)
+		mem_free_secret(*(char **)at);
+	else if (k->type == T_LIST || k->type == T_SECRETS)
+		value_list_free(at);
 }
 
 static bool same_list(const struct config_list *a, const struct config_list *b)
@@ -225,18 +272,21 @@ bool value_same(const struct key *k, const struct config *a, const struct config
 
 	switch (k->type) {
 	case T_TEXT:
+	case T_PATH:
 	case T_SECRET:
 		return !strcmp(*(char *const *)x, *(char *const *)y);
 	case T_LIST:
+	case T_SECRETS:
 		return same_list(x, y);
 	case T_KEYS:
 		return a->encryption_key_count == b->encryption_key_count &&
 		       !memcmp(a->encryption_keys, b->encryption_keys, sizeof(*a->encryption_keys) * a->encryption_key_count);
 	case T_RATE:
 		return !memcmp(x, y, sizeof(struct config_rate));
-	case T_LEVEL:
-	case T_FORMAT:
+	case T_WORD:
 		return *(const int *)x == *(const int *)y;
+	case T_BOOL:
+		return *(const bool *)x == *(const bool *)y;
 	default:
 		return *(const int64_t *)x == *(const int64_t *)y;
 	}

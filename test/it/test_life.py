@@ -125,7 +125,7 @@ def test_an_end_while_many_hang_up(stack, redis, wxfake):
 def test_reload(stack, redis, wxfake):
     server = stack.server(redis, wxfake)
     text = server.file.read_text()
-    server.file.write_text(text + "[app wxaaaaaaaaaaaaaaaa]\nsecret = s\n")
+    server.file.write_text(text + "[app wxaaaaaaaaaaaaaaaa]\nsecret = another secret\n")
     server.process.signal(signal.SIGHUP)
     poll(lambda: "msg=reloaded" in server.process.text(), what="reloaded")
     assert server.login("x", appid="wxaaaaaaaaaaaaaaaa").error == "wechat_config"  # known here, unknown to WeChat

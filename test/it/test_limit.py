@@ -77,7 +77,7 @@ def test_loopback_that_is_no_proxy_is_not_limited(stack, redis, wxfake):
 
 
 def test_an_app_has_its_share(stack, redis, wxfake):
-    server = stack.server(redis, wxfake, limit__login_per_app="2/1h", **{"app_wxaaaaaaaaaaaaaaaa__secret": "s"})
+    server = stack.server(redis, wxfake, limit__login_per_app="2/1h", **{"app_wxaaaaaaaaaaaaaaaa__secret": "another secret"})
     assert [server.login("x", appid=APPID).status for _ in range(3)] == [401, 401, 429]
     assert server.login("x", appid="wxaaaaaaaaaaaaaaaa").status == 502
 

@@ -39,7 +39,7 @@ def test_one_for_all(stack, redis, wxfake):
 
 
 def test_unknown_app_and_wrong_secret(stack, redis, wxfake):
-    server = stack.server(redis, wxfake, **{"app_wxaaaaaaaaaaaaaaaa__secret": "s"})
+    server = stack.server(redis, wxfake, **{"app_wxaaaaaaaaaaaaaaaa__secret": "another secret"})
     assert server.inside("GET", "/internal/apps/wxbbbbbbbbbbbbbbbb/access-token").error == "unknown_app"
     assert server.inside("GET", "/internal/apps/wxaaaaaaaaaaaaaaaa/access-token").error == "wechat_config"
     assert server.inside("POST", TOKEN).status == 405
