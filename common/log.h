@@ -1,5 +1,5 @@
-/* Log lines to standard error, logfmt or JSON, one line an event, one write(2) a line. From any thread; waits for nobody: while a pipe is
- * full its lines are lost, and their number is said later.
+/* Log lines to standard error, logfmt or JSON, one line an event. From any thread. Waits for nobody: while the reader has stopped, lines
+ * are lost, and their number is said later.
  *
  *   log_warn("redis connection lost", LOG_STR("reason", why), LOG_INT("retry_ms", wait));
  *
@@ -18,7 +18,7 @@ struct log_field {
 	const char *key;  /* NULL ends the list */
 	const char *str;  /* the value, or NULL: then num */
 	int64_t     num;
-	int         keep; /* characters of str to show, 0 = all (up to 1024) */
+	int         keep; /* bytes of str to show, 0 = all. A longer value is cut: it takes 1024 bytes of the line at most */
 };
 
 static inline const char *log_or_empty(const char *s)
@@ -30,9 +30,15 @@ static inline const char *log_or_empty(const char *s)
 #define LOG_INT(k, v)  ((struct log_field){.key = (k), .num = (v)})
 #define LOG_CODE(k, v) ((struct log_field){.key = (k), .str = log_or_empty(v), .keep = 4})
 
+/* Before the first line, and before other threads. Lines leave at once, until log_buffer says otherwise. */
 void log_init(enum log_level level, enum log_format format);
 void log_set_level(enum log_level level);
 bool log_is_on(enum log_level level);
+/* From now on debug and info lines of this thread wait for log_flush, so that one write(2) takes many, PIPE_BUF bytes at most. soon is
+ * called when there is something to flush. Warnings and errors, lines of other threads, and a buffer that is full go at once; exit and
+ * a crash lose nothing. soon NULL: as before. */
+void log_buffer(void (*soon)(void *ctx), void *ctx);
+void log_flush(void);
 void log_write(enum log_level level, const char *msg, const struct log_field *fields);
 
 #define log_at(level, msg, ...) \

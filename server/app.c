@@ -246,6 +246,7 @@ static void build_gates(struct app *a)
 	};
 
 	a->loop = loop_new();
+	loop_buffer_log(a->loop);
 	a->login_fetch = build_fetch(a, (int)c->wechat_max_connections, LOGIN_QUEUE, LOGIN_REPLY_MAX);
 	a->service_fetch = build_fetch(a, SERVICE_CONNECTIONS, SERVICE_QUEUE, LOGIN_REPLY_MAX);
 	a->pass_fetch = build_fetch(a, PASS_CONNECTIONS, PASS_QUEUE, PASS_REPLY_MAX);

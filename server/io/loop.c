@@ -6,11 +6,11 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include <event2/event_struct.h>
 
+#include "common/log.h"
 #include "common/mem.h"
 
 struct call {
@@ -38,6 +38,8 @@ struct loop {
 	bool               armed;   /* drain will run */
 	bool               draining;
 	struct on_signal  *signals;
+	struct event       log;     /* flushes the log at the end of a turn */
+	bool               has_log;
 };
 
 struct timer {
@@ -64,18 +66,25 @@ static void on_drain(evutil_socket_t fd, short what, void *arg)
 	l->draining = false;
 }
 
+/* libevent's own words, which would go to standard error as they are */
+static void on_libevent_said(int severity, const char *text)
+{
+	log_at(severity >= EVENT_LOG_ERR ? LOG_ERROR : severity == EVENT_LOG_WARN ? LOG_WARN : LOG_DEBUG, "libevent", LOG_STR("text", text));
+}
+
 struct loop *loop_new(void)
 {
 	struct loop *l = mem_alloc(sizeof(*l));
 	struct event_config *cfg = event_config_new();
 
+	event_set_log_callback(on_libevent_said);
 	/* A timer counts from the moment it is started, not from when the turn began: a slow turn must not shorten deadlines. */
 	if (cfg && event_config_set_flag(cfg, EVENT_BASE_FLAG_NO_CACHE_TIME) == 0)
 		l->base = event_base_new_with_config(cfg);
 	if (cfg)
 		event_config_free(cfg);
 	if (!l->base) {
-		fprintf(stderr, "libevent cannot make an event loop\n");
+		log_error("libevent cannot make an event loop");
 		abort();
 	}
 	event_assign(&l->drain, l->base, -1, 0, on_drain, l);
@@ -95,10 +104,36 @@ void loop_free(struct loop *l)
 		free(s);
 	}
 	event_del(&l->drain);
+	if (l->has_log) {
+		log_buffer(NULL, NULL);
+		event_del(&l->log);
+	}
 	event_base_free(l->base);
 	free(l->waiting.v);
 	free(l->running.v);
 	free(l);
+}
+
+static void on_log(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	(void)arg;
+	log_flush();
+}
+
+static void flush_soon(void *ctx)
+{
+	struct loop *l = ctx;
+
+	event_active(&l->log, EV_TIMEOUT, 0);
+}
+
+void loop_buffer_log(struct loop *l)
+{
+	event_assign(&l->log, l->base, -1, 0, on_log, l);
+	l->has_log = true;
+	log_buffer(flush_soon, l);
 }
 
 void loop_run(struct loop *l)

@@ -12,6 +12,7 @@ typedef void (*loop_signal_fn)(void *ctx, int signo);
 
 struct loop *loop_new(void);
 void loop_free(struct loop *l); /* after everything built on it; deferred calls that never ran are dropped */
+void loop_buffer_log(struct loop *l); /* once a process: from now on info lines of this thread leave together at the end of each turn */
 void loop_run(struct loop *l);  /* until loop_stop */
 void loop_stop(struct loop *l);
 void loop_settle(struct loop *l); /* after loop_run: what is due runs, nothing is waited for; libevent lets go of what it has put off */

@@ -252,3 +252,25 @@ def test_a_full_public_side_leaves_the_internal_one(stack, redis, wxfake):
     for s in held:
         s.close()
     poll(lambda: server.session(token).status == 200, what="room again")
+
+
+def test_a_terminal_that_nobody_reads(stack, redis, wxfake):
+    """It takes a part of a line, and then no more (Ctrl-S, `docker run -t`)."""
+    master, slave = os.openpty()
+    server = stack.server(redis, wxfake, preexec=lambda: os.dup2(slave, 2))
+    token = server.login(wxfake.code()).token
+    for _ in range(400):
+        assert server.auth(token).status == 200
+    server.process.stop()
+    os.close(master)
+    os.close(slave)
+
+
+def test_a_reader_of_the_log_that_is_gone(stack, redis, wxfake):
+    reader, writer = os.pipe()
+    server = stack.server(redis, wxfake, preexec=lambda: os.dup2(writer, 2))
+    os.close(writer)
+    os.close(reader)
+    token = server.login(wxfake.code()).token
+    assert server.auth(token).status == 200
+    server.process.stop()
