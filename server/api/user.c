@@ -23,6 +23,7 @@ struct asking {
 	struct api *api;
 	struct req *req;
 	struct user_patch patch;
+	const char *profile; /* the answer */
 };
 
 /* ---- answers ---- */
@@ -57,16 +58,36 @@ static void reply_failure(struct req *r, enum outcome oc)
 	req_reply_error(r, &(struct req_error){.oc = oc, .message = message});
 }
 
+static const char *print_profile(struct arena *a, const struct user *u)
+{
+	struct buf b = {0};
+	const char *text;
+
+	json_open(&b, NULL, '{');
+	profile_members(&b, u);
+	json_close(&b, '}');
+	text = arena_strdup(a, b.data);
+	buf_free(&b);
+	return text;
+}
+
+static void reply_profile(void *ctx, const struct session *ses)
+{
+	struct asking *a = ctx;
+
+	(void)ses;
+	req_reply_json(a->req, 200, a->profile);
+}
+
+/* The database may have taken seconds, in which the session was ended. What was put is kept all the same. */
 static void on_profile(void *ctx, enum outcome oc, const struct user *u)
 {
-	struct req *r = ctx;
-	struct buf b = {0};
+	struct asking *a = ctx;
+	struct req *r = a->req;
 
 	if (oc == OC_OK) {
-		json_open(&b, NULL, '{');
-		profile_members(&b, u);
-		json_close(&b, '}');
-		reply_buf(r, &b);
+		a->profile = print_profile(req_arena(r), u);
+		guard_still_lives(a->api, r, reply_profile, a);
 	} else {
 		reply_failure(r, oc);
 	}
@@ -80,7 +101,7 @@ static void on_get_session(void *ctx, const struct session *ses)
 	struct asking *a = ctx;
 
 	req_hold(a->req);
-	user_get(a->api->users, ses->appid, ses->openid, WAIT_MS, on_profile, a->req);
+	user_get(a->api->users, ses->appid, ses->openid, WAIT_MS, on_profile, a);
 }
 
 static struct asking *asking_new(struct api *api, struct req *r)
@@ -164,7 +185,7 @@ static void on_put_session(void *ctx, const struct session *ses)
 		return;
 	}
 	req_hold(a->req);
-	user_put(a->api->users, ses->appid, ses->openid, &a->patch, WAIT_MS, on_profile, a->req);
+	user_put(a->api->users, ses->appid, ses->openid, &a->patch, WAIT_MS, on_profile, a);
 }
 
 void user_put_handle(struct api *api, struct req *r)

@@ -93,6 +93,24 @@ def test_away_under_load(server, wxfake, mariadb, how):
     assert server.process.text().count("user database is away") <= 3  # once for each time, not for each call
 
 
+@pytest.mark.parametrize("body", [None, {"city": "x"}])
+def test_what_waited_is_not_told_to_an_ended_session(server, wxfake, mariadb, body):
+    token = server.login(wxfake.code()).token
+    assert profile(server, token, body).status == 200
+    answers = []
+    ask = threading.Thread(target=lambda: answers.append(profile(server, token, body)))
+    mariadb.signal(signal.SIGSTOP)
+    try:
+        ask.start()
+        poll(lambda: server.metric("wxlogind_connections", listener="public") > 0, what="asked")
+        assert server.session(token, "DELETE").status == 204
+        threading.Event().wait(0.3)
+    finally:
+        mariadb.signal(signal.SIGCONT)
+    ask.join()
+    assert (answers[0].status, answers[0].json.get("reason")) == (401, "logged_out"), answers
+
+
 def test_away_at_start(stack, redis, wxfake, mariadb):
     url = mariadb.database()
     mariadb.kill()

@@ -140,6 +140,23 @@ def test_new_user(server, wxfake):
     assert server.metric("wxlogind_user_requests_total", call="seen", outcome="ok") >= 2
 
 
+def test_a_write_that_waited_is_not_told_to_an_ended_session(stack, redis, wxfake):
+    server = stack.server(redis, wxfake, users__url=f"sqlite://{stack.dir}/users.db")
+    token, answers = login(server, wxfake), []
+    assert profile(server, token, {"city": "before"}).status == 200
+    ask = threading.Thread(target=lambda: answers.append(profile(server, token, {"city": "after"})))
+    with sqlite3.connect(stack.dir / "users.db", isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        ask.start()
+        poll(lambda: server.metric("wxlogind_connections", listener="public") > 0, what="asked")
+        assert server.session(token, "DELETE").status == 204
+        threading.Event().wait(0.3)
+        other.execute("COMMIT")
+    ask.join()
+    assert (answers[0].status, answers[0].json.get("reason")) == (401, "logged_out"), answers
+    assert inside(server).json["city"] == "after"
+
+
 def test_none(stack, redis, wxfake):
     server = stack.server(redis, wxfake)
     a = server.login(wxfake.code(openid="oTestNone"))
