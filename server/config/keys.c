@@ -58,7 +58,7 @@ const struct key key_table[] = {
 	KEY(session, max_age, DURATION, max_age_ms, "30d",
 		"A session older than this ends, used or not.", .min = 1000, .max = 3650 * DAY),
 	KEY(session, max_per_user, INT, max_per_user, "0",
-		"Maximum number of sessions of one user, the oldest end first; 0 = any number.", .max = 1000),
+		"Maximum number of sessions of one user, the oldest end first; 0 = as many as 1000.", .max = 1000),
 	KEY(session, replay_window, DURATION, replay_window_ms, "60s",
 		"A code that is sent again this soon gets the same session; 0 = only simultaneous requests share one.", .max = 300000),
 	KEY(session, encryption_key, KEYS, encryption_keys, "",

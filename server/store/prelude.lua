@@ -7,12 +7,15 @@ local function clock_ms()
 	return tonumber(t[1]) * 1000 + math.floor(t[2] / 1000)
 end
 
--- The parts of a session's value; nil when it is none.
-local function read(value)
-	local head, order, ahead, rest, appid, openid, keys = string.match(value or '',
-		'^((%d+)|%d*|(%d*)|(([^|]*)|([^|]*)|[^|]*|[^|]*|[^|]*|))(.*)$')
-	if not head then return nil end
-	return {head = head, order = order, ahead = tonumber(ahead) or 0, rest = rest, user = appid .. ':' .. openid, keys = keys}
+-- What a session has in common with the user's others: the unionid and the session_keys. nil when the value is none of a session.
+local function shared(value)
+	return string.match(value or '', '^%d+|%d*|%d*|[^|]*|[^|]*|([^|]*)|[^|]*|[^|]*|(.*)$')
+end
+
+-- The value with another unionid.
+local function with_unionid(value, unionid)
+	local before, after = string.match(value, '^(%d+|%d*|%d*|[^|]*|[^|]*|)[^|]*(|.*)$')
+	return before .. unionid .. after
 end
 
 -- The key that says that max_age ends this session.
@@ -20,9 +23,11 @@ local function mark(key)
 	return string.sub(key, 1, -21) .. '!' .. string.sub(key, -20)
 end
 
--- The parts of a session that lives, else nil.
+-- The value of a session that lives, its unionid and its session_keys; else nil.
 local function alive(key)
-	return read(redis.call('GET', key))
+	local value = redis.call('GET', key)
+	local unionid, keys = shared(value)
+	if keys then return value, unionid, keys end
 end
 
 -- A key's TTL in ms, for SET PX, which refuses the 0 of a last millisecond.
@@ -35,9 +40,9 @@ local function digits(n)
 	return n > 0 and string.format('%.0f', n) or ''
 end
 
--- Writes a session.
-local function put(key, s, seen, life, ttl)
-	redis.call('SET', key, s.order .. '|' .. digits(seen) .. '|' .. digits(s.ahead) .. '|' .. s.rest .. s.keys, 'PX', life)
+-- Writes a session. It is marked where its end comes before ttl is over.
+local function put(key, value, life, ttl)
+	redis.call('SET', key, value, 'PX', life)
 	if life < ttl then redis.call('SET', mark(key), '', 'PX', ttl) end
 end
 
@@ -59,35 +64,75 @@ local function id_of(member)
 	return string.sub(member, -20)
 end
 
--- The user's newest session that lives: its member of the index, and its session_keys. The dead after it leave the index, a thousand
--- at most.
+-- The user's newest session that lives: its member of the index, the unionid and the session_keys. The dead after it leave the
+-- index, a thousand at most.
 local function newest(index, name, base)
 	local from, to = range_of(name)
 	for _ = 1, 1000 do
 		local last = redis.call('ZREVRANGEBYLEX', index, to, from, 'LIMIT', 0, 1)[1]
 		if not last then return nil end
-		local s = alive(base .. id_of(last))
-		if s then return last, s.keys end
+		local _, unionid, keys = alive(base .. id_of(last))
+		if keys then return last, unionid, keys end
 		redis.call('ZREM', index, last)
 	end
 end
 
--- Enters a session, whose life is so many ms, into the index.
-local function enter(index, member, life)
-	redis.call('ZADD', index, 0, member)
-	if redis.call('PTTL', index) < life then redis.call('PEXPIRE', index, life) end
+-- Those of the members whose sessions live; the others leave the index.
+local function living(index, base, members)
+	local keys, live = {}, {}
+	for i, m in ipairs(members) do keys[i] = base .. id_of(m) end
+	if #keys == 0 or redis.call('EXISTS', unpack(keys)) == #keys then return members end
+	for i, m in ipairs(members) do
+		if alive(keys[i]) then live[#live + 1] = m else redis.call('ZREM', index, m) end
+	end
+	return live
 end
 
--- Looks at three members of the index, somewhere, and goes on while it finds dead ones: these leave.
-local function sweep(index, base, seed)
-	for round = 1, 100 do
-		local size = redis.call('ZCARD', index)
-		local at = tonumber(string.sub(redis.sha1hex(seed .. round), 1, 8), 16) % size
-		local members, keys = redis.call('ZRANGE', index, at, at + 2), {}
-		for i, m in ipairs(members) do keys[i] = base .. id_of(m) end
-		if redis.call('EXISTS', unpack(keys)) == #keys then return end
-		for i, m in ipairs(members) do
-			if redis.call('EXISTS', keys[i]) == 0 then redis.call('ZREM', index, m) end
+-- Ends the user's oldest sessions until no more than most are left; their ids go to out. A thousand at most: true says that more are
+-- to go.
+local function make_room(index, name, base, most, out)
+	local from, to = range_of(name)
+	local count = redis.call('ZLEXCOUNT', index, from, to)
+	if count <= most then return false end
+	local members = living(index, base, redis.call('ZRANGEBYLEX', index, from, to, 'LIMIT', 0, most + 1000))
+	for i = 1, #members - most do
+		bury(base .. id_of(members[i]), 'replaced')
+		redis.call('ZREM', index, members[i])
+		out[#out + 1] = id_of(members[i])
+	end
+	return count > most + 1000
+end
+
+-- Gives the unionid to the sessions that the user has, the thousand newest; the ids of those that had another go to out.
+local function spread(index, name, base, unionid, out)
+	local from, to = range_of(name)
+	for _, m in ipairs(redis.call('ZREVRANGEBYLEX', index, to, from, 'LIMIT', 0, 1000)) do
+		local key = base .. id_of(m)
+		local value, theirs = alive(key)
+		if value and theirs ~= unionid then
+			redis.call('SET', key, with_unionid(value, unionid), 'PX', left(key))
+			out[#out + 1] = id_of(m)
 		end
+	end
+end
+
+-- Enters a session, whose life is so many ms, into the index, which is to last as long. It is given an eighth more, a day at most, so
+-- that not every login has to move its end.
+local function enter(index, member, life)
+	redis.call('ZADD', index, 0, member)
+	if redis.call('PTTL', index) < life then
+		redis.call('PEXPIRE', index, string.format('%.0f', life + math.min(life / 8, 86400000)))
+	end
+end
+
+-- Looks at twelve members of the index, somewhere, and goes on while it finds dead ones: these leave. One session in four does it: an
+-- id is as good as a dice.
+local function sweep(index, base, id, now)
+	if string.byte(id, -1) % 4 ~= 0 then return end
+	for round = 1, 25 do
+		local size = redis.call('ZCARD', index)
+		local at = tonumber(string.sub(redis.sha1hex(id .. now .. round), 1, 8), 16) % math.max(1, size)
+		local members = redis.call('ZRANGE', index, at, at + 11)
+		if #living(index, base, members) == #members then return end
 	end
 end

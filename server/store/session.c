@@ -21,6 +21,9 @@
 static struct redis_script create_script = {.text =
 #include "lua/session_create.h"
 };
+static struct redis_script trim_script = {.text =
+#include "lua/session_trim.h"
+};
 static struct redis_script renew_script = {.text =
 #include "lua/session_renew.h"
 };
@@ -37,7 +40,7 @@ static struct redis_script keys_script = {.text =
 #include "lua/session_keys.h"
 };
 
-enum { USER_NAME_LEN = 16, BASE_MAX = 144, KEY_MAX = 192, FIELDS = 8, IP_MAX = 45, AGENT_MAX = 256, END_BATCH = 1000 };
+enum { USER_NAME_LEN = 16, BASE_MAX = 144, KEY_MAX = 192, FIELDS = 8, IP_MAX = 45, AGENT_MAX = 256, END_BATCH = 1000, ASKS_MAX = 3 };
 
 struct sessions {
 	struct redis *redis;
@@ -91,7 +94,7 @@ struct token_names {
 	struct names n;
 	uint8_t id_raw[CACHE_ID_LEN];
 	char    id[SESSION_ID_LEN + 1];
-	char    session[KEY_MAX];
+	char    session[KEY_MAX], mark[KEY_MAX];
 };
 
 static void token_id(const char *token, uint8_t id[CACHE_ID_LEN])
@@ -112,6 +115,7 @@ static void token_names_make(const struct sessions *s, const char *token, struct
 	token_id(token, t->id_raw);
 	base64url_encode(t->id, t->id_raw, sizeof(t->id_raw));
 	snprintf(t->session, sizeof(t->session), "%s%s", t->n.session_base, t->id);
+	snprintf(t->mark, sizeof(t->mark), "%s!%s", t->n.session_base, t->id);
 }
 
 /* What one user is called. */
@@ -156,11 +160,51 @@ static void drop_id(struct sessions *s, const char *id)
 		cache_drop(s->cache, raw);
 }
 
-/* A script's ids of what it ended, from the i-th on. */
+/* A script's ids of what it ended or changed, from the i-th on. */
 static void drop_ids(struct sessions *s, const struct redisReply *reply, size_t i)
 {
 	for (; i < redis_reply_count(reply); i++)
 		drop_id(s, redis_reply_str(redis_reply_at(reply, i), NULL));
+}
+
+/* ---- trim: where a login had more sessions to end than one script may ---- */
+
+struct trim {
+	struct sessions *s;
+	struct user_names u;
+};
+
+static void on_trimmed(void *ctx, enum outcome oc, const struct redisReply *reply);
+
+static void trim(struct trim *t)
+{
+	char most[12];
+
+	snprintf(most, sizeof(most), "%d", t->s->max_per_user);
+	const char *argv[] = {"1", t->u.n.index, t->u.n.session_base, t->u.name, most};
+	redis_eval(t->s->redis, &trim_script, NELEM(argv), argv, NULL, on_trimmed, t);
+}
+
+/* What remains where Redis failed is the next login's to end. */
+static void on_trimmed(void *ctx, enum outcome oc, const struct redisReply *reply)
+{
+	struct trim *t = ctx;
+	int64_t more = 0;
+
+	drop_ids(t->s, reply, 1);
+	if (oc == OC_OK && redis_reply_int(redis_reply_at(reply, 0), &more) && more)
+		trim(t);
+	else
+		free(t);
+}
+
+static void trim_start(struct sessions *s, const char *appid, const char *openid)
+{
+	struct trim *t = mem_alloc(sizeof(*t));
+
+	t->s = s;
+	user_names_make(s, appid, openid, &t->u);
+	trim(t);
 }
 
 /* ---- create ---- */
@@ -170,6 +214,7 @@ struct create {
 	struct arena *arena;
 	session_create_cb cb;
 	void *ctx;
+	const char *appid, *openid;
 	char token[TOKEN_LEN + 1];
 };
 
@@ -177,11 +222,13 @@ static void on_created(void *ctx, enum outcome oc, const struct redisReply *repl
 {
 	struct create *c = ctx;
 	struct arena *arena = c->arena;
-	int64_t life_ms = 0;
+	int64_t life_ms = 0, more = 0;
 
 	if (oc == OC_OK && (!redis_reply_int(redis_reply_at(reply, 0), &life_ms) || life_ms <= 0))
 		oc = OC_STORE_UNAVAILABLE;
-	drop_ids(c->s, reply, 1);
+	drop_ids(c->s, reply, 2);
+	if (redis_reply_int(redis_reply_at(reply, 1), &more) && more)
+		trim_start(c->s, c->appid, c->openid);
 	c->cb(c->ctx, oc, oc == OC_OK ? c->token : NULL, life_ms / 1000);
 	arena_free(arena);
 }
@@ -210,14 +257,14 @@ static struct sealed counted(struct arena *a, struct sealed key)
 
 void session_create(struct sessions *s, const struct session_login *in, session_create_cb cb, void *ctx)
 {
-	enum { KEY_ARG = 9 };
+	enum { KEY_ARG = 11 };
 	struct arena *a = arena_new();
 	struct create *c = arena_alloc(a, sizeof(*c));
 	struct token_names t;
 	struct user_names u;
 	struct sealed key;
 
-	*c = (struct create){.s = s, .arena = a, .cb = cb, .ctx = ctx};
+	*c = (struct create){.s = s, .arena = a, .cb = cb, .ctx = ctx, .appid = arena_strdup(a, in->appid), .openid = arena_strdup(a, in->openid)};
 	user_names_make(s, in->appid, in->openid, &u);
 	token_make(c->token, u.tag);
 	token_names_make(s, c->token, &t);
@@ -226,8 +273,8 @@ void session_create(struct sessions *s, const struct session_login *in, session_
 		"2", t.session, u.n.index,
 		arena_printf(a, "%" PRId64, s->ttl_ms),
 		arena_printf(a, "%" PRId64, s->max_age_ms),
-		arena_printf(a, "%s|%s|%s|%s|%s|", in->appid, in->openid, in->unionid, field(a, in->ip, IP_MAX),
-			field(a, in->user_agent, AGENT_MAX)),
+		arena_printf(a, "%s|%s|", in->appid, in->openid), in->unionid,
+		arena_printf(a, "|%s|%s|", field(a, in->ip, IP_MAX), field(a, in->user_agent, AGENT_MAX)),
 		t.id, t.n.session_base,
 		arena_printf(a, "%d", s->max_per_user),
 		key.bytes, key.bytes, u.name,
@@ -301,7 +348,9 @@ struct get {
 	bool     joinable;    /* in s->gets */
 	bool     renew;       /* somebody wants it renewed */
 	struct waiter *waiters;
-	int64_t  sent_ms;
+	int      asks;        /* so far */
+	int64_t  sent_ms;     /* when what is told of it was asked */
+	int64_t  renew_sent_ms;
 	uint64_t ticket;
 	struct value v;
 	int64_t  left_ms;
@@ -316,6 +365,15 @@ static void leave_gets(struct get *g)
 	g->joinable = false;
 }
 
+static void ask(struct get *g);
+
+/* The one rule for which answer is too old: none is told that was asked for longer than redis.timeout ago. The process may have stood
+ * still, with Redis' answer in its socket, while the session was ended elsewhere. */
+static bool is_too_old(const struct get *g)
+{
+	return clock_ms() - g->sent_ms >= g->s->timeout_ms;
+}
+
 static void get_end(struct get *g)
 {
 	struct arena *arena = g->arena;
@@ -323,6 +381,13 @@ static void get_end(struct get *g)
 		.created_at = g->v.created_ms / 1000, .expires_in_s = g->left_ms / 1000};
 
 	leave_gets(g);
+	if (g->oc == OC_OK && !g->reason && is_too_old(g)) {
+		if (g->asks < ASKS_MAX) {
+			ask(g);
+			return;
+		}
+		g->oc = OC_STORE_UNAVAILABLE;
+	}
 	if (g->oc == OC_OK && g->reason)
 		g->oc = OC_INVALID_SESSION;
 	for (struct waiter *w = g->waiters; w; w = w->next)
@@ -359,19 +424,19 @@ static void on_value(void *ctx, enum outcome oc, const struct redisReply *reply)
 		g->reason = "expired";
 }
 
-/* A renewal that Redis refused (it is full, say) costs nothing but itself: the session lives, and the next use renews it. But what
- * Redis said before the wait may be too old to tell. */
+/* A renewal that Redis refused (it is full, say) costs nothing but itself: the session lives, and the next use renews it. */
 static void on_renewed(void *ctx, enum outcome oc, const struct redisReply *reply)
 {
 	struct get *g = ctx;
 	int64_t life_ms;
 
-	if (oc != OC_OK)
-		g->oc = clock_ms() - g->sent_ms < g->s->timeout_ms ? OC_OK : oc;
-	else if (redis_reply_int(reply, &life_ms))
-		g->left_ms = life_ms;
-	else
-		take_value(g, reply); /* it ended meanwhile */
+	if (oc == OC_OK) {
+		g->sent_ms = g->renew_sent_ms;
+		if (redis_reply_int(reply, &life_ms))
+			g->left_ms = life_ms;
+		else
+			take_value(g, reply); /* it ended meanwhile */
+	}
 	get_end(g);
 }
 
@@ -381,6 +446,8 @@ static void renew(struct get *g)
 	struct user_names u;
 
 	user_names_make(s, g->v.appid, g->v.openid, &u);
+	g->renew = false; /* once is enough, should the question be asked again */
+	g->renew_sent_ms = clock_ms();
 	const char *argv[] = {
 		"2", g->names.session, g->names.n.index,
 		arena_printf(g->arena, "%" PRId64, s->ttl_ms),
@@ -433,22 +500,30 @@ static void on_ttl(void *ctx, enum outcome oc, const struct redisReply *reply)
 	get_end(g);
 }
 
-static struct get *get_start(struct sessions *s, const char *token, const uint8_t id[CACHE_ID_LEN])
+static void ask(struct get *g)
+{
+	struct sessions *s = g->s;
+	const char *get[] = {"MGET", g->names.session, g->names.mark}, *pttl[] = {"PTTL", g->names.session};
+
+	g->asks++;
+	g->ticket = cache_ticket(s->cache, g->names.id_raw);
+	g->sent_ms = clock_ms();
+	redis_command(s->redis, 3, get, NULL, on_value, g); /* both in one write; replies come in order */
+	redis_command(s->redis, 2, pttl, NULL, on_ttl, g);
+}
+
+static struct get *get_start(struct sessions *s, const char *token)
 {
 	struct arena *a = arena_new();
 	struct get *g = arena_alloc(a, sizeof(*g));
 
 	token_names_make(s, token, &g->names);
-	const char *get[] = {"MGET", g->names.session, arena_printf(a, "%s!%s", g->names.n.session_base, g->names.id)}, *pttl[] = {"PTTL", g->names.session};
 	g->s = s;
 	g->arena = a;
 	g->v = (struct value){.appid = "", .openid = "", .unionid = ""};
-	g->ticket = cache_ticket(s->cache, id);
-	g->sent_ms = clock_ms();
 	g->joinable = true;
 	HASH_ADD(hh, s->gets, names.id_raw, CACHE_ID_LEN, g);
-	redis_command(s->redis, 3, get, NULL, on_value, g); /* both in one write; replies come in order */
-	redis_command(s->redis, 2, pttl, NULL, on_ttl, g);
+	ask(g);
 	return g;
 }
 
@@ -461,7 +536,7 @@ void session_get(struct sessions *s, const char *token, bool renew_it, session_g
 	token_id(token, id);
 	HASH_FIND(hh, s->gets, id, CACHE_ID_LEN, g);
 	if (!g)
-		g = get_start(s, token, id);
+		g = get_start(s, token);
 	g->renew |= renew_it;
 	w = arena_alloc(g->arena, sizeof(*w));
 	*w = (struct waiter){.next = g->waiters, .cb = cb, .ctx = ctx};
@@ -669,7 +744,7 @@ struct sessions *sessions_new(struct redis *r, const struct sessions_options *o)
 	s->ttl_ms = o->ttl_ms;
 	s->max_age_ms = o->max_age_ms;
 	s->timeout_ms = o->timeout_ms;
-	s->max_per_user = o->max_per_user;
+	s->max_per_user = o->max_per_user > 0 ? o->max_per_user : SESSION_PER_USER_MAX;
 	s->seal = o->seal;
 	return s;
 }

@@ -25,19 +25,19 @@ struct sessions;
 struct cache;
 struct seal;
 
-enum { SESSION_LIST_MAX = 1000, SESSION_KEYS_MAX = 2 };
+enum { SESSION_LIST_MAX = 1000, SESSION_PER_USER_MAX = 1000, SESSION_KEYS_MAX = 2 };
 
 struct sessions_options {
 	const char *key_prefix;
 	int64_t ttl_ms, max_age_ms;
-	int64_t timeout_ms;          /* Redis': what is older than that is not told */
-	int     max_per_user;        /* 0 = any number */
+	int64_t timeout_ms;          /* redis.timeout: an answer of Redis that was asked for longer ago is not told, but asked for again */
+	int     max_per_user;        /* 0 = SESSION_PER_USER_MAX */
 	const struct seal *seal;     /* for session_key; must live as long */
 	struct cache *cache;         /* NULL = none */
 };
 
 struct session {
-	const char *appid, *openid, *unionid; /* unionid "" when unknown */
+	const char *appid, *openid, *unionid; /* unionid: of the user's newest login that brought one; "" when none did */
 	int64_t created_at;                   /* Unix seconds, by Redis' clock */
 	int64_t expires_in_s;                 /* if not used again */
 };
@@ -52,8 +52,9 @@ void session_key_prefix(char out[128], const char *key_prefix);
 bool session_token_ok(const char *token);
 bool session_id_ok(const char *id);
 
-/* Creates a session; session_key is the user's newest from now on; ends the oldest past max_per_user (reason "replaced").
- * OC_OK: it is in Redis. token is borrowed. */
+/* Creates a session; session_key is the user's newest from now on, and unionid, unless it is empty, that of all the user's sessions; ends
+ * the oldest past max_per_user (reason "replaced"): a thousand of them with the session, and more, which only a lowered max_per_user can
+ * bring, a thousand at a time from then on. OC_OK: it is in Redis. token is borrowed. */
 struct session_login { const char *appid, *openid, *unionid, *session_key, *ip, *user_agent; };
 typedef void (*session_create_cb)(void *ctx, enum outcome oc, const char *token, int64_t expires_in_s);
 void session_create(struct sessions *s, const struct session_login *in, session_create_cb cb, void *ctx);

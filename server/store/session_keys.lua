@@ -1,7 +1,7 @@
 -- KEYS index
 -- ARGV session-base name
 -- Answers the user's session_keys, the newest first.
-local _, keys = newest(KEYS[1], ARGV[2], ARGV[1])
+local _, _, keys = newest(KEYS[1], ARGV[2], ARGV[1])
 local out = {}
 while keys and keys ~= '' do
 	local n = string.byte(keys)

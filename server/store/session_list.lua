@@ -5,10 +5,10 @@ local from, to = range_of(ARGV[2])
 local out = {}
 for _, m in ipairs(redis.call('ZREVRANGEBYLEX', KEYS[1], to, from, 'LIMIT', 0, ARGV[3])) do
 	local key = ARGV[1] .. id_of(m)
-	local s = alive(key)
-	if s then
+	local value, _, keys = alive(key)
+	if value then
 		out[#out + 1] = id_of(m)
-		out[#out + 1] = s.head
+		out[#out + 1] = string.sub(value, 1, #value - #keys)
 		out[#out + 1] = redis.call('PTTL', key)
 	else
 		redis.call('ZREM', KEYS[1], m)

@@ -127,6 +127,28 @@ def test_b_stopped_while_it_ends(two):
     assert two.b.auth(token).status == 401
 
 
+def test_b_stopped_with_redis_answer_in_its_socket(stack, redis, wxfake):
+    """What Redis said to a process that then stood still is too old to be told."""
+    a = stack.server(redis, wxfake)
+    b = stack.server(redis, wxfake, session__cache_entries="0", redis__timeout="1s")
+    token = a.login(wxfake.code()).token
+    answers = []
+    ask = threading.Thread(target=lambda: answers.append(b.auth(token)))
+    redis.signal(signal.SIGSTOP)
+    try:
+        ask.start()
+        threading.Event().wait(0.3)  # b has asked; should it not have, the test proves nothing, and passes
+        b.process.signal(signal.SIGSTOP)
+        redis.signal(signal.SIGCONT)
+        poll(lambda: a.session(token, "DELETE").status == 204, what="ended")
+        threading.Event().wait(1.2)
+    finally:
+        redis.signal(signal.SIGCONT)
+        b.process.signal(signal.SIGCONT)
+    ask.join()
+    assert answers[0].status in (401, 503), answers
+
+
 def test_unknown_tokens_leave_nothing(two, redis):
     two.session()
     redis.cli("CONFIG", "RESETSTAT")

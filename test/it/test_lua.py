@@ -25,8 +25,9 @@ def run(redis):
 @pytest.fixture
 def create(run):
     def create(n, keys="\x01k", unionid="", name=NAME, ttl=60000, max_age=3600000, most=1000):
-        out = run("session_create", [BASE + identity(n), INDEX], ttl, max_age, f"wx1|o1|{unionid}|192.0.2.1|agent|", identity(n), BASE, most, keys, keys, name)
-        return out[1:] if out[1:] != [""] else []
+        out = run("session_create", [BASE + identity(n), INDEX], ttl, max_age, "wx1|o1|", unionid, "|192.0.2.1|agent|", identity(n), BASE, most, keys, keys, name)
+        assert out[1] == "0"
+        return out[2:]
     return create
 
 
@@ -56,6 +57,17 @@ def test_create_renew_end(redis, run, create):
     assert run("session_end", [BASE + identity(1), INDEX], "logged_out", identity(1), BASE, "") == ["1"]
     assert redis.cli("GET", BASE + identity(1)) == "!logged_out\n" and name != NAME
     assert run("session_renew", [BASE + identity(1), INDEX], 30000, 3600000, identity(1), BASE, NAME) == ["!logged_out"]
+
+
+def test_a_login_changes_the_sessions_before_it(redis, run, create):
+    for n in range(3):
+        create(n)
+    assert create(3, unionid="u") == [identity(n) for n in (2, 1, 0)]  # they have the unionid now
+    assert all("|o1|u|192" in redis.cli("GET", BASE + identity(n)) for n in range(4))
+    assert create(4, most=2) == [identity(n) for n in range(3)]
+    assert redis.cli("GET", BASE + identity(2)) == "!replaced\n" and "|u|" in redis.cli("GET", BASE + identity(4))
+    assert run("session_trim", [INDEX], BASE, NAME, 1) == ["0", identity(3)]
+    assert run("session_trim", [INDEX], BASE, NAME, 1) == ["0"]
 
 
 def test_list_and_end_user(redis, run, create):

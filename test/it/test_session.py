@@ -37,6 +37,22 @@ def test_any_method_asks(server, wxfake):
     assert server.inside("GET", "/internal/authx", headers={"Authorization": f"Bearer {token}"}).status == 404
 
 
+def test_unionid_of_the_newest_login(stack, redis, wxfake):
+    """An account that is bound later: sessions made before tell its unionid too, on every process, from memory or not."""
+    a, b = (stack.server(redis, wxfake) for _ in range(2))
+    login = lambda unionid: a.login(wxfake.code(openid="oTestUnionidLater", unionid=unionid)).token
+    said = lambda server, token: server.auth(token).headers["X-Wx-Unionid"]
+    first = login("")
+    for server in (a, b):
+        for _ in range(2):
+            assert said(server, first) == ""
+    for unionid, told in (("uOne", "uOne"), ("", "uOne"), ("uTwo", "uTwo")):
+        token = login(unionid)
+        assert said(a, token) == told == said(a, first)
+        poll(lambda: said(b, first) == told, seconds=0.5, what="heard by the other process")
+        assert said(b, token) == told
+
+
 def test_it_ends_unused(stack, redis, wxfake):
     server = stack.server(redis, wxfake, session__ttl="1s")
     token = server.login(wxfake.code()).token

@@ -3,6 +3,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <setjmp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -160,7 +161,7 @@ static struct sessions_options options(void)
 
 	if (!plain)
 		plain = seal_new(NULL, 0);
-	return (struct sessions_options){.key_prefix = "t:", .seal = plain, .ttl_ms = 60000, .max_age_ms = 3600000};
+	return (struct sessions_options){.key_prefix = "t:", .seal = plain, .ttl_ms = 60000, .max_age_ms = 3600000, .timeout_ms = 2000};
 }
 
 static void nothing(void *ctx)
@@ -176,6 +177,8 @@ static void wait_ms(int64_t ms)
 	loop_run(loop);
 	timer_free(t);
 }
+
+static void assert_session_keys(struct sessions *s, const char *openid, const char *expected);
 
 /* ---- sessions ---- */
 
@@ -403,6 +406,23 @@ static void test_list_and_end(void **state)
 	sessions_free(s);
 }
 
+/* 5,000 more of the one session that there is, as an earlier version may have left them. */
+static void multiply(void)
+{
+	static const char many[] =
+		"local index, key = redis.call('KEYS', 't:u:*')[1], redis.call('KEYS', 't:s:*')[1] "
+		"local base, member = string.sub(key, 1, -21), redis.call('ZRANGE', index, 0, 0)[1] "
+		"for i = 1, 5000 do "
+		"  local id = string.format('%020d', i) "
+		"  redis.call('SET', base .. id, redis.call('GET', key), 'PX', 60000) "
+		"  redis.call('ZADD', index, 0, string.sub(member, 1, -21) .. id) "
+		"end "
+		"return redis.call('ZCARD', index)";
+
+	command("EVAL", many, "0", NULL);
+	assert_int_equal(got.number, 5001);
+}
+
 static void test_more_sessions_than_one_script_ends(void **state)
 {
 	struct sessions_options o = options();
@@ -412,8 +432,7 @@ static void test_more_sessions_than_one_script_ends(void **state)
 	(void)state;
 	create(s, "o9", "a2V5");
 	strcpy(first, got.token);
-	for (int i = 0; i < 2100; i++)
-		create(s, "o9", "a2V5");
+	multiply();
 	list(s, "o9");
 	assert_int_equal(got.listed, SESSION_LIST_MAX);
 	session_end_user(s, "wx1", "o9", on_done, NULL);
@@ -425,35 +444,119 @@ static void test_more_sessions_than_one_script_ends(void **state)
 	sessions_free(s);
 }
 
-/* max_per_user came late: a login replaces more sessions than Redis may name in one answer. */
-static void test_more_sessions_than_one_answer_names(void **state)
+static int64_t index_size(void)
 {
-	static const char many[] =
-		"local index, key = redis.call('KEYS', 't:u:*')[1], redis.call('KEYS', 't:s:*')[1] "
-		"local base, member = string.sub(key, 1, -21), redis.call('ZRANGE', index, 0, 0)[1] "
-		"for i = 1, 5000 do "
-		"  local id = string.format('%020d', i) "
-		"  redis.call('SET', base .. id, redis.call('GET', key), 'PX', 60000) "
-		"  redis.call('ZADD', index, 0, string.sub(member, 1, -21) .. id) "
-		"end";
+	command("EVAL", "return redis.call('ZCARD', redis.call('KEYS', 't:u:*')[1])", "0", NULL);
+	return got.number;
+}
+
+/* max_per_user was lowered: a login ends a thousand of the sessions itself, and the others follow, a thousand at a time. */
+static void test_more_sessions_than_a_login_ends(void **state)
+{
 	struct sessions_options o = options();
 	struct sessions *s = sessions_new(redis, &o);
-	char first[64];
+	char first[64], last[64];
 
 	(void)state;
 	create(s, "o9", "a2V5");
 	strcpy(first, got.token);
-	command("EVAL", many, "0", NULL);
+	multiply();
 	sessions_free(s);
 	o.max_per_user = 1;
 	s = sessions_new(redis, &o);
 	create(s, "o9", "a2V5");
-	get(s, got.token, true);
-	assert_int_equal(got.oc, OC_OK);
-	list(s, "o9");
-	assert_int_equal(got.listed, 1);
+	strcpy(last, got.token);
+	assert_int_equal(index_size(), 3002); /* the login's thousand, and the next */
+	while (index_size() > 1)
+		assert_int_equal(got.number % 1000, 2);
 	get(s, first, true);
 	assert_string_equal(got.reason, "replaced");
+	get(s, last, true);
+	assert_int_equal(got.oc, OC_OK);
+	sessions_free(s);
+}
+
+/* "As many as you like" is a thousand. */
+static void test_no_limit_is_a_thousand(void **state)
+{
+	struct sessions_options o = options();
+	struct sessions *s = sessions_new(redis, &o);
+	char second[64] = "";
+
+	(void)state;
+	for (int i = 0; i < SESSION_PER_USER_MAX + 1; i++) {
+		create(s, "o9", "a2V5");
+		if (i == 1)
+			strcpy(second, got.token);
+	}
+	assert_int_equal(index_size(), SESSION_PER_USER_MAX);
+	get(s, second, true);
+	assert_int_equal(got.oc, OC_OK);
+	create(s, "o9", "a2V5");
+	get(s, second, true);
+	assert_string_equal(got.reason, "replaced");
+	sessions_free(s);
+}
+
+/* What is in the index and lives no more does not count: the oldest session stays, though nothing else of its time does. */
+static void test_the_dead_do_not_count(void **state)
+{
+	static const char all_but_the_oldest_die[] =
+		"local index = redis.call('KEYS', 't:u:*')[1] "
+		"local base = string.sub(redis.call('KEYS', 't:s:*')[1], 1, -21) "
+		"for _, m in ipairs(redis.call('ZRANGE', index, 1, -1)) do redis.call('DEL', base .. string.sub(m, -20)) end";
+	struct sessions_options o = options();
+	struct sessions *s;
+	char first[64];
+
+	(void)state;
+	o.max_per_user = 3;
+	s = sessions_new(redis, &o);
+	create(s, "o9", "a2V5");
+	strcpy(first, got.token);
+	create(s, "o9", "a2V5");
+	create(s, "o9", "a2V5");
+	command("EVAL", all_but_the_oldest_die, "0", NULL);
+	create(s, "o9", "a2V5");
+	create(s, "o9", "a2V5");
+	get(s, first, true);
+	assert_int_equal(got.oc, OC_OK);
+	create(s, "o9", "a2V5");
+	get(s, first, true);
+	assert_string_equal(got.reason, "replaced");
+	sessions_free(s);
+}
+
+static void create_with(struct sessions *s, const char *openid, const char *unionid)
+{
+	struct session_login in = {.appid = "wx1", .openid = openid, .unionid = unionid, .session_key = "a2V5", .ip = "", .user_agent = ""};
+
+	session_create(s, &in, on_create, NULL);
+	loop_run(loop);
+	assert_int_equal(got.oc, OC_OK);
+}
+
+/* A user's sessions all have the unionid of the newest login that brought one. */
+static void test_unionid_of_the_newest_login(void **state)
+{
+	static const struct { const char *brings, *all_have; } logins[] = {{"", ""}, {"", ""}, {"u1", "u1"}, {"", "u1"}, {"u2", "u2"}, {"u2", "u2"}};
+	struct sessions_options o = options();
+	struct sessions *s = sessions_new(redis, &o);
+	char tokens[NELEM(logins)][64];
+
+	(void)state;
+	for (size_t i = 0; i < NELEM(logins); i++) {
+		create_with(s, "o14", logins[i].brings);
+		strcpy(tokens[i], got.token);
+		create_with(s, "another", "");
+		for (size_t k = 0; k <= i; k++) {
+			get(s, tokens[k], false);
+			assert_string_equal(got.unionid, logins[i].all_have);
+			assert_string_equal(got.openid, "o14");
+			assert_in_range(got.expires_in_s, 58, 60); /* its end is where it was */
+		}
+	}
+	assert_session_keys(s, "o14", "a2V5\n");
 	sessions_free(s);
 }
 
@@ -624,6 +727,46 @@ static void test_ended_between_reading_and_renewing(void **state)
 	sessions_free(s);
 }
 
+/* The process stands still for longer than redis.timeout, with the answer that the session lives in its socket, while the session ends. */
+static void on_standing_still(void *ctx, enum outcome oc, const struct redisReply *reply)
+{
+	char line[160];
+	FILE *cli;
+
+	(void)reply;
+	assert_int_equal(oc, OC_OK);
+	snprintf(line, sizeof(line), "redis-cli -s %s FLUSHALL", server.socket);
+	cli = popen(line, "r");
+	assert_int_equal(pclose(cli), 0);
+	usleep(1000 * *(const int *)ctx);
+}
+
+static void test_an_answer_too_old_is_asked_for_again(void **state)
+{
+	const char *ping[] = {"PING"};
+	struct sessions_options o = options();
+	struct sessions *s;
+	int stands_ms = 250;
+	char token[64];
+
+	(void)state;
+	o.timeout_ms = 200;
+	s = sessions_new(redis, &o);
+	create(s, "o15", "a2V5");
+	strcpy(token, got.token);
+	redis_command(redis, 1, ping, NULL, on_standing_still, &stands_ms); /* all in one write, and so answered before the end */
+	get(s, token, false);
+	assert_int_equal(got.oc, OC_INVALID_SESSION);
+	assert_string_equal(got.reason, "unknown");
+	create(s, "o15", "a2V5");
+	strcpy(token, got.token);
+	stands_ms = 0; /* young enough: what was true when it was asked may be told */
+	redis_command(redis, 1, ping, NULL, on_standing_still, &stands_ms);
+	get(s, token, false);
+	assert_int_equal(got.oc, OC_OK);
+	sessions_free(s);
+}
+
 static void on_keys(void *ctx, enum outcome oc, const char *const *keys, size_t n)
 {
 	(void)ctx;
@@ -748,7 +891,7 @@ static void test_what_max_age_ended_counts_for_nothing(void **state)
 	get(s, token, true); /* lives for another 1.8 s, and 2.5 s if max_age did not end it */
 	assert_int_equal(got.oc, OC_OK);
 	command("EVAL", "return redis.call('PTTL', redis.call('KEYS', 't:u:*')[1])", "0", NULL);
-	assert_in_range(got.number, 2000, 2500);
+	assert_in_range(got.number, 2000, 2500 + 2500 / 8);
 	list(s, "o5");
 	session_end_id(s, "wx1", "o5", got.ids[0], on_done, NULL); /* the younger */
 	loop_run(loop);
@@ -965,7 +1108,10 @@ int main(void)
 		cmocka_unit_test_setup(test_oldest_by_order, flush),
 		cmocka_unit_test_setup(test_list_and_end, flush),
 		cmocka_unit_test_setup(test_more_sessions_than_one_script_ends, flush),
-		cmocka_unit_test_setup(test_more_sessions_than_one_answer_names, flush),
+		cmocka_unit_test_setup(test_more_sessions_than_a_login_ends, flush),
+		cmocka_unit_test_setup(test_no_limit_is_a_thousand, flush),
+		cmocka_unit_test_setup(test_the_dead_do_not_count, flush),
+		cmocka_unit_test_setup(test_unionid_of_the_newest_login, flush),
 		cmocka_unit_test_setup(test_the_index_heals, flush),
 		cmocka_unit_test_setup(test_the_index_is_swept, flush),
 		cmocka_unit_test_setup(test_the_index_comes_back, flush),
@@ -973,6 +1119,7 @@ int main(void)
 		cmocka_unit_test_setup(test_full, flush),
 		cmocka_unit_test_setup(test_simultaneous_questions_are_one, flush),
 		cmocka_unit_test_setup(test_ended_between_reading_and_renewing, flush),
+		cmocka_unit_test_setup(test_an_answer_too_old_is_asked_for_again, flush),
 		cmocka_unit_test_setup(test_session_keys_newest_and_the_one_before, flush),
 		cmocka_unit_test_setup(test_session_keys_outlive_their_session, flush),
 		cmocka_unit_test_setup(test_session_keys_outlive_a_session_that_expired, flush),
