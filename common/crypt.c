@@ -169,19 +169,6 @@ ssize_t crypt_aes128_cbc_decrypt(void *out, const uint8_t key[16], const uint8_t
 	return -1;
 }
 
-size_t crypt_aes128_cbc_encrypt(void *out, const uint8_t key[16], const uint8_t iv[16], const void *p, size_t n)
-{
-	EVP_CIPHER_CTX *c = EVP_CIPHER_CTX_new();
-	int len, last;
-
-	must(c != NULL);
-	must(EVP_EncryptInit_ex(c, EVP_aes_128_cbc(), NULL, key, iv));
-	must(EVP_EncryptUpdate(c, out, &len, p, (int)n));
-	must(EVP_EncryptFinal_ex(c, (uint8_t *)out + len, &last));
-	EVP_CIPHER_CTX_free(c);
-	return (size_t)len + (size_t)last;
-}
-
 static void aes256_cbc(int encrypt, void *out, const uint8_t key[32], const uint8_t iv[16],
 	const void *p, size_t n)
 {

@@ -26,7 +26,6 @@ ssize_t crypt_open(void *out, const uint8_t key[SEAL_KEY_LEN], const void *aad, 
 
 /* AES-128-CBC with PKCS#7 padding, as WeChat encrypts open data. -1 for a bad length or bad padding. out has room for n. */
 ssize_t crypt_aes128_cbc_decrypt(void *out, const uint8_t key[16], const uint8_t iv[16], const void *p, size_t n);
-size_t  crypt_aes128_cbc_encrypt(void *out, const uint8_t key[16], const uint8_t iv[16], const void *p, size_t n); /* room n+16 */
 
 /* AES-256-CBC on whole blocks, without padding. n is a multiple of 16. out has room for n. */
 void crypt_aes256_cbc_decrypt(void *out, const uint8_t key[32], const uint8_t iv[16], const void *p, size_t n);

@@ -1,18 +1,17 @@
+/* Bytes are read into one buffer that all connections share, and taken from there where they make a whole message, which is the
+ * usual case. Only what is left over is copied, and wiped when it was taken: tokens and codes pass through here. */
 #include "http/gate.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
-#include <openssl/err.h>
-#include <openssl/ssl.h>
-
-#include "common/clock.h"
 #include "common/mem.h"
 #include "http/private.h"
 
-enum { READ_HIGH = 128 * 1024, AHEAD_MAX = 64 * 1024, LINGER_BYTES = 256 * 1024, LINGER_MS = 2000 };
+enum { READ_BYTES = 16 * 1024, AHEAD_MAX = 64 * 1024, LINGER_BYTES = 256 * 1024 };
 
 static void gate_next(struct gate *g);
 
@@ -21,18 +20,58 @@ static struct gate *gate_of(evhtp_connection_t *c)
 	return c->hooks->on_connection_fini_arg;
 }
 
-static void set_state(struct gate *g, enum gate_state state, int64_t wait_ms)
+static void set_state(struct gate *g, enum wait_kind state)
 {
-	g->state = state;
-	http_unlist_gate(g->http, g);
-	if (state != GATE_BUSY)
-		http_list_gate(g->http, g, clock_ms() + wait_ms);
+	waits_move(&g->http->waits, &g->wait, state);
 }
 
-static struct evbuffer *input(struct gate *g)
+static bool wants_more(const struct gate *g)
 {
-	return bufferevent_get_input(g->conn->bev);
+	return g->wait.kind == WAIT_IDLE || g->wait.kind == WAIT_REQUEST;
 }
+
+static void keep_reading(struct gate *g, bool on)
+{
+	if (on == g->reading)
+		return;
+	g->reading = on;
+	if (on)
+		event_add(&g->readable, NULL);
+	else
+		event_del(&g->readable);
+}
+
+/* ---- bytes that are not taken yet ---- */
+
+static size_t ahead_len(const struct gate *g)
+{
+	return g->ahead.len - g->ahead_taken;
+}
+
+/* Reading stops while this much waits to be taken: otherwise each message would let as much again in, and a client that sends faster
+ * than it is answered would get memory without bound. */
+static void bound_ahead(struct gate *g)
+{
+	keep_reading(g, !g->eof && ahead_len(g) < AHEAD_MAX);
+}
+
+static void ahead_add(struct gate *g, const char *p, size_t n)
+{
+	buf_drop(&g->ahead, g->ahead_taken);
+	g->ahead_taken = 0;
+	buf_add(&g->ahead, p, n);
+}
+
+static void ahead_take(struct gate *g, size_t n)
+{
+	g->ahead_taken += n;
+	if (ahead_len(g) > 0)
+		return;
+	buf_free(&g->ahead);
+	g->ahead_taken = 0;
+}
+
+/* ---- the end of a connection ---- */
 
 /* What was arriving will not be asked. */
 static void forget_message(struct gate *g)
@@ -44,29 +83,20 @@ static void forget_message(struct gate *g)
 	g->continued = false;
 }
 
-/* A TLS connection ends with close_notify, which libevent leaves out. The peer's is not waited for. */
-static void end_tls(SSL *ssl)
-{
-	SSL_set_shutdown(ssl, SSL_RECEIVED_SHUTDOWN);
-	SSL_shutdown(ssl);
-	ERR_clear_error(); /* within a handshake there is nothing to end */
-}
-
 static evhtp_res on_connection_fini(evhtp_connection_t *c, void *arg)
 {
 	struct gate *g = arg;
 
-	if (c->ssl)
-		end_tls(c->ssl);
+	(void)c;
 	if (g->dead)
 		*g->dead = true;
-	if (g->req && g->state == GATE_BUSY)
+	if (g->req && g->wait.kind == WAIT_ANSWER)
 		req_client_gone(g->req);
 	else
 		forget_message(g);
 	http_gate_gone(g->http, g);
-	if (g->stash)
-		evbuffer_free(g->stash);
+	keep_reading(g, false);
+	buf_free(&g->ahead);
 	free(g);
 	return EVHTP_RES_OK;
 }
@@ -76,123 +106,97 @@ void gate_close(struct gate *g)
 	evhtp_connection_free(g->conn);
 }
 
-/* Says why to who sent what is no request, and then reads on for a while: closing with unread bytes would reset the connection and
- * take the answer with it. */
-static void refuse(struct gate *g, enum outcome oc)
+/* p: the head as far as it has come, read into http's head; NULL: nothing has. */
+static void refuse(struct gate *g, enum outcome oc, const char *p)
 {
-	struct buf b = {0};
+	static const struct vet_head none;
+	struct req *r = g->req;
 
-	req_print_error(&b, oc, g->req);
-	metric_add(metric_series(METRIC_HTTP_REQUESTS, g->http->name, "none",
-			   oc == OC_OVERLOADED ? "503" : oc == OC_TIMEOUT ? "408" : "4xx"), 1);
-	evbuffer_drain(input(g), evbuffer_get_length(input(g)));
-	forget_message(g);
-	set_state(g, GATE_LINGER, LINGER_MS);
-	bufferevent_write(g->conn->bev, b.data, b.len);
-	buf_free(&b);
+	if (!r)
+		r = req_new(g->http, g, p ? p : "", p ? &g->http->head : &none);
+	g->req = NULL;
+	req_refuse(r, oc);
 }
 
+void gate_refuse(struct gate *g, enum outcome oc)
+{
+	refuse(g, oc, NULL);
+}
+
+/* ---- messages ---- */
+
 /* evhtp's parser sees this and nothing else. */
-static bool feed_evhtp(struct gate *g)
+static void feed_evhtp(struct gate *g)
 {
 	static const char head[] = "GET / HTTP/1.1\r\n\r\n";
 	struct bufferevent *bev = g->conn->bev;
-	bool dead = false;
 
 	evbuffer_prepend(bufferevent_get_input(bev), head, sizeof(head) - 1);
-	g->dead = &dead; /* cppcheck-suppress autoVariables ; cleared below while it lives */
-	g->evhtp_read(bev, g->conn);
-	if (dead)
-		return false;
-	g->dead = NULL;
-	return true;
+	g->evhtp_read(bev, g->conn); /* the handler runs in here, and the connection may end */
 }
 
-/* Who has sent that much ahead is not read from until it is answered: else each message would let as much again in, and one caller who
- * sends faster than it is answered would have memory without bound. */
-static void bound_ahead(struct gate *g)
+static void message_whole(struct gate *g)
 {
-	if (!g->stash || g->eof)
-		return;
-	if (evbuffer_get_length(g->stash) < AHEAD_MAX)
-		bufferevent_enable(g->conn->bev, EV_READ);
-	else
-		bufferevent_disable(g->conn->bev, EV_READ);
-}
-
-static bool message_whole(struct gate *g)
-{
-	set_state(g, GATE_BUSY, 0);
-	if (evbuffer_get_length(input(g))) {
-		if (!g->stash && !(g->stash = evbuffer_new()))
-			abort(); /* out of memory */
-		evbuffer_add_buffer(g->stash, input(g));
-	}
+	set_state(g, WAIT_ANSWER);
 	bound_ahead(g);
 	memset(&g->chunks, 0, sizeof(g->chunks));
 	g->continued = false;
 	req_whole(g->req);
-	return feed_evhtp(g);
+	feed_evhtp(g);
 }
 
-/* Reads the body as far as it has come: PENDING, OK or the error. */
-static enum outcome collect_body(struct gate *g)
+/* Takes the body as far as it has come: PENDING, OK or the error. */
+static enum outcome collect_body(struct gate *g, const char *p, size_t n, size_t *used)
 {
-	size_t max = g->http->o.max_body, len, used;
-	struct evbuffer *in = input(g);
 	struct buf *body = &g->req->body;
-	enum outcome oc = OC_PENDING;
-	const char *p;
+	size_t left;
 
-	if (!g->req->v->chunked) {
-		size_t want = (size_t)g->req->v->content_length - body->len, have = evbuffer_get_length(in);
-		size_t take = want < have ? want : have;
-
-		if (take) {
-			buf_add(body, evbuffer_pullup(in, (ev_ssize_t)take), take);
-			evbuffer_drain(in, take);
-		}
-		return take == want ? OC_OK : OC_PENDING;
-	}
-	while (oc == OC_PENDING && (len = evbuffer_get_contiguous_space(in)) > 0) {
-		p = (const char *)evbuffer_pullup(in, (ev_ssize_t)len);
-		oc = vet_chunks(&g->chunks, p, len, max, body, &used);
-		evbuffer_drain(in, used);
-	}
-	return oc;
+	if (g->req->v->chunked)
+		return vet_chunks(&g->chunks, p, n, g->http->o.max_body, body, used);
+	left = (size_t)g->req->v->content_length - body->len;
+	*used = n < left ? n : left;
+	if (*used)
+		buf_add(body, p, *used);
+	return *used == left ? OC_OK : OC_PENDING;
 }
 
-static enum outcome collect_head(struct gate *g)
+/* What is too large has a head all the same, and its X-Request-Id. */
+static enum outcome collect_head(struct gate *g, const char *p, size_t n, size_t *used)
 {
 	struct vet_head *v = &g->http->head;
-	struct evbuffer *in = input(g);
-	size_t len = evbuffer_get_length(in), skip = 0, look;
-	const char *p;
 	enum outcome oc;
 
-	p = (const char *)evbuffer_pullup(in, len < 4 ? (ev_ssize_t)len : 4);
-	while (skip < len && skip < 4 && (p[skip] == '\r' || p[skip] == '\n'))
-		skip++; /* an empty line before a request: RFC 9112 section 2.2 */
-	evbuffer_drain(in, skip);
-	len -= skip;
-	if (len == 0)
-		return OC_PENDING;
-	look = len < 2 * VET_HEAD_MAX ? len : 2 * VET_HEAD_MAX;
-	p = (const char *)evbuffer_pullup(in, (ev_ssize_t)look);
-	oc = vet_head(p, look, g->http->o.max_body, v);
+	if (g->wait.kind == WAIT_IDLE)
+		set_state(g, WAIT_REQUEST);
+	oc = vet_head(p, n < 2 * VET_HEAD_MAX ? n : 2 * VET_HEAD_MAX, g->http->o.max_body, v);
 	if (oc != OC_OK && oc != OC_TOO_LARGE)
 		return oc;
-	g->req = req_new(g->http, g, p, v); /* what is too large has a head all the same, and its X-Request-Id */
-	evbuffer_drain(in, v->len);
+	g->req = req_new(g->http, g, p, v);
+	*used = v->len;
 	return oc;
 }
 
-static enum outcome collect(struct gate *g)
+/* Empty lines before a request are no part of it (RFC 9112 section 2.2), and whoever sends nothing else stays idle. */
+static size_t empty_lines(const char *p, size_t n)
 {
-	enum outcome oc = g->req ? OC_OK : collect_head(g);
+	size_t i = 0;
 
+	while (i < n && (p[i] == '\r' || p[i] == '\n'))
+		i++;
+	return i;
+}
+
+static enum outcome collect(struct gate *g, const char *p, size_t n, size_t *used)
+{
+	size_t more = 0;
+	enum outcome oc = OC_OK;
+
+	*used = 0;
+	if (!g->req)
+		oc = collect_head(g, p, n, used);
 	if (oc == OC_OK)
-		oc = collect_body(g);
+		oc = collect_body(g, p + *used, n - *used, &more);
+	*used += more;
 	if (oc == OC_PENDING && g->req && g->req->v->expect && !g->continued && g->req->body.len == 0) {
 		g->continued = true;
 		bufferevent_write(g->conn->bev, "HTTP/1.1 100 Continue\r\n\r\n", 25);
@@ -200,54 +204,89 @@ static enum outcome collect(struct gate *g)
 	return oc;
 }
 
-/* Takes the next message out of what has come. */
-static void gate_next(struct gate *g)
+/* Takes of the next message what p holds; what is left waits. p is what was read just now, or what waited. The connection may be gone
+ * afterwards. */
+static void take(struct gate *g, const char *p, size_t n, bool waited)
 {
-	enum outcome oc;
+	size_t skip = g->req ? 0 : empty_lines(p, n), used = 0;
+	enum outcome oc = n > skip ? collect(g, p + skip, n - skip, &used) : OC_PENDING;
 
-	if (g->stash && evbuffer_get_length(g->stash))
-		evbuffer_prepend_buffer(input(g), g->stash);
-	if (g->state == GATE_IDLE) {
-		if (evbuffer_get_length(input(g)) == 0) {
-			if (g->eof || g->http->draining)
-				gate_close(g);
-			return;
-		}
-		set_state(g, GATE_ARRIVING, g->http->o.client_timeout_ms);
+	if (oc != OC_OK && oc != OC_PENDING) {
+		refuse(g, oc, p + skip);
+		return;
 	}
-	oc = collect(g);
-	if (oc != OC_OK)
-		bound_ahead(g); /* all of the stash is in the input: read on */
+	if (waited)
+		ahead_take(g, skip + used);
+	else if (skip + used < n)
+		ahead_add(g, p + skip + used, n - skip - used);
 	if (oc == OC_OK)
 		message_whole(g);
-	else if (oc != OC_PENDING)
-		refuse(g, oc);
 	else if (g->eof)
 		gate_close(g); /* the rest will not come */
-	else if (!g->req && evbuffer_get_length(input(g)) == 0)
-		set_state(g, GATE_IDLE, g->http->o.client_timeout_ms); /* only empty lines came */
+	else
+		bound_ahead(g);
 }
 
-static void linger_read(struct gate *g)
+/* The connection is free for its next message. */
+static void gate_next(struct gate *g)
 {
-	struct evbuffer *in = input(g);
-
-	g->lingered += evbuffer_get_length(in);
-	evbuffer_drain(in, evbuffer_get_length(in));
-	if (g->lingered > LINGER_BYTES)
+	if (ahead_len(g) > 0)
+		take(g, g->ahead.data + g->ahead_taken, ahead_len(g), true);
+	else if (g->eof || g->http->draining)
 		gate_close(g);
 }
 
-static void on_read(struct bufferevent *bev, void *arg)
-{
-	struct gate *g = gate_of(arg);
+/* ---- what the socket says ---- */
 
-	(void)bev;
-	if (g->state == GATE_LINGER)
-		linger_read(g);
-	else if (g->state == GATE_IDLE || g->state == GATE_ARRIVING)
-		gate_next(g);
-	/* else it waits in the input, which the watermark bounds */
+static void on_bytes(struct gate *g, const char *p, size_t n)
+{
+	if (g->wait.kind == WAIT_LINGER) {
+		g->lingered += n;
+		if (g->lingered > LINGER_BYTES)
+			gate_close(g);
+	} else if (wants_more(g) && ahead_len(g) == 0) {
+		take(g, p, n, false);
+	} else {
+		ahead_add(g, p, n);
+		if (wants_more(g))
+			gate_next(g);
+		else
+			bound_ahead(g);
+	}
+}
+
+/* A client that has said all it will (a FIN) still gets what it waits for. */
+static void on_eof(struct gate *g)
+{
+	g->eof = true;
+	keep_reading(g, false);
+	if (wants_more(g) || (g->wait.kind == WAIT_LINGER && gate_unsent(g) == 0))
+		gate_close(g);
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+	static char bytes[READ_BYTES];
+	struct gate *g = arg;
+	ssize_t n = recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+
+	(void)what;
+	if (n > 0) {
+		on_bytes(g, bytes, (size_t)n);
+		mem_wipe(bytes, (size_t)n);
+	} else if (n == 0) {
+		on_eof(g);
+	} else if (errno != EAGAIN && errno != EINTR) {
+		gate_close(g); /* a client that is gone gets nothing */
+	}
+}
+
+static void on_last_word_sent(struct gate *g)
+{
+	if (g->eof)
+		gate_close(g);
+	else
+		shutdown(bufferevent_getfd(g->conn->bev), SHUT_WR);
 }
 
 static void on_flushed(struct bufferevent *bev, void *arg)
@@ -256,44 +295,32 @@ static void on_flushed(struct bufferevent *bev, void *arg)
 	struct gate *g = gate_of(c);
 	bool dead = false;
 
-	if (g->state == GATE_LINGER) {
-		if (g->eof)
-			gate_close(g);
-		else
-			shutdown(bufferevent_getfd(bev), SHUT_WR);
+	if (g->wait.kind == WAIT_LINGER) {
+		on_last_word_sent(g);
 		return;
 	}
-	if (!c->request || g->state != GATE_FLUSHING)
-		return; /* a 100 Continue, or a piece of a stream */
-	g->dead = &dead;
+	if (!c->request || g->wait.kind != WAIT_FLUSH)
+		return; /* a 100 Continue, or a piece of an answer */
+	g->dead = &dead; /* cppcheck-suppress autoVariables ; cleared below while it lives */
 	g->evhtp_write(bev, c); /* evhtp ends its request, or the connection */
 	if (dead)
 		return;
 	g->dead = NULL;
 	if (c->request)
 		return;
-	set_state(g, GATE_IDLE, g->http->o.client_timeout_ms);
+	set_state(g, WAIT_IDLE);
 	gate_next(g);
 }
 
-/* A client that has said all it will (a FIN) still gets what it waits for; one that is gone does not. */
+/* Of the bufferevent, which only writes: the client is gone. */
 static void on_event(struct bufferevent *bev, short what, void *arg)
 {
-	struct gate *g = gate_of(arg);
-
-	if (what & BEV_EVENT_CONNECTED)
-		return; /* TLS is up */
-	if (!(what & BEV_EVENT_EOF) || (what & BEV_EVENT_ERROR)) {
-		gate_close(g);
-		return;
-	}
-	g->eof = true;
-	bufferevent_disable(bev, EV_READ);
-	if (g->state == GATE_IDLE || g->state == GATE_ARRIVING)
-		gate_next(g);
-	else if (g->state == GATE_LINGER && evbuffer_get_length(bufferevent_get_output(bev)) == 0)
-		gate_close(g);
+	(void)bev;
+	(void)what;
+	gate_close(gate_of(arg));
 }
+
+/* ---- begin ---- */
 
 static void name_peer(struct gate *g)
 {
@@ -306,30 +333,67 @@ static void name_peer(struct gate *g)
 		inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr, g->peer, sizeof(g->peer));
 }
 
-bool gate_open(struct http *h, evhtp_connection_t *c, bool reject)
+struct gate *gate_open(struct http *h, evhtp_connection_t *c, bool rejected)
 {
 	struct gate *g = mem_alloc(sizeof(*g));
 	bufferevent_event_cb ecb;
 	void *arg;
 
-	g->http = h;
-	g->conn = c;
-	g->rejected = reject;
-	name_peer(g);
 	if (evhtp_connection_set_hook(c, evhtp_hook_on_connection_fini, (evhtp_hook)on_connection_fini, g)) {
 		free(g);
-		return false;
+		return NULL;
 	}
+	g->http = h;
+	g->conn = c;
+	g->rejected = rejected;
+	name_peer(g);
 	bufferevent_getcb(c->bev, &g->evhtp_read, &g->evhtp_write, &ecb, &arg);
-	bufferevent_setcb(c->bev, on_read, on_flushed, on_event, arg);
-	bufferevent_setwatermark(c->bev, EV_READ, 0, READ_HIGH);
-	set_state(g, GATE_IDLE, h->o.client_timeout_ms);
-	if (reject)
-		refuse(g, OC_OVERLOADED);
-	return true;
+	bufferevent_setcb(c->bev, NULL, on_flushed, on_event, arg);
+	bufferevent_disable(c->bev, EV_READ);
+	event_assign(&g->readable, loop_base(h->loop), bufferevent_getfd(c->bev), EV_READ | EV_PERSIST, on_readable, g);
+	keep_reading(g, true);
+	waits_begin(&h->waits, &g->wait, WAIT_IDLE);
+	return g;
 }
 
-static void finish_request(struct gate *g, bool close)
+/* ---- answers ---- */
+
+static void wipe_and_free(const void *p, size_t n, void *arg)
+{
+	(void)arg;
+	mem_wipe((void *)(uintptr_t)p, n);
+	free((void *)(uintptr_t)p);
+}
+
+void gate_write(struct gate *g, const void *p, size_t n)
+{
+	void *copy;
+
+	if (n == 0)
+		return;
+	copy = mem_alloc(n);
+	memcpy(copy, p, n);
+	if (evbuffer_add_reference(bufferevent_get_output(g->conn->bev), copy, n, wipe_and_free, NULL))
+		abort(); /* out of memory */
+}
+
+size_t gate_unsent(const struct gate *g)
+{
+	return evbuffer_get_length(bufferevent_get_output(g->conn->bev));
+}
+
+/* Straight to the socket where nothing waits before it: the loop need not be asked whether it can be written to. */
+static void send_or_write(struct gate *g, const void *p, size_t n)
+{
+	ssize_t sent = gate_unsent(g) ? 0 : send(bufferevent_getfd(g->conn->bev), p, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+	if (sent < 0)
+		sent = 0; /* an error comes again when the loop writes */
+	if ((size_t)sent < n)
+		gate_write(g, (const char *)p + sent, n - (size_t)sent);
+}
+
+void gate_answered(struct gate *g, bool close)
 {
 	evhtp_request_t *r = g->conn->request;
 
@@ -338,69 +402,53 @@ static void finish_request(struct gate *g, bool close)
 		evhtp_request_disable_flag(r, EVHTP_REQ_FLAG_KEEPALIVE);
 	r->flags |= EVHTP_REQ_FLAG_FINISHED;
 	g->unsent = gate_unsent(g);
-	set_state(g, GATE_FLUSHING, g->http->o.client_timeout_ms);
-}
-
-/* Straight to the socket where nothing waits before it: the loop need not be asked whether it can be written to. */
-static size_t send_now(struct gate *g, const void *p, size_t n)
-{
-	ssize_t sent;
-
-	if (g->http->ssl_ctx || gate_unsent(g))
-		return 0;
-	sent = send(bufferevent_getfd(g->conn->bev), p, n, MSG_NOSIGNAL | MSG_DONTWAIT);
-	return sent < 0 ? 0 : (size_t)sent; /* an error comes again when the loop writes */
+	set_state(g, WAIT_FLUSH);
+	if (g->unsent == 0)
+		bufferevent_trigger(g->conn->bev, EV_WRITE, BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
 }
 
 void gate_answer(struct gate *g, const void *p, size_t n, bool close)
 {
-	size_t sent = send_now(g, p, n);
-
-	if (sent < n)
-		bufferevent_write(g->conn->bev, (const char *)p + sent, n - sent);
-	finish_request(g, close);
-	if (sent == n)
-		bufferevent_trigger(g->conn->bev, EV_WRITE, BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
+	send_or_write(g, p, n);
+	gate_answered(g, close);
 }
 
-void gate_write(struct gate *g, const void *p, size_t n)
+/* Reads on for a while: closing with unread bytes would reset the connection and take the last word with it. */
+void gate_last_word(struct gate *g, const void *p, size_t n)
 {
-	bufferevent_write(g->conn->bev, p, n);
-}
-
-size_t gate_unsent(const struct gate *g)
-{
-	return evbuffer_get_length(bufferevent_get_output(g->conn->bev));
-}
-
-void gate_finish(struct gate *g)
-{
-	finish_request(g, true);
+	ahead_take(g, ahead_len(g));
+	memset(&g->chunks, 0, sizeof(g->chunks));
+	bound_ahead(g);
+	set_state(g, WAIT_LINGER);
+	send_or_write(g, p, n);
 	if (gate_unsent(g) == 0)
-		bufferevent_trigger(g->conn->bev, EV_WRITE, BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
+		on_last_word_sent(g);
 }
 
-void gate_reset(struct gate *g)
+void gate_overdue(struct gate *g)
 {
-	struct linger at_once = {.l_onoff = 1, .l_linger = 0};
-
-	setsockopt(bufferevent_getfd(g->conn->bev), SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
-	if (g->conn->ssl)
-		SSL_set_quiet_shutdown(g->conn->ssl, 1);
-	g->req = NULL;
-	bufferevent_trigger_event(g->conn->bev, BEV_EVENT_ERROR, BEV_TRIG_DEFER_CALLBACKS);
-}
-
-void gate_tick(struct gate *g)
-{
+	const char *p = ahead_len(g) ? g->ahead.data + g->ahead_taken : NULL;
 	size_t unsent = gate_unsent(g);
 
-	if (g->state == GATE_FLUSHING && unsent < g->unsent) { /* slow, but reading */
-		g->unsent = unsent;
-		set_state(g, GATE_FLUSHING, g->http->o.client_timeout_ms);
-	} else if (g->state == GATE_ARRIVING) {
-		refuse(g, OC_TIMEOUT);
-	} else {
+	switch (g->wait.kind) {
+	case WAIT_REQUEST:
+		if (p && !g->req)
+			vet_head(p, ahead_len(g), g->http->o.max_body, &g->http->head); /* for what has come of its head */
+		refuse(g, OC_TIMEOUT, p);
+		break;
+	case WAIT_ANSWER:
+		set_state(g, WAIT_ANSWER); /* should it be a long answer under way */
+		req_overdue(g->req);
+		break;
+	case WAIT_FLUSH:
+		if (unsent < g->unsent) { /* slow, but reading */
+			g->unsent = unsent;
+			set_state(g, WAIT_FLUSH);
+			break;
+		}
+		gate_close(g);
+		break;
+	default:
 		gate_close(g);
 	}
 }

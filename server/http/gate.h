@@ -7,34 +7,25 @@
 #define HTTP_GATE_H
 
 #include <event2/bufferevent.h>
-#include <event2/buffer.h>
+#include <event2/event_struct.h>
 #include <netinet/in.h>
 #include <stdbool.h>
-#include <stdint.h>
 
 #include <evhtp/evhtp.h>
 
 #include "http/http.h"
 #include "http/vet.h"
-
-enum gate_state {
-	GATE_IDLE,     /* nothing of a request has come */
-	GATE_ARRIVING, /* part of one has */
-	GATE_BUSY,     /* evhtp has one: it waits for its answer */
-	GATE_FLUSHING, /* the answer is on its way out */
-	GATE_LINGER,   /* our last word is said: reading on so that the client can read it */
-};
+#include "http/waits.h"
 
 struct gate {
-	struct gate *prev, *next;  /* http's list by deadline: the first ends first. BUSY ones are not on it */
-	struct gate *all_prev, *all_next; /* http's list of every connection */
-	bool        listed;
+	struct wait wait;          /* first: its kind is the connection's state */
 	struct http *http;
 	evhtp_connection_t *conn;
 	bufferevent_data_cb evhtp_read, evhtp_write;
-	struct evbuffer *stash;    /* what came behind a message, out of evhtp's sight; NULL until there was some */
-	enum gate_state state;
-	int64_t     deadline_ms;
+	struct event readable;     /* we read, not the bufferevent: it would ask first how much there is */
+	bool        reading;
+	struct buf  ahead;         /* bytes that came and are not taken yet; no memory while there are none */
+	size_t      ahead_taken;   /* of them from the front */
 	size_t      unsent;        /* output at the last look, to tell a slow reader from one that stopped */
 	size_t      lingered;      /* bytes thrown away */
 	bool        eof, rejected, continued;
@@ -44,17 +35,19 @@ struct gate {
 	bool       *dead;          /* set when the connection ends while its own code is on the stack */
 };
 
-/* Wraps a connection evhtp has just accepted. reject: it is one too many. */
-bool gate_open(struct http *h, evhtp_connection_t *c, bool reject);
-/* The answer to the current request: bytes out, then the next request or, with close, the end. */
-void gate_answer(struct gate *g, const void *p, size_t n, bool close);
-void gate_tick(struct gate *g); /* its deadline has come */
+/* Wraps a connection evhtp has just accepted. rejected: it is one too many, and counted apart. NULL: out of hooks. */
+struct gate *gate_open(struct http *h, evhtp_connection_t *c, bool rejected);
+void gate_refuse(struct gate *g, enum outcome oc); /* an error of HTTP itself, and the end */
+void gate_overdue(struct gate *g); /* it has waited for as long as its kind of wait may take */
 void gate_close(struct gate *g); /* at once */
 
-/* Pieces of the answer, for streams. */
-void gate_write(struct gate *g, const void *p, size_t n);
+/* The answer to the current request: bytes out, then the next request or, with close, the end. */
+void gate_answer(struct gate *g, const void *p, size_t n, bool close);
+void gate_last_word(struct gate *g, const void *p, size_t n); /* to what was no request */
+
+/* Pieces of gate_answer. */
+void   gate_write(struct gate *g, const void *p, size_t n);
 size_t gate_unsent(const struct gate *g);
-void gate_finish(struct gate *g); /* flush, then close */
-void gate_reset(struct gate *g);
+void   gate_answered(struct gate *g, bool close);
 
 #endif

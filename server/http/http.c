@@ -1,5 +1,4 @@
-/* Listeners, the lists of connections and of unanswered requests, and the one timer that looks after both. Every wait of a kind is
- * equally long, so a list in the order of beginning is a list in the order of ending: no timer per connection. */
+/* Accepting, and the one timer that looks after all who wait (http/waits.h): no timer for each connection. */
 #include "http/http.h"
 
 #include <errno.h>
@@ -8,39 +7,19 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <openssl/ssl.h>
-#include <utlist.h>
-
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "http/listen.h"
 #include "http/private.h"
 
-enum { TICK_MAX_MS = 250, ACCEPT_PAUSE_MS = 100, ACCEPTS_A_TURN = 64 };
+enum { TICK_MAX_MS = 250, LINGER_MS = 2000, ACCEPT_PAUSE_MS = 100, ACCEPTS_A_TURN = 64 };
 
-/* ---- lists ---- */
+/* ---- connections ---- */
 
-void http_list_gate(struct http *h, struct gate *g, int64_t deadline_ms)
+static struct gate *gate_of_wait(struct wait *w)
 {
-	struct gate *at = h->gates ? h->gates->prev : NULL;
-
-	g->deadline_ms = deadline_ms;
-	g->listed = true;
-	/* almost always the last; a lingering one ends sooner, and is not worth more than a look from the end */
-	while (at && at->deadline_ms > deadline_ms)
-		at = at == h->gates ? NULL : at->prev;
-	if (at)
-		DL_APPEND_ELEM(h->gates, at, g);
-	else
-		DL_PREPEND(h->gates, g);
-}
-
-void http_unlist_gate(struct http *h, struct gate *g)
-{
-	if (g->listed)
-		DL_DELETE(h->gates, g);
-	g->listed = false;
+	return (struct gate *)w; /* its first member */
 }
 
 static void maybe_drained(struct http *h)
@@ -53,8 +32,7 @@ static void maybe_drained(struct http *h)
 
 void http_gate_gone(struct http *h, struct gate *g)
 {
-	http_unlist_gate(h, g);
-	DL_DELETE2(h->all, g, all_prev, all_next);
+	waits_end(&h->waits, &g->wait);
 	if (g->rejected)
 		h->rejected--;
 	else
@@ -62,25 +40,42 @@ void http_gate_gone(struct http *h, struct gate *g)
 	maybe_drained(h);
 }
 
+/* The only place that says how long a wait may be. */
+static int limit_ms(const struct http *h, enum wait_kind kind)
+{
+	return kind == WAIT_LINGER ? LINGER_MS : kind == WAIT_ANSWER ? h->o.backstop_ms : h->o.client_timeout_ms;
+}
+
 static void on_tick(void *ctx)
 {
 	struct http *h = ctx;
-	int64_t now = clock_ms(), every = h->o.client_timeout_ms / 10;
+	int every = h->o.client_timeout_ms / 10;
+	struct wait *w;
 
-	while (h->gates && h->gates->deadline_ms <= now)
-		gate_tick(h->gates);
-	while (h->reqs && h->reqs->started_us / 1000 + h->o.backstop_ms <= now)
-		req_overdue(h->reqs);
+	for (enum wait_kind kind = 0; kind < WAIT_KINDS; kind++)
+		while ((w = waits_overdue(&h->waits, kind, limit_ms(h, kind))))
+			gate_overdue(gate_of_wait(w));
+	req_tell_unlogged(h);
 	timer_start(h->tick, every < 10 ? 10 : every > TICK_MAX_MS ? TICK_MAX_MS : every);
 }
 
 /* ---- accepting ---- */
 
+/* Room for one more, or who has been idle for longest makes it. */
+static bool has_room(struct http *h)
+{
+	struct wait *idle = NULL;
+
+	while (h->connections >= h->o.max_connections && (idle = waits_oldest(&h->waits, WAIT_IDLE)))
+		gate_close(gate_of_wait(idle));
+	return h->connections < h->o.max_connections;
+}
+
 static evhtp_res on_accepted(evhtp_connection_t *c, void *arg)
 {
 	struct listener *l = arg;
 	struct http *h = l->http;
-	bool reject = h->connections >= h->o.max_connections;
+	bool reject = !has_room(h);
 	struct gate *g;
 
 	if (++l->accepted % ACCEPTS_A_TURN == 0) { /* a burst of thousands takes turns with who is here already */
@@ -89,14 +84,15 @@ static evhtp_res on_accepted(evhtp_connection_t *c, void *arg)
 	}
 	if (reject && h->rejected >= REJECTED_MAX)
 		return EVHTP_RES_ERROR; /* more than can be told so at once: just closed */
-	if (!gate_open(h, c, reject))
+	g = gate_open(h, c, reject);
+	if (!g)
 		return EVHTP_RES_ERROR;
-	g = c->hooks->on_connection_fini_arg;
-	DL_APPEND2(h->all, g, all_prev, all_next);
-	if (reject)
+	if (reject) {
 		h->rejected++;
-	else
+		gate_refuse(g, OC_OVERLOADED);
+	} else {
 		metric_set(h->connections_metric, ++h->connections);
+	}
 	return EVHTP_RES_OK;
 }
 
@@ -157,9 +153,6 @@ static bool listener_start(struct http *h, int fd, const char *unix_path)
 	if (!l->htp)
 		return false;
 	evhtp_disable_flag(l->htp, EVHTP_FLAG_ENABLE_100_CONT);
-	l->htp->ssl_ctx = h->ssl_ctx;
-	if (h->ssl_ctx)
-		SSL_CTX_up_ref(h->ssl_ctx);
 	evhtp_set_post_accept_cb(l->htp, on_accepted, l);
 	evhtp_set_gencb(l->htp, on_request, h);
 	l->pause = timer_new(h->loop, accept_again, l);
@@ -169,6 +162,11 @@ static bool listener_start(struct http *h, int fd, const char *unix_path)
 	l->unix_path = mem_strdup(unix_path);
 	h->listener_count++;
 	return true;
+}
+
+bool http_adopt(struct http *h, int fd)
+{
+	return h->listener_count < LISTENERS_MAX && listener_start(h, fd, NULL);
 }
 
 bool http_listen(struct http *h, const char *addr, char *err, size_t err_len)
@@ -191,32 +189,15 @@ bool http_listen(struct http *h, const char *addr, char *err, size_t err_len)
 
 /* ---- life ---- */
 
-static SSL_CTX *tls_context(const struct http_options *o)
-{
-	SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
-
-	if (ctx && SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) == 1 &&
-	    SSL_CTX_use_certificate_chain_file(ctx, o->tls_cert) == 1 && SSL_CTX_use_PrivateKey_file(ctx, o->tls_key, SSL_FILETYPE_PEM) == 1)
-		return ctx;
-	log_error("cannot use the certificate and key for TLS", LOG_STR("certificate", o->tls_cert), LOG_STR("key", o->tls_key));
-	SSL_CTX_free(ctx);
-	return NULL;
-}
-
 struct http *http_new(struct loop *l, const struct http_options *o, http_handler handler, void *ctx)
 {
-	struct http *h;
-	SSL_CTX *tls = NULL;
+	struct http *h = mem_alloc(sizeof(*h));
 
-	if (o->tls_cert && !(tls = tls_context(o)))
-		return NULL;
-	h = mem_alloc(sizeof(*h));
 	h->loop = l;
 	h->o = *o;
 	h->name = mem_strdup(o->name);
 	h->handler = handler;
 	h->ctx = ctx;
-	h->ssl_ctx = tls;
 	h->connections_metric = metric_series(METRIC_CONNECTIONS, h->name, NULL, NULL);
 	metric_set(h->connections_metric, 0);
 	h->tick = timer_new(l, on_tick, h);
@@ -238,31 +219,32 @@ int http_connections(const struct http *h)
 
 void http_drain(struct http *h, loop_fn done, void *ctx)
 {
-	struct gate *g, *next;
+	struct wait *idle;
 
 	h->draining = true;
 	h->drained = done;
 	h->drained_ctx = ctx;
 	for (int i = 0; i < h->listener_count; i++)
 		listener_close(&h->listeners[i]);
-	DL_FOREACH_SAFE2(h->all, g, next, all_next)
-		if (g->state == GATE_IDLE)
-			gate_close(g);
+	while ((idle = waits_oldest(&h->waits, WAIT_IDLE)))
+		gate_close(gate_of_wait(idle));
 	maybe_drained(h);
 }
 
 void http_free(struct http *h)
 {
+	struct wait *w;
+
 	if (!h)
 		return;
 	h->drained = NULL;
-	while (h->all)
-		gate_close(h->all);
+	for (enum wait_kind kind = 0; kind < WAIT_KINDS; kind++)
+		while ((w = waits_oldest(&h->waits, kind)))
+			gate_close(gate_of_wait(w));
 	for (int i = 0; i < h->listener_count; i++) {
 		listener_close(&h->listeners[i]);
 		evhtp_free(h->listeners[i].htp);
 	}
-	SSL_CTX_free(h->ssl_ctx);
 	buf_free(&h->reply);
 	timer_free(h->tick);
 	free(h->name);

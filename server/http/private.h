@@ -24,34 +24,30 @@ struct http {
 	void   *ctx;
 	struct listener listeners[LISTENERS_MAX];
 	int     listener_count;
-	struct gate *gates;  /* by deadline */
-	struct gate *all;    /* every connection */
+	struct waits waits;  /* every connection is in one of them */
 	int     connections, rejected;
-	struct req *reqs;    /* unanswered, oldest first */
 	struct timer *tick;
 	bool    draining;
 	loop_fn drained;
 	void   *drained_ctx;
-	void   *ssl_ctx;
 	struct metric_series *connections_metric;
 	struct vet_head head;        /* the one being read: no connection needs its own */
 	struct buf reply;            /* the one being written */
 	struct route_series { const char *route; int status; struct metric_series *count, *seconds; } series[ROUTE_SERIES]; /* found before */
 	int64_t accept_logged_ms;
+	int64_t refusals_since_ms;   /* the second in which refusals are counted */
+	int     refusals, unlogged;  /* in it; and those that left no line */
 };
 
-void http_list_gate(struct http *h, struct gate *g, int64_t deadline_ms);
-void http_unlist_gate(struct http *h, struct gate *g);
 void http_gate_gone(struct http *h, struct gate *g);
 
 struct req {
-	struct req *prev, *next;     /* http's list of the unanswered, once it is whole */
 	int     refs;
 	bool    open;                /* whole, unanswered, and the client is there */
-	bool    streaming;
+	bool    refused;             /* no request of HTTP, or one too many: answered by this room */
 	struct arena *arena;
 	struct http *http;
-	struct gate *gate;           /* NULL once answered or gone */
+	struct gate *gate;           /* NULL once answered (to its end) or gone */
 	char    id[65];
 	const char *head;            /* the vetted head's bytes */
 	struct vet_head *v;
@@ -73,7 +69,9 @@ void req_whole(struct req *r);
 void req_discard(struct req *r);     /* it will not be whole */
 void req_client_gone(struct req *r); /* the connection ended before the answer */
 void req_overdue(struct req *r);     /* the backstop */
-/* A whole answer to what was no request: written into b. r: as much of it as came, or NULL. */
-void req_print_error(struct buf *b, enum outcome oc, const struct req *r);
+void req_refuse(struct req *r, enum outcome oc); /* instead of req_whole: answers it, and gives back the reference */
+void req_account(struct req *r, int status); /* one log line and two metrics */
+void req_close(struct req *r);       /* from here nobody can answer it */
+void req_tell_unlogged(struct http *h);
 
 #endif

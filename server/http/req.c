@@ -1,14 +1,10 @@
 /* A request from whole to answered. */
 #include "http/req.h"
 
-#include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <time.h>
-
-#include <utlist.h>
 
 #include "common/clock.h"
 #include "common/crypt.h"
@@ -18,7 +14,7 @@
 #include "common/mem.h"
 #include "http/private.h"
 
-enum { STREAM_UNSENT_MAX = 1024 * 1024, PATH_SHOWN = 128, SEGMENT_SHOWN = 16 };
+enum { PATH_SHOWN = 128, SEGMENT_SHOWN = 16, REFUSALS_LOGGED = 10 };
 
 /* ---- life ---- */
 
@@ -81,7 +77,6 @@ void req_whole(struct req *r)
 	r->started_us = clock_us();
 	r->peer = arena_strdup(r->arena, r->gate->peer); /* the gate may go first */
 	make_id(r->id, req_header(r, "X-Request-Id"));
-	DL_APPEND(r->http->reqs, r);
 }
 
 void req_discard(struct req *r)
@@ -103,12 +98,11 @@ void req_release(struct req *r)
 	arena_free(r->arena);
 }
 
-/* From here nobody can answer it; whoever still waits on its behalf finds it closed. */
-static void close_req(struct req *r)
+/* Whoever still waits on its behalf finds it closed. */
+void req_close(struct req *r)
 {
 	r->open = false;
 	r->gate = NULL;
-	DL_DELETE(r->http->reqs, r);
 }
 
 static void count(struct req *r, int status, int64_t us)
@@ -148,14 +142,39 @@ static struct log_field where_to(struct req *r)
 	return LOG_STR("path", shown);
 }
 
-/* One line and two metrics for each request. */
-static void account(struct req *r, int status)
+/* Whoever sends no HTTP may send much of it: past so many in a second refusals are only counted. */
+static bool may_log(struct req *r)
+{
+	struct http *h = r->http;
+	int64_t now = clock_ms();
+
+	if (!r->refused)
+		return true;
+	if (now - h->refusals_since_ms >= 1000) {
+		h->refusals_since_ms = now;
+		h->refusals = 0;
+	}
+	if (h->refusals++ < REFUSALS_LOGGED)
+		return true;
+	h->unlogged++;
+	return false;
+}
+
+void req_tell_unlogged(struct http *h)
+{
+	if (h->unlogged == 0 || clock_ms() - h->refusals_since_ms < 1000)
+		return;
+	log_info("more requests were refused than were logged", LOG_STR("listener", h->name), LOG_INT("unlogged", h->unlogged));
+	h->unlogged = 0;
+}
+
+void req_account(struct req *r, int status)
 {
 	int64_t us = clock_us() - r->started_us;
 	int n = 7;
 
 	count(r, status, us);
-	if (!log_is_on(LOG_INFO))
+	if (!log_is_on(LOG_INFO) || !may_log(r))
 		return;
 	struct log_field f[16] = {
 		LOG_STR("listener", r->http->name), LOG_STR("method", r->method), where_to(r),
@@ -165,34 +184,40 @@ static void account(struct req *r, int status)
 		f[n++] = LOG_STR("error", r->outcome);
 	for (int i = 0; i < r->note_count; i++)
 		f[n++] = LOG_STR(r->notes[i].key, r->notes[i].value);
-	log_write(LOG_INFO, "request", f);
+	log_write(LOG_INFO, r->refused ? "request refused" : "request", f);
 }
 
 void req_client_gone(struct req *r)
 {
-	if (!r->streaming)
-		account(r, 499); /* nginx's number for it; nobody was there to be told */
-	close_req(r);
+	if (r->open)
+		req_account(r, 499); /* nginx's number for it; nobody was there to be told */
+	req_close(r);
 	req_release(r);
 }
 
 void req_overdue(struct req *r)
 {
-	if (r->streaming) { /* answered, and still talking: not overdue */
-		DL_DELETE(r->http->reqs, r);
-		r->started_us = clock_us();
-		DL_APPEND(r->http->reqs, r);
-		return;
-	}
+	if (!r->open)
+		return; /* its answer is long */
 	log_error("nobody answered a request: this is a fault of the server", LOG_STR("id", r->id), LOG_STR("route", r->route));
 	req_reply_outcome(r, OC_OVERLOADED);
+}
+
+void req_refuse(struct req *r, enum outcome oc)
+{
+	req_whole(r);
+	r->refused = true;
+	r->keep_alive = false;
+	if (r->http->o.before_refusal)
+		r->http->o.before_refusal(r->http->ctx, r);
+	req_reply_outcome(r, oc);
 }
 
 /* ---- what was asked ---- */
 
 bool req_is_open(const struct req *r)
 {
-	return r->open && !r->streaming;
+	return r->open;
 }
 
 struct arena *req_arena(struct req *r)
@@ -397,10 +422,12 @@ void req_reply(struct req *r, int status, const char *content_type, const void *
 	buf_add(b, "\r\n", 2);
 	if (r->v->method != METHOD_HEAD && len)
 		buf_add(b, body, len);
-	account(r, status);
-	close_req(r);
-	gate_answer(g, b->data, b->len, close);
-	mem_wipe(b->data, b->len);
+	req_account(r, status);
+	req_close(r);
+	if (r->refused)
+		gate_last_word(g, b->data, b->len);
+	else
+		gate_answer(g, b->data, b->len, close);
 	buf_clear(b);
 	req_release(r);
 }
@@ -444,62 +471,4 @@ void req_reply_error(struct req *r, const struct req_error *e)
 void req_reply_outcome(struct req *r, enum outcome oc)
 {
 	req_reply_error(r, &(struct req_error){.oc = oc});
-}
-
-void req_print_error(struct buf *b, enum outcome oc, const struct req *r)
-{
-	struct buf body = {0};
-	char id[65];
-
-	make_id(id, r ? req_header(r, "X-Request-Id") : NULL);
-	print_error(&body, &(struct req_error){.oc = oc}, id);
-	print_head(b, outcome_status(oc), id, "application/json", body.len);
-	if (outcome_retry_after_s(oc))
-		buf_printf(b, "Retry-After: %d\r\n", outcome_retry_after_s(oc));
-	buf_str(b, "Connection: close\r\n\r\n");
-	buf_add(b, body.data, body.len);
-	buf_free(&body);
-}
-
-/* ---- streams ---- */
-
-void req_stream_start(struct req *r, const void *head, size_t len)
-{
-	if (!req_is_open(r))
-		return;
-	account(r, 200);
-	r->streaming = true;
-	gate_write(r->gate, head, len);
-}
-
-bool req_stream_write(struct req *r, const void *p, size_t len)
-{
-	if (!r->open || !r->streaming || gate_unsent(r->gate) > STREAM_UNSENT_MAX)
-		return false;
-	gate_write(r->gate, p, len);
-	return true;
-}
-
-void req_stream_end(struct req *r)
-{
-	struct gate *g = r->gate;
-
-	if (!r->open || !r->streaming)
-		return;
-	close_req(r);
-	gate_finish(g);
-	req_release(r);
-}
-
-void req_stream_reset(struct req *r)
-{
-	struct gate *g = r->gate;
-
-	if (!r->open)
-		return;
-	if (!r->streaming)
-		account(r, 499);
-	close_req(r);
-	gate_reset(g);
-	req_release(r);
 }

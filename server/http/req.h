@@ -61,11 +61,4 @@ struct req_error {
 };
 void req_reply_error(struct req *r, const struct req_error *e);
 
-/* For wxfake: answers that come in pieces or break off. The head is the bytes given, nothing is added; the connection closes
- * at the end. Callers hold the req while they stream. */
-void req_stream_start(struct req *r, const void *head, size_t len);
-bool req_stream_write(struct req *r, const void *p, size_t len); /* false: the client is gone, or more than 1 MB waits for it */
-void req_stream_end(struct req *r);  /* flush, then close */
-void req_stream_reset(struct req *r); /* the client sees a connection reset */
-
 #endif

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import resource
+import signal
 import socket
 import time
 
@@ -246,16 +247,64 @@ def test_a_dripping_client_is_cut(stack, redis, wxfake):
         assert s.recv(100) == b""  # idle: closed without a word
 
 
+def begun(port, request=b"GET /v1"):
+    """A connection on which a request has begun: it is not idle."""
+    s = socket.create_connection(("127.0.0.1", port), timeout=10)
+    s.sendall(request)
+    return s
+
+
 def test_one_connection_too_many(stack, redis, wxfake):
     server = stack.server(redis, wxfake, server__max_connections="5")
     with contextlib.ExitStack() as held:
         for _ in range(5):
-            held.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            held.enter_context(begun(server.port))
         poll(lambda: server.metric("wxlogind_connections", listener="public") == 5, what="five connections")
-        out = server.raw(b"")
-        assert statuses(out) == [503] and b"overloaded" in out and b"Retry-After" in out
+        poll(lambda: statuses(server.raw(GET + b"\r\n")) == [503], what="none of them idle")
+        out = server.raw(GET + b"\r\n")
+        assert statuses(out) == [503] and b"overloaded" in out and b"Retry-After" in out and b"Connection: close" in out
         assert server.ready()  # the internal side has places of its own
     poll(lambda: server.call("GET", "/v1/session").status == 401, what="free places")
+
+
+def test_who_is_idle_for_longest_makes_room(stack, redis, wxfake):
+    server = stack.server(redis, wxfake, server__max_connections="5", server__client_timeout="1h")
+    with contextlib.ExitStack() as held:
+        busy = held.enter_context(begun(server.port))
+        idle = []
+        for n in range(4):
+            idle.append(held.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10)))
+            poll(lambda: server.metric("wxlogind_connections", listener="public") == 2 + n, what="accepted")
+        idle[0].sendall(GET + b"\r\n")  # now it is the second that has been idle for longest
+        assert statuses(idle[0].recv(4096)) == [401]
+        assert server.call("GET", "/v1/session").status == 401
+        assert idle[1].recv(100) == b""
+        busy.sendall(b"/session HTTP/1.1\r\nHost: x\r\n\r\n")
+        for s in (busy, idle[0], idle[2], idle[3]):
+            s.sendall(b"" if s is busy else GET + b"\r\n")
+            assert statuses(s.recv(4096)) == [401]
+
+
+def test_empty_lines_keep_nobody_connected(stack, redis, wxfake):
+    server = stack.server(redis, wxfake, server__client_timeout="1s")
+    began = time.monotonic()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=0.2) as s:
+        with contextlib.suppress(ConnectionError):
+            while time.monotonic() < began + 8:
+                s.sendall(b"\r\n")
+                with contextlib.suppress(TimeoutError):
+                    assert s.recv(100) == b""
+                    break
+    assert 0.5 < time.monotonic() - began < 4
+
+
+def test_a_reload_shortens_the_time_of_those_who_wait(stack, redis, wxfake):
+    server = stack.server(redis, wxfake, server__client_timeout="1h")
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as idle, begun(server.port) as late:
+        poll(lambda: server.metric("wxlogind_connections", listener="public") == 2, what="accepted")
+        server.file.write_text(server.file.read_text().replace("1h", "1s"))
+        server.process.signal(signal.SIGHUP)
+        assert idle.recv(100) == b"" and statuses(late.recv(4096)) == [408]
 
 
 def cpu_seconds(pid):

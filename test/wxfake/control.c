@@ -8,6 +8,7 @@
 #include "common/encode.h"
 #include "common/json.h"
 #include "common/mem.h"
+#include "cbc.h"
 #include "fake.h"
 
 static void bad(struct req *r, const char *what)
@@ -110,7 +111,7 @@ static void encrypt(struct fake *f, struct req *r, const cJSON *o)
 	base64_decode(key, sizeof(key), u->key, strlen(u->key));
 	crypt_random(iv, sizeof(iv));
 	sealed = arena_alloc(ar, strlen(plain) + 16);
-	n = crypt_aes128_cbc_encrypt(sealed, key, iv, plain, strlen(plain));
+	n = cbc_encrypt(sealed, key, iv, plain, strlen(plain));
 	text = arena_alloc(ar, BASE64_LEN(n) + 1);
 	base64_encode(text, sealed, n);
 	out = cJSON_CreateObject();

@@ -5,6 +5,7 @@
 #include "common/clock.h"
 #include "common/mem.h"
 #include "fake.h"
+#include "stream.h"
 
 enum { BEAT_MS = 5000 };
 

@@ -9,6 +9,7 @@
 #include "common/json.h"
 #include "common/mem.h"
 #include "fake.h"
+#include "stream.h"
 
 enum mode { M_HANG, M_SLOW, M_500, M_RESET, M_DRIP, M_NOT_JSON, M_HUGE, M_ERRCODE, M_502, M_CLOSE, M_EMPTY, M_CHUNKED,
 	M_JSON_TYPE, M_NO_TYPE, M_PLAIN };

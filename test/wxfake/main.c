@@ -8,6 +8,7 @@
 #include "common/mem.h"
 #include "fake.h"
 #include "http/http.h"
+#include "tls.h"
 
 #define DEFAULT_APPID  "wxfa4efa4efa4efa4e"
 #define DEFAULT_SECRET "fa4efa4efa4efa4efa4efa4efa4efa4e"
@@ -123,18 +124,21 @@ static int serve(struct options *o)
 	struct fake *f = o->fake;
 	struct http_options ho = {
 		.name = "wxfake", .max_connections = 20000, .client_timeout_ms = (int)o->keepalive_ms, .max_body = 1024 * 1024, .backstop_ms = 120000,
-		.tls_cert = o->cert, .tls_key = o->key,
 	};
 	struct http *h = http_new(f->loop, &ho, handle, f);
 	char err[256];
+	struct tls *tls = o->cert ? tls_new(f->loop, o->cert, o->key) : NULL;
 	int status = 3;
 
-	if (!h)
+	if (o->cert && !tls) {
+		fprintf(stderr, "wxfake: cannot use the certificate %s and key %s for TLS\n", o->cert, o->key);
+		http_free(h);
 		return 1;
+	}
 	if (o->watch && !monitor_start(f, o->watch, err, sizeof(err))) {
 		fprintf(stderr, "wxfake: %s\n", err);
 		status = 2;
-	} else if (!http_listen(h, o->listen, err, sizeof(err)))
+	} else if (tls ? !tls_listen(tls, h, o->listen, err, sizeof(err)) : !http_listen(h, o->listen, err, sizeof(err)))
 		fprintf(stderr, "wxfake: cannot listen: %s\n", err);
 	else {
 		loop_on_signal(f->loop, SIGTERM, on_signal, f->loop);
@@ -144,6 +148,7 @@ static int serve(struct options *o)
 	}
 	events_free(f);
 	monitor_free(f);
+	tls_free(tls);
 	http_free(h);
 	fault_end(f);
 	loop_settle(f->loop);
