@@ -1,82 +1,90 @@
 /* What values must be to each other. */
 #include "config/private.h"
 
-#include <arpa/inet.h>
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/addr.h"
 #include "common/ip.h"
 
 #define LETTERS_DIGITS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-enum { APPID_LEN = 18, SECRET_LEN = 32, SECRET_MIN = 5 };
+enum { APPID_LEN = 18, SECRET_LEN = 32, SECRET_MIN = 5, TOKEN_MAX = 4096 };
 
-static bool port_ok(const char *colon)
+/* All addresses of one key are read into list. Port 0 would be a port that nobody knows, another for each worker. */
+static void check_addresses(struct reading *rd, const char *name, const struct config_list *l, struct addr *list)
 {
-	char *end;
-	long port = colon && isdigit((unsigned char)colon[1]) ? strtol(colon + 1, &end, 10) : -1;
+	const char *where = reading_where(rd, "server", name);
 
-	return port > 0 && port <= 65535 && !*end; /* 0 would be a port that nobody knows, another for each worker */
+	if (l->n == 0)
+		reading_say(rd, true, where, "[server] %s is empty: give an address", name);
+	for (size_t i = 0; i < l->n; i++)
+		if (!addr_parse(&list[i], l->items[i]) || (!addr_is_unix(&list[i]) && addr_port(&list[i]) == 0))
+			reading_say(rd, true, where, "[server] %s = %s: must be " ADDR_SHAPE, name, l->items[i]);
 }
 
-/* host:port with a numeric host or localhost, [v6]:port, unix:/path */
-static bool address_ok(const char *addr, bool *is_local)
+static void check_clashes(struct reading *rd, const struct addr *list, size_t public, size_t n)
 {
-	const char *colon = strrchr(addr, ':');
-	struct in6_addr v6;
-	struct in_addr v4;
-	char host[64];
-	size_t n;
+	char a[ADDR_TEXT_MAX], b[ADDR_TEXT_MAX];
 
-	*is_local = true;
-	if (!strncmp(addr, "unix:", 5))
-		return addr[5] == '/' && strlen(addr + 5) < 108;
-	if (!port_ok(colon) || (n = (size_t)(colon - addr)) >= sizeof(host))
-		return false;
-	memcpy(host, addr, n);
-	host[n] = '\0';
-	if (n > 2 && host[0] == '[' && host[n - 1] == ']') {
-		host[n - 1] = '\0';
-		*is_local = inet_pton(AF_INET6, host + 1, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
-		return inet_pton(AF_INET6, host + 1, &v6) == 1;
-	}
-	if (!strcmp(host, "localhost"))
-		return true;
-	if (inet_pton(AF_INET, host, &v4) != 1)
-		return false;
-	*is_local = ntohl(v4.s_addr) >> 24 == 127;
-	return true;
+	for (size_t i = 0; i < n; i++)
+		for (size_t k = i + 1; k < n; k++)
+			if (addr_clashes(&list[i], &list[k])) {
+				const char *name = k < public ? "listen" : "internal_listen";
+
+				addr_print(a, &list[i]);
+				addr_print(b, &list[k]);
+				reading_say(rd, true, reading_where(rd, "server", name), "[server] %s = %s: already taken by %s = %s", name, b,
+					i < public ? "listen" : "internal_listen", a);
+			}
 }
 
 static void check_listen(struct reading *rd)
 {
 	struct config *c = rd->c;
-	bool local;
+	size_t public = c->listen.n, n = public + c->internal_listen.n;
+	struct addr *list = mem_alloc(sizeof(*list) * (n + 1));
 
-	if (c->listen.n == 0 || c->internal_listen.n == 0)
-		reading_say(rd, true, reading_where(rd, "server", c->listen.n ? "internal_listen" : "listen"), "[server] %s is empty: give an address",
-			c->listen.n ? "internal_listen" : "listen");
-	for (size_t i = 0; i < c->listen.n; i++)
-		if (!address_ok(c->listen.items[i], &local))
-			reading_say(rd, true, reading_where(rd, "server", "listen"), "[server] listen = %s: must be host:port with a numeric host, [v6]:port or unix:/path",
-				c->listen.items[i]);
-	for (size_t i = 0; i < c->internal_listen.n; i++) {
-		if (!address_ok(c->internal_listen.items[i], &local))
-			reading_say(rd, true, reading_where(rd, "server", "internal_listen"),
-				"[server] internal_listen = %s: must be host:port with a numeric host, [v6]:port or unix:/path", c->internal_listen.items[i]);
-		else if (!local && !*c->internal_token)
+	check_addresses(rd, "listen", &c->listen, list);
+	check_addresses(rd, "internal_listen", &c->internal_listen, list + public);
+	if (rd->ok)
+		check_clashes(rd, list, public, n);
+	for (size_t i = public; i < n && rd->ok; i++)
+		if (!addr_is_local(&list[i]) && !*c->internal_token)
 			reading_say(rd, true, reading_where(rd, "server", "internal_listen"),
 				"[server] internal_listen = %s is open to others than this machine: set internal_token, or listen on 127.0.0.1 or a unix socket",
-				c->internal_listen.items[i]);
-	}
+				c->internal_listen.items[i - public]);
+	free(list);
+}
+
+/* It travels as a header's value: X-Internal-Token, or Bearer. */
+static void check_internal_token(struct reading *rd)
+{
+	const char *where = reading_where(rd, "server", "internal_token"), *token = rd->c->internal_token;
+	size_t n = strlen(token);
+
+	for (size_t i = 0; i < n; i++)
+		if (token[i] <= ' ' || token[i] > '~') {
+			reading_say(rd, true, where, "[server] internal_token: no header can carry it: only visible ASCII characters, and no blank");
+			return;
+		}
+	if (n > TOKEN_MAX)
+		reading_say(rd, true, where, "[server] internal_token: at most %d characters, or no header can carry it", TOKEN_MAX);
+}
+
+static void check_session(struct reading *rd)
+{
+	const struct config *c = rd->c;
+
+	if (c->ttl_ms > c->max_age_ms)
+		reading_say(rd, false, reading_where(rd, "session", "ttl"), "[session] ttl is longer than max_age: no session lasts so long");
 }
 
 bool config_internal_is_local(const struct config *c)
 {
-	bool local;
+	struct addr a;
 
 	for (size_t i = 0; i < c->internal_listen.n; i++)
-		if (!address_ok(c->internal_listen.items[i], &local) || !local)
+		if (!addr_parse(&a, c->internal_listen.items[i]) || !addr_is_local(&a))
 			return false;
 	return true;
 }
@@ -171,6 +179,8 @@ static void check_apps(struct reading *rd)
 void config_check(struct reading *rd)
 {
 	check_listen(rd);
+	check_internal_token(rd);
+	check_session(rd);
 	check_lists(rd);
 	check_redis_url(rd);
 	check_users_url(rd);

@@ -36,7 +36,9 @@ static bool split_login(const char *text, const char *stop, char **user, char **
 	return true;
 }
 
-/* host[:port] or [v6][:port] of a URL. */
+#define HOST_CHARACTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_:"
+
+/* One host[:port] or [v6][:port] of a URL. */
 static bool split_host(const char *text, const char *stop, char **host, int64_t *port)
 {
 	const char *colon = NULL, *end, *p;
@@ -52,6 +54,8 @@ static bool split_host(const char *text, const char *stop, char **host, int64_t 
 	} else {
 		*host = mem_strndup(text, (size_t)((colon ? colon : stop) - text));
 	}
+	if (strspn(*host, HOST_CHARACTERS) != strlen(*host) || (strchr(*host, ':') && *text != '['))
+		return false;
 	if (!colon)
 		return true;
 	p = colon + 1;
@@ -63,10 +67,17 @@ static bool read_db(const char *text, int64_t *db)
 	return value_number(&text, db) && !*text && *db <= INT32_MAX; /* what Redis itself can count */
 }
 
+static const char *after_login(const char *rest)
+{
+	const char *at = strrchr(rest, '@');
+
+	return at ? at + 1 : rest;
+}
+
 /* redis://[user[:password]@]host[:port][/db] */
 static bool split_redis(struct config *c, const char *rest)
 {
-	const char *at = strrchr(rest, '@'), *host = at ? at + 1 : rest, *slash = strchr(host, '/'), *stop = slash ? slash : host + strlen(host);
+	const char *at = strrchr(rest, '@'), *host = after_login(rest), *slash = strchr(host, '/'), *stop = slash ? slash : host + strlen(host);
 
 	c->redis_port = 6379;
 	if ((at && !split_login(rest, at, &c->redis_user, &c->redis_password)) || !split_host(host, stop, &c->redis_host, &c->redis_port))
@@ -98,7 +109,10 @@ void check_redis_url(struct reading *rd)
 		return;
 	}
 	ok = !strncmp(url, "redis://", 8) ? split_redis(c, url + 8) : !strncmp(url, "unix://", 7) && split_redis_unix(c, url + 7);
-	if (!ok) /* the URL may hold a password: it is not repeated */
+	if (!ok && !strncmp(url, "redis://", 8) && strchr(after_login(url + 8), ',')) /* the URL may hold a password: it is not repeated */
+		reading_say(rd, true, where, "[redis] url: redis:// names one server; for several write sentinel://h1:26379,h2:26379,h3:26379/mymaster "
+			"or cluster://h1:6379,h2:6379");
+	else if (!ok)
 		reading_say(rd, true, where, "[redis] url: must be redis://[user[:password]@]host:port/db or unix:///path?db=0");
 	if (!c->redis_user)
 		c->redis_user = mem_strdup("");
@@ -126,7 +140,7 @@ static const char *split_mysql(struct config *c, const char *rest)
 	if (!split_login(rest, at, &c->users_user, &c->users_password))
 		return "in user and password % stands only before two hex digits";
 	if (!split_host(at + 1, slash, &c->users_host, &c->users_port))
-		return "mysql wants a port of 1 to 65535";
+		return "mysql wants one host, and a port of 1 to 65535";
 	c->users_database = decoded(slash + 1, query ? (size_t)(query - slash - 1) : strlen(slash + 1));
 	if (!c->users_database || !*c->users_database)
 		return "mysql wants a database, as mysql://user[:password]@host[:port]/database";

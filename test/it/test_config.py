@@ -34,6 +34,19 @@ APP = f"[app wx0000000000000001]\nsecret = {SECRET}\n"
     ("[server]\nlisten = 127.0.0.1:80\n  [redis]\n" + APP, "w.ini:2: [server] listen: a section below it is indented"),
     (APP + "  secret_file = /x\n", "[app wx0000000000000001] secret: secret_file below it is indented"),
     ("[session]\nttl = 7d\n  7d\n" + APP, "w.ini:2: [session] ttl: the line below it is indented"),
+    # addresses and hosts
+    ("[server]\nlisten = 127.0.0.1:80, 127.0.0.1:80\n" + APP, "w.ini:2: [server] listen = 127.0.0.1:80: already taken by listen = 127.0.0.1:80"),
+    ("[server]\nlisten = 127.0.0.1:81, 127.0.0.1:80\ninternal_listen = localhost:80\n" + APP,
+     "w.ini:3: [server] internal_listen = 127.0.0.1:80: already taken by listen = 127.0.0.1:80"),
+    ("[server]\nlisten = 0.0.0.0:80, 127.0.0.1:80\n" + APP, "[server] listen = 127.0.0.1:80: already taken by listen = 0.0.0.0:80"),
+    ("[server]\nlisten = unix:/run/a\ninternal_listen = unix:/run/a\n" + APP, "[server] internal_listen = unix:/run/a: already taken by listen = unix:/run/a"),
+    ("[redis]\nurl = redis://:hunter2@h1:6379,h2:6379/0\n" + APP,
+     "w.ini:2: [redis] url: redis:// names one server; for several write sentinel://h1:26379,h2:26379,h3:26379/mymaster or cluster://h1:6379,h2:6379"),
+    ("[redis]\nurl = redis://h1,h2\n" + APP, "[redis] url: redis:// names one server"),
+    ("[redis]\nurl = redis://::1:6379/0\n" + APP, "[redis] url: must be redis://"),
+    ("[users]\nurl = mysql://u:hunter2@h1,h2/d\n" + APP, "[users] url: mysql wants one host"),
+    ("[server]\ninternal_token = two words\n" + APP, "w.ini:2: [server] internal_token: no header can carry it: only visible ASCII characters, and no blank"),
+    ("[server]\ninternal_token = \u5bc6\u7801\n" + APP, "[server] internal_token: no header can carry it"),
     # habits of other formats and keyboards
     ("[redis]\nurl = \"redis://127.0.0.1/0\"\n" + APP, "w.ini:2: [redis] url: the quotes would be part of the value"),
     ("[redis]\npassword = 'hunter2'\n" + APP, "w.ini:2: [redis] password: the quotes would be part of the value"),
@@ -66,8 +79,8 @@ APP = f"[app wx0000000000000001]\nsecret = {SECRET}\n"
     ("[users]\nurl = mysql://h/hunter2\n" + APP, "[users] url: mysql wants a user, as mysql://user[:password]@host[:port]/database"),
     ("[users]\nurl = mysql://:hunter2@h/d\n" + APP, "[users] url: mysql wants a user"),
     ("[users]\nurl = mysql://u:hunter2%zz@h/d\n" + APP, "[users] url: in user and password % stands only before two hex digits"),
-    ("[users]\nurl = mysql://u:hunter2@h:0/d\n" + APP, "[users] url: mysql wants a port of 1 to 65535"),
-    ("[users]\nurl = mysql://u:hunter2@h:port/d\n" + APP, "[users] url: mysql wants a port of 1 to 65535"),
+    ("[users]\nurl = mysql://u:hunter2@h:0/d\n" + APP, "[users] url: mysql wants one host, and a port of 1 to 65535"),
+    ("[users]\nurl = mysql://u:hunter2@h:port/d\n" + APP, "[users] url: mysql wants one host, and a port of 1 to 65535"),
     ("[users]\nurl = mysql://u:hunter2@/d\n" + APP, "[users] url: mysql wants a host, or a socket, as mysql://user@/database?socket=/run/mysqld/mysqld.sock"),
     ("[users]\nurl = mysql://u:hunter2@h/d?socket=/s\n" + APP, "[users] url: after the database only ?socket=/path may stand, and then no host"),
     ("[users]\nurl = mysql://u:hunter2@h/d?tls=1\n" + APP, "[users] url: after the database only ?socket=/path may stand"),
@@ -136,6 +149,8 @@ def test_a_byte_order_mark_is_skipped(tmp_path):
 def test_what_only_warns(tmp_path):
     r = run("--check", text="[app wx0000000000000001]\nsecret = of another length\n", tmp_path=tmp_path)
     assert r.returncode == 0 and "warning:" in r.stderr and "this one has 17 characters" in r.stderr
+    r = run("--check", text="[session]\nttl = 31d\n" + APP, tmp_path=tmp_path)
+    assert r.returncode == 0 and "warning:" in r.stderr and "w.ini:2: [session] ttl is longer than max_age: no session lasts so long" in r.stderr
 
 
 def test_good_ones(tmp_path):

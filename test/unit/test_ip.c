@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "common/addr.h"
 #include "common/ip.h"
 #include "common/mem.h"
 
@@ -67,12 +68,64 @@ static void test_loopback(void **state)
 	}
 }
 
+static void test_socket_addresses(void **state)
+{
+	static const struct { const char *in, *out; bool local; int port; } cases[] = {
+		{"127.0.0.1:80", "127.0.0.1:80", true, 80}, {"localhost:8080", "127.0.0.1:8080", true, 8080}, {"0.0.0.0:1", "0.0.0.0:1", false, 1},
+		{"127.9.9.9:0", "127.9.9.9:0", true, 0}, {"[::1]:80", "[::1]:80", true, 80}, {"[::]:65535", "[::]:65535", false, 65535},
+		{"[2001:DB8::1]:443", "[2001:db8::1]:443", false, 443}, {"unix:/run/x.sock", "unix:/run/x.sock", true, 0},
+	};
+	static const char *const wrong[] = {
+		"", "80", ":80", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:+1", "127.0.0.1:80 ", "::1:80", "[127.0.0.1]:80", "[::1]",
+		"[::1]80", "[]:80", "host:80", "unix:", "unix:relative", "127.0.0.1:000080",
+	};
+	char text[ADDR_TEXT_MAX], path[256] = "unix:/";
+	struct addr a;
+
+	(void)state;
+	for (size_t i = 0; i < NELEM(cases); i++) {
+		assert_true(addr_parse(&a, cases[i].in));
+		addr_print(text, &a);
+		assert_string_equal(text, cases[i].out);
+		assert_int_equal(addr_is_local(&a), cases[i].local);
+		assert_int_equal(addr_port(&a), cases[i].port);
+	}
+	for (size_t i = 0; i < NELEM(wrong); i++)
+		if (addr_parse(&a, wrong[i]))
+			fail_msg("%s", wrong[i]);
+	memset(path + 6, 'x', 106); /* 107 bytes: the longest that a socket's name can be */
+	assert_true(addr_parse(&a, path));
+	addr_print(text, &a);
+	assert_string_equal(text, path);
+	path[112] = 'x';
+	assert_false(addr_parse(&a, path));
+}
+
+static void test_clashes(void **state)
+{
+	static const struct { const char *a, *b; bool clash; } cases[] = {
+		{"127.0.0.1:80", "127.0.0.1:80", true}, {"127.0.0.1:80", "127.0.0.2:80", false}, {"127.0.0.1:80", "127.0.0.1:81", false},
+		{"0.0.0.0:80", "127.0.0.1:80", true}, {"[::]:80", "[::1]:80", true}, {"[::]:80", "0.0.0.0:80", false}, {"127.0.0.1:0", "127.0.0.1:0", false},
+		{"unix:/a", "unix:/a", true}, {"unix:/a", "unix:/b", false},
+	};
+	struct addr a, b;
+
+	(void)state;
+	for (size_t i = 0; i < NELEM(cases); i++) {
+		assert_true(addr_parse(&a, cases[i].a) && addr_parse(&b, cases[i].b));
+		assert_int_equal(addr_clashes(&a, &b), cases[i].clash);
+		assert_int_equal(addr_clashes(&b, &a), cases[i].clash);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_parse_and_print),
 		cmocka_unit_test(test_networks),
 		cmocka_unit_test(test_loopback),
+		cmocka_unit_test(test_socket_addresses),
+		cmocka_unit_test(test_clashes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
