@@ -3,6 +3,7 @@
 #include "common/bucket.h"
 
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,16 +43,19 @@ void buckets_free(struct buckets *b)
 	free(b);
 }
 
-static struct bucket *find(struct buckets *b, const void *key, size_t len)
+/* A limit is part of the name: after a change of the limit its keys have new buckets, and the new limit holds at once. */
+static struct bucket *find(struct buckets *b, const void *key, size_t len, const struct bucket_limit *limit)
 {
-	uint8_t text[SECRET_LEN + KEY_MAX], hash[SHA256_LEN];
+	struct { uint8_t secret[SECRET_LEN]; struct bucket_limit limit; uint8_t key[KEY_MAX]; } name;
+	uint8_t hash[SHA256_LEN];
 	uint64_t piece[2];
 	struct bucket *set, *fullest;
 
 	len = len < KEY_MAX ? len : KEY_MAX;
-	memcpy(text, b->secret, SECRET_LEN);
-	memcpy(text + SECRET_LEN, key, len);
-	crypt_sha256(hash, text, SECRET_LEN + len);
+	memcpy(name.secret, b->secret, SECRET_LEN);
+	name.limit = *limit;
+	memcpy(name.key, key, len);
+	crypt_sha256(hash, &name, offsetof(__typeof__(name), key) + len);
 	memcpy(piece, hash, sizeof(piece));
 	set = fullest = &b->all[piece[0] % b->sets * WAYS];
 	for (int i = 0; i < WAYS; i++) {
@@ -65,21 +69,37 @@ static struct bucket *find(struct buckets *b, const void *key, size_t len)
 	return fullest;
 }
 
-bool buckets_take(struct buckets *b, const void *key, size_t len, int64_t count, int64_t period_ms, int64_t *wait_ms)
+bool buckets_take(struct buckets *b, const void *key, size_t len, const struct bucket_limit *limit, int64_t *wait_ms)
 {
-	int64_t now = clock_us(), period_us = period_ms * 1000, was, full_us;
+	int64_t now = clock_us(), period_us = limit->period_ms * 1000, was, full_us;
 	struct bucket *at;
 
-	if (count == 0)
+	if (limit->count == 0)
 		return true;
-	at = find(b, key, len);
+	at = find(b, key, len, limit);
 	was = at->full_us;
 	do {
-		full_us = (was > now ? was : now) + period_us / count;
+		full_us = (was > now ? was : now) + period_us / limit->count;
 		if (full_us - now > period_us) {
 			*wait_ms = (full_us - now - period_us + 999) / 1000;
 			return false;
 		}
 	} while (!atomic_compare_exchange_weak(&at->full_us, &was, full_us));
 	return true;
+}
+
+void buckets_spend(struct buckets *b, const void *key, size_t len, const struct bucket_limit *limit, int64_t tokens)
+{
+	int64_t now = clock_us(), period_us = limit->period_ms * 1000, was, full_us;
+	struct bucket *at;
+
+	if (limit->count == 0)
+		return;
+	at = find(b, key, len, limit);
+	was = at->full_us;
+	do {
+		full_us = (was > now ? was : now) + period_us / limit->count * tokens;
+		if (full_us - now > period_us)
+			full_us = now + period_us;
+	} while (!atomic_compare_exchange_weak(&at->full_us, &was, full_us));
 }

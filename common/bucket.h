@@ -17,7 +17,14 @@ struct buckets;
 struct buckets *buckets_new(size_t n); /* n: how many, a power of two, 8 or more */
 void buckets_free(struct buckets *b);
 
-/* One token of key's. count 0: no limit. false: there is none; *wait_ms says when there will be. */
-bool buckets_take(struct buckets *b, const void *key, size_t len, int64_t count, int64_t period_ms, int64_t *wait_ms);
+struct bucket_limit { /* count tokens a period; count 0: no limit */
+	int64_t count, period_ms;
+};
+
+/* Takes one token of key's bucket. false: there is none; *wait_ms says when there will be. The buckets of two limits have nothing in
+ * common: after a change of the limit the key has a full one. */
+bool buckets_take(struct buckets *b, const void *key, size_t len, const struct bucket_limit *limit, int64_t *wait_ms);
+/* Takes so many tokens more, or all that there are. */
+void buckets_spend(struct buckets *b, const void *key, size_t len, const struct bucket_limit *limit, int64_t tokens);
 
 #endif

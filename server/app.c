@@ -111,8 +111,8 @@ static void apply_limits(struct app *a)
 		else
 			a->api.unix_is_trusted = true; /* "unix:", else the configuration would have been refused */
 	}
-	a->api.login_per_ip = (struct api_rate){c->login_per_ip.count, c->login_per_ip.period_ms};
-	a->api.login_per_app = (struct api_rate){c->login_per_app.count, c->login_per_app.period_ms};
+	a->api.login_per_ip = (struct bucket_limit){c->login_per_ip.count, c->login_per_ip.period_ms};
+	a->api.login_per_app = (struct bucket_limit){c->login_per_app.count, c->login_per_app.period_ms};
 }
 
 static void apply(struct app *a)

@@ -37,7 +37,7 @@ struct api { /* filled by app, read by handlers; what it points to is app's */
 	size_t           trusted_proxy_count;
 	bool             unix_is_trusted;
 	struct buckets  *ip_buckets, *app_buckets;
-	struct api_rate { int64_t count, period_ms; } login_per_ip, login_per_app; /* count 0 = no limit */
+	struct bucket_limit login_per_ip, login_per_app;
 	bool             warned_unlimited, warned_unnamed;
 	bool             draining;
 };

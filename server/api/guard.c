@@ -126,10 +126,10 @@ int guard_login_limit(struct api *api, struct req *r, const struct client *c, co
 		if (!api->warned_unlimited && api->login_per_ip.count)
 			log_warn("logins from loopback are not limited by address: name your proxy in trusted_proxies", LOG_STR("peer", c->text));
 		api->warned_unlimited = true;
-	} else if (!buckets_take(api->ip_buckets, c->ip.b, len, api->login_per_ip.count, api->login_per_ip.period_ms, &wait_ms)) {
+	} else if (!buckets_take(api->ip_buckets, c->ip.b, len, &api->login_per_ip, &wait_ms)) {
 		return limited(r, "login_per_ip", wait_ms);
 	}
-	if (!buckets_take(api->app_buckets, appid, strlen(appid), api->login_per_app.count, api->login_per_app.period_ms, &wait_ms))
+	if (!buckets_take(api->app_buckets, appid, strlen(appid), &api->login_per_app, &wait_ms))
 		return limited(r, "login_per_app", wait_ms);
 	return 0;
 }

@@ -14,7 +14,7 @@ static int64_t wait_ms;
 
 static bool take(struct buckets *b, const char *key, int64_t count, int64_t period_ms)
 {
-	return buckets_take(b, key, 3, count, period_ms, &wait_ms);
+	return buckets_take(b, key, 3, &(struct bucket_limit){count, period_ms}, &wait_ms);
 }
 
 static void test_a_burst_then_the_rate(void **state)
@@ -46,6 +46,42 @@ static void test_it_fills_again(void **state)
 	buckets_free(b);
 }
 
+/* As a reload does it. */
+static void test_a_changed_limit_holds_at_once(void **state)
+{
+	struct buckets *b = buckets_new(64);
+
+	(void)state;
+	assert_true(take(b, "one", 2, 86400000) && take(b, "one", 2, 86400000));
+	assert_false(take(b, "one", 2, 86400000));
+	for (int i = 0; i < 1000; i++)
+		assert_true(take(b, "one", 1000, 86400000));
+	assert_false(take(b, "one", 1000, 86400000));
+	for (int i = 0; i < 10; i++)
+		assert_true(take(b, "one", 10, 10000));
+	assert_false(take(b, "one", 10, 10000));
+	assert_false(take(b, "one", 2, 86400000)); /* and the old one, should it come back */
+	buckets_free(b);
+}
+
+static void test_spending(void **state)
+{
+	const struct bucket_limit limit = {20, 1000000};
+	struct buckets *b = buckets_new(64);
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		assert_true(take(b, "one", 20, 1000000));
+		buckets_spend(b, "one", 3, &limit, 9);
+	}
+	assert_false(take(b, "one", 20, 1000000));
+	buckets_spend(b, "one", 3, &limit, 9);
+	assert_false(take(b, "one", 20, 1000000));
+	assert_true(wait_ms <= 50000); /* no debt beyond an empty bucket */
+	buckets_spend(b, "one", 3, &(struct bucket_limit){0, 0}, 9);
+	buckets_free(b);
+}
+
 static void test_no_limit(void **state)
 {
 	struct buckets *b = buckets_new(64);
@@ -66,7 +102,7 @@ static void test_a_flood_of_keys(void **state)
 	while (take(b, "bad", 100, 1000000))
 		;
 	for (uint32_t i = 0; i < 1000000; i++) {
-		assert_true(buckets_take(b, &i, sizeof(i), 100, 1000000, &wait_ms));
+		assert_true(buckets_take(b, &i, sizeof(i), &(struct bucket_limit){100, 1000000}, &wait_ms));
 		if (i % 1000 == 0)
 			held += !take(b, "bad", 100, 1000000);
 	}
@@ -80,6 +116,8 @@ int main(void)
 		cmocka_unit_test(test_a_burst_then_the_rate),
 		cmocka_unit_test(test_it_fills_again),
 		cmocka_unit_test(test_no_limit),
+		cmocka_unit_test(test_a_changed_limit_holds_at_once),
+		cmocka_unit_test(test_spending),
 		cmocka_unit_test(test_a_flood_of_keys),
 	};
 
