@@ -1,10 +1,33 @@
--- Asks wxlogind who is calling. Sets txn.wx_appid, txn.wx_openid, txn.wx_unionid; or answers 401 or 503 as wxlogind did; or does
--- neither, and haproxy.cfg answers 503.
+-- Asks wxlogind who is calling. Sets txn.wx_appid, txn.wx_openid, txn.wx_unionid; or answers 401 or 503
+-- as wxlogind did; or does neither, and haproxy.cfg answers 503.
 local internal_token = os.getenv("WX_INTERNAL_TOKEN")
-local passed_on = {"content-type", "www-authenticate", "retry-after", "x-wx-reason", "x-request-id"}
+local passed_on = {"content-type", "cache-control", "www-authenticate", "retry-after", "x-wx-reason", "x-request-id"}
 
 local function first(headers, name)
 	return headers[name] and headers[name][0]
+end
+
+-- What wxlogind is asked with, only as long as it takes it: whatever else the caller sends must not make
+-- the check fail. A session's token has 43 characters.
+local function sane(value, most)
+	return value and #value <= most and not value:find("[^ -~]") and value
+end
+
+local function authorization(headers)
+	local value = first(headers, "authorization")
+	if value and value:lower():find("^bearer") then
+		return {sane(value, 256) or "Bearer malformed"}
+	end
+end
+
+local function third_session(headers)
+	local value = first(headers, "x-third-session")
+	return value and {sane(value, 256) or "malformed"}
+end
+
+local function request_id(headers)
+	local value = sane(first(headers, "x-request-id"), 64)
+	return value and {value}
 end
 
 local function answer_as(txn, res)
@@ -26,11 +49,9 @@ core.register_action("wx_auth", {"http-req"}, function(txn)
 		dst = "abns@wx_auth",
 		timeout = 6000, -- longer than what the section wx_auth of haproxy.cfg takes at most
 		headers = {
-			["authorization"] = theirs["authorization"],
-			["x-third-session"] = theirs["x-third-session"],
-			["x-request-id"] = theirs["x-request-id"],
-			["x-forwarded-method"] = {txn.f:method()},
-			["x-forwarded-uri"] = {txn.f:pathq():sub(1, 4096)},
+			["authorization"] = authorization(theirs),
+			["x-third-session"] = third_session(theirs),
+			["x-request-id"] = request_id(theirs),
 			["x-forwarded-for"] = {txn.f:src()},
 			["x-internal-token"] = internal_token and {internal_token},
 		},
