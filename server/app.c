@@ -293,6 +293,8 @@ static bool build_users(struct app *a)
 		.user = c->users_user,
 		.password = c->users_password,
 		.database = c->users_database,
+		.tls = (enum user_tls)c->users_tls,
+		.ca_file = c->users_ca_file,
 		.timeout_ms = USERS_TIMEOUT_MS,
 		.queue_max = USERS_QUEUE,
 	}, why, sizeof(why));

@@ -67,7 +67,9 @@ struct config {
 	const char *users_scheme;           /* "sqlite", "mysql", "none" */
 	char   *users_path;                 /* the file, or a unix socket; NULL = none */
 	char   *users_host, *users_user, *users_database;
-	int64_t users_port;
+	int64_t users_port;                 /* 0 = the usual one */
+	enum users_tls { USERS_TLS_OFFERED, USERS_TLS_OFF, USERS_TLS_ON, USERS_TLS_VERIFY } users_tls;
+	char   *users_ca_file;
 	/* [limit] */
 	struct config_rate login_per_ip, login_per_app;
 	/* [app wx...] */

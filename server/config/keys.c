@@ -80,9 +80,11 @@ const struct key key_table[] = {
 		"File of certificates to trust; empty = the system's."),
 
 	KEY(users, url, TEXT, users_url, "sqlite:///var/lib/wxlogind/users.db",
-		"Where user profiles are kept: sqlite:///path, mysql://user[:password]@host[:port]/database or none."),
+		"Where user profiles are kept: sqlite:///path, mysql://user[:password]@host[:port]/database (and ?tls=off, ?tls=on or ?tls=verify) or none."),
 	KEY(users, password, SECRET, users_password, "",
 		"Password of the user database, instead of one in the URL."),
+	KEY(users, ca_file, PATH, users_ca_file, "",
+		"File of certificates to trust with tls=verify; empty = the system's."),
 
 	KEY(limit, login_per_ip, RATE, login_per_ip, "600/1m",
 		"Logins of one client address (IPv6: of one /64); 0 = no limit.", .reload = true),

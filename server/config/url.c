@@ -126,13 +126,37 @@ static const char *split_sqlite(struct config *c, const char *path)
 	return c->users_path && c->users_path[0] == '/' && c->users_path[1] ? NULL : "sqlite wants an absolute path, as sqlite:///var/lib/wxlogind/users.db";
 }
 
-/* mysql://user[:password]@host[:port]/database, or mysql://user[:password]@/database?socket=/path */
+static bool read_tls(const char *word, size_t n, enum users_tls *tls)
+{
+	static const char *const words[] = {[USERS_TLS_OFF] = "off", [USERS_TLS_ON] = "on", [USERS_TLS_VERIFY] = "verify"};
+
+	for (int i = USERS_TLS_OFF; i <= USERS_TLS_VERIFY; i++) {
+		if (strlen(words[i]) != n || memcmp(words[i], word, n) != 0)
+			continue;
+		*tls = (enum users_tls)i;
+		return true;
+	}
+	return false;
+}
+
+/* ?tls=off|on|verify with a host, ?socket=/path without one. */
+static const char *split_mysql_query(struct config *c, const char *query)
+{
+	if (!strncmp(query, "?tls=", 5) && *c->users_host && read_tls(query + 5, strlen(query + 5), &c->users_tls))
+		return NULL;
+	c->users_path = !strncmp(query, "?socket=", 8) ? decoded(query + 8, strlen(query + 8)) : NULL;
+	if (!c->users_path || *c->users_path != '/' || *c->users_host)
+		return "after the database only ?socket=/path may stand, and then no host, as mysql://user@/database?socket=/run/mysqld/mysqld.sock; "
+		       "or, with a host, ?tls=off, ?tls=on or ?tls=verify";
+	return NULL;
+}
+
+/* mysql://user[:password]@host[:port]/database[?tls=...], or mysql://user[:password]@/database?socket=/path */
 static const char *split_mysql(struct config *c, const char *rest)
 {
 	const char *at = strrchr(rest, '@'), *slash = strchr(at ? at : rest, '/'), *query = slash ? strchr(slash, '?') : NULL;
 
 	c->users_scheme = "mysql";
-	c->users_port = 3306;
 	if (!slash)
 		return "mysql wants a database, as mysql://user[:password]@host[:port]/database";
 	if (!at || at == rest || *rest == ':')
@@ -144,14 +168,9 @@ static const char *split_mysql(struct config *c, const char *rest)
 	c->users_database = decoded(slash + 1, query ? (size_t)(query - slash - 1) : strlen(slash + 1));
 	if (!c->users_database || !*c->users_database)
 		return "mysql wants a database, as mysql://user[:password]@host[:port]/database";
-	if (query) {
-		c->users_path = !strncmp(query, "?socket=", 8) ? decoded(query + 8, strlen(query + 8)) : NULL;
-		if (!c->users_path || *c->users_path != '/' || *c->users_host)
-			return "after the database only ?socket=/path may stand, and then no host, as mysql://user@/database?socket=/run/mysqld/mysqld.sock";
-	} else if (!*c->users_host) {
-		return "mysql wants a host, or a socket, as mysql://user@/database?socket=/run/mysqld/mysqld.sock";
-	}
-	return NULL;
+	if (query)
+		return split_mysql_query(c, query);
+	return *c->users_host ? NULL : "mysql wants a host, or a socket, as mysql://user@/database?socket=/run/mysqld/mysqld.sock";
 }
 
 void check_users_url(struct reading *rd)

@@ -26,7 +26,7 @@ struct core {
 	struct user_db_options o;   /* copies */
 	void         *state;        /* of ops */
 	_Atomic bool  away;
-	bool          failing;      /* and it was said in the log */
+	bool          failing;      /* and it was said in the log; until something is written again */
 	char          why[USER_WHY_MAX];
 };
 
@@ -154,7 +154,7 @@ static size_t make_rows(struct user_job *const *jobs, size_t n, struct user_row 
 	return m;
 }
 
-static enum user_status attempt(struct core *c, struct user_job *const *jobs, size_t n)
+static enum user_status attempt(struct core *c, struct user_job *const *jobs, size_t n, bool *wrote)
 {
 	struct arena *a = arena_new();
 	struct user_row rows[JOBS_BATCH];
@@ -162,6 +162,8 @@ static enum user_status attempt(struct core *c, struct user_job *const *jobs, si
 	bool writing;
 	size_t m = make_rows(jobs, n, rows, &writing);
 	enum user_status st = c->ops->load(c->state, rows, m, writing, a);
+
+	*wrote = writing;
 
 	if (st == USER_DONE) {
 		for (size_t i = 0; i < n; i++)
@@ -173,8 +175,9 @@ static enum user_status attempt(struct core *c, struct user_job *const *jobs, si
 	return st;
 }
 
-/* Where trouble is born it is logged once, with its end. */
-static void note(struct core *c, enum user_status st)
+/* Trouble is logged where it begins, once, and its end is: when something could be written. That the server answers is not enough: it
+ * may be read-only, or its disk full. (A row that is refused is logged each time.) */
+static void note(struct core *c, enum user_status st, bool wrote)
 {
 	bool good = st == USER_DONE;
 
@@ -182,24 +185,25 @@ static void note(struct core *c, enum user_status st)
 	if (!good && (!c->failing || st == USER_BAD_ROW))
 		log_error(st == USER_AWAY ? "the user database is away" : "the user database failed", LOG_STR("scheme", c->ops->scheme),
 			LOG_STR("cause", c->why));
-	else if (good && c->failing)
+	else if (good && wrote && c->failing)
 		log_info("the user database works again", LOG_STR("scheme", c->ops->scheme));
-	if (st != USER_BAD_ROW)
+	if (good ? wrote : st != USER_BAD_ROW)
 		c->failing = !good;
 }
 
 static void settle(struct core *c, struct user_job *const *jobs, size_t n)
 {
 	enum user_status st = USER_AGAIN;
+	bool wrote = false;
 
 	for (int i = 0; i < TRIES && st == USER_AGAIN; i++)
-		st = attempt(c, jobs, n);
+		st = attempt(c, jobs, n, &wrote);
 	if (st == USER_BAD_ROW && n > 1) {
 		for (size_t i = 0; i < n; i++)
 			settle(c, jobs + i, 1);
 		return;
 	}
-	note(c, st);
+	note(c, st, wrote);
 	for (size_t i = 0; i < n; i++)
 		jobs[i]->job.oc = st == USER_DONE ? OC_OK : OC_STORE_UNAVAILABLE;
 }
@@ -222,7 +226,7 @@ static int64_t idle(void *ctx)
 	struct core *c = ctx;
 	int64_t again_ms;
 
-	note(c, c->ops->idle(c->state, &again_ms));
+	note(c, c->ops->idle(c->state, &again_ms), atomic_load(&c->away)); /* one that is back was written to */
 	return again_ms;
 }
 
@@ -235,6 +239,7 @@ static void core_free(struct core *c)
 	free((char *)c->o.user);
 	mem_free_secret((char *)c->o.password);
 	free((char *)c->o.database);
+	free((char *)c->o.ca_file);
 	free(c);
 }
 
@@ -344,6 +349,7 @@ static struct core *core_new(const struct user_ops *ops, const struct user_db_op
 	c->o.user = mem_strdup(o->user);
 	c->o.password = mem_strdup(o->password);
 	c->o.database = mem_strdup(o->database);
+	c->o.ca_file = mem_strdup(o->ca_file);
 	return c;
 }
 
@@ -355,7 +361,7 @@ static bool core_open(struct core *c)
 		return true;
 	st = c->ops->open(&c->o, c->why, &c->state);
 	if (st == USER_AWAY)
-		note(c, st);
+		note(c, st, false);
 	return st == USER_DONE || st == USER_AWAY;
 }
 

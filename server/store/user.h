@@ -68,12 +68,22 @@ struct user_patch {
 	bool    keep;                       /* worth making even after it was answered late */
 };
 
+enum user_tls {
+	USER_TLS_OFFERED, /* where the server offers it */
+	USER_TLS_OFF,
+	USER_TLS_ON,      /* required; whoever answers is believed */
+	USER_TLS_VERIFY,  /* required, with a certificate for the host */
+};
+
 struct user_db_options {
 	const char *scheme;   /* "sqlite", "mysql", "none" */
 	const char *path;     /* sqlite: the file; mysql: a unix socket, or NULL */
 	const char *host;     /* mysql, NULL with a socket */
-	int         port;     /* mysql */
+	int         port;     /* mysql; 0 = the usual one */
 	const char *user, *password, *database;
+	enum user_tls tls;    /* mysql */
+	const char *ca_file;  /* for USER_TLS_VERIFY; NULL or "" = the system's */
+	int64_t     log_max;  /* sqlite: bytes of the write-ahead log from which on writers wait while it is moved into the file; 0 = 64 MB */
 	int64_t     timeout_ms; /* of the database's own waits; mysql counts whole seconds */
 	size_t      queue_max;
 };

@@ -1,6 +1,9 @@
 /* MySQL and MariaDB, two round trips for a batch: what reads and locks the rows goes with the beginning of the transaction, what writes
  * them with its end. Values go through the library's escaping, in the connection's character set.
  *
+ * A server that has become read-only (every planned failover) is left, and its name looked up again, until one is found that takes a
+ * write.
+ *
  * READ COMMITTED, so that rows which are not there are not locked (a lock on the gap that two processes share, and then each waits for
  * the other to insert); a new row is a plain INSERT, and when another process was first with it the batch is done over. */
 #include <inttypes.h>
@@ -78,6 +81,19 @@ static bool is_bad_value(unsigned err)
 	}
 }
 
+/* It will not take a write until somebody decides otherwise: that is elsewhere now. */
+static bool is_read_only(unsigned err)
+{
+	switch (err) {
+	case ER_OPTION_PREVENTS_STATEMENT: /* 1290: --read-only, --super-read-only */
+	case ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION: /* 1792 */
+	case ER_READ_ONLY_MODE: /* 1836: innodb_read_only */
+		return true;
+	default:
+		return false;
+	}
+}
+
 static void disconnect(struct mysql *m)
 {
 	mysql_close(m->link);
@@ -94,8 +110,8 @@ static enum user_status undo(struct mysql *m)
 		disconnect(m);
 		return USER_AWAY;
 	}
-	snprintf(m->why, USER_WHY_MAX, "error %u (SQLSTATE %s)", err, mysql_sqlstate(m->link));
-	if (mysql_rollback(m->link)) {
+	snprintf(m->why, USER_WHY_MAX, "error %u (SQLSTATE %s)%s", err, mysql_sqlstate(m->link), is_read_only(err) ? ": it is read-only" : "");
+	if (is_read_only(err) || mysql_rollback(m->link)) {
 		disconnect(m); /* which rolls back too */
 		return USER_AWAY;
 	}
@@ -120,7 +136,7 @@ static void sql_text(struct mysql *m, const char *s)
 	buf_str(&m->sql, "'");
 	buf_add(&m->sql, out, n);
 	buf_str(&m->sql, "'");
-	free(out);
+	mem_free_secret(out); /* a phone number, maybe */
 }
 
 static void sql_number(struct mysql *m, int64_t v)
@@ -331,6 +347,26 @@ static unsigned lock_wait_s(const struct mysql *m)
 	return m->o->timeout_ms >= 2000 ? (unsigned)(m->o->timeout_ms / 1000 - 1) : 1;
 }
 
+/* The library's "enforce" asks for TLS and does without where the server offers none, unless the certificate is verified. */
+static void set_tls(struct mysql *m)
+{
+	const my_bool wanted = !m->o->path && m->o->tls != USER_TLS_OFF, verify = wanted && m->o->tls == USER_TLS_VERIFY;
+
+	mysql_options(m->link, MYSQL_OPT_SSL_ENFORCE, &wanted);
+	mysql_options(m->link, MYSQL_OPT_SSL_VERIFY_SERVER_CERT, &verify);
+	if (verify && m->o->ca_file && *m->o->ca_file)
+		mysql_options(m->link, MYSQL_OPT_SSL_CA, m->o->ca_file);
+}
+
+/* To the library, localhost is its own socket, whatever the port. */
+static void set_transport(struct mysql *m)
+{
+	const unsigned tcp = MYSQL_PROTOCOL_TCP;
+
+	if (!m->o->path && m->o->port)
+		mysql_options(m->link, MYSQL_OPT_PROTOCOL, &tcp);
+}
+
 static void set_options(struct mysql *m)
 {
 	const unsigned seconds = lock_wait_s(m) + 1;
@@ -341,8 +377,9 @@ static void set_options(struct mysql *m)
 	mysql_options(m->link, MYSQL_OPT_READ_TIMEOUT, &seconds);
 	mysql_options(m->link, MYSQL_OPT_WRITE_TIMEOUT, &seconds);
 	mysql_options(m->link, MYSQL_OPT_RECONNECT, &no); /* a session's settings and locks would be lost without a word */
+	set_transport(m);
 	mysql_options(m->link, MYSQL_OPT_LOCAL_INFILE, &(unsigned){0}); /* a server may ask for no file of ours */
-	mysql_options(m->link, MYSQL_OPT_SSL_VERIFY_SERVER_CERT, &no); /* TLS where the server offers it; the network is the operator's to trust */
+	set_tls(m);
 }
 
 /* Too long is an error, not a cut. */
@@ -355,7 +392,24 @@ static bool settle_session(struct mysql *m)
 	       !mysql_query(m->link, "SET SESSION sql_mode='STRICT_ALL_TABLES'") && !mysql_query(m->link, sql);
 }
 
-/* FAILED: the server is there, and will not have us. */
+static bool tls_is_as_wanted(struct mysql *m)
+{
+	if (m->o->path || m->o->tls != USER_TLS_ON || mysql_get_ssl_cipher(m->link))
+		return true;
+	snprintf(m->why, USER_WHY_MAX, "the server offers no TLS, and tls is on");
+	return false;
+}
+
+/* By a write that changes nothing. Whoever may not write this table may still write the other. */
+static bool takes_writes(struct mysql *m)
+{
+	if (!mysql_query(m->link, "UPDATE wxlogind_schema SET version = version") || !is_read_only(mysql_errno(m->link)))
+		return true;
+	snprintf(m->why, USER_WHY_MAX, "%s", mysql_error(m->link));
+	return false;
+}
+
+/* FAILED: the server is there, and will not have us. AWAY also where what answers is not what is wanted: another may, by that name. */
 static enum user_status connect_link(struct mysql *m)
 {
 	const struct user_db_options *o = m->o;
@@ -366,9 +420,10 @@ static enum user_status connect_link(struct mysql *m)
 	set_options(m);
 	if (mysql_real_connect(m->link, o->path ? "localhost" : o->host, o->user, o->password, o->database, (unsigned)o->port, o->path,
 		    CLIENT_MULTI_STATEMENTS) && settle_session(m)) {
-		st = migrate(m);
-		if (st == USER_DONE)
+		st = !tls_is_as_wanted(m) ? USER_AWAY : migrate(m);
+		if (st == USER_DONE && takes_writes(m))
 			return USER_DONE;
+		st = st == USER_DONE ? USER_AWAY : st;
 	} else {
 		snprintf(m->why, USER_WHY_MAX, "%s", mysql_error(m->link)); /* of connecting: names no user of ours */
 		st = USER_FAILED;

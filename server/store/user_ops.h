@@ -13,7 +13,7 @@ enum user_status {
 	USER_BAD_ROW, /* the database refuses a value: without that row it would have gone well */
 	USER_AGAIN,   /* it lost to another process: the same once more */
 	USER_FAILED,  /* not this time; open: never */
-	USER_AWAY,    /* not there: idle will say when it is again */
+	USER_AWAY,    /* not there, or it takes no writes: idle will say when it is again */
 };
 
 struct user_row {
@@ -32,7 +32,8 @@ struct user_ops {
 	 * change these rows. Then save writes those that are dirty, and commits. */
 	enum user_status (*load)(void *state, struct user_row *rows, size_t n, bool writing, struct arena *a);
 	enum user_status (*save)(void *state, const struct user_row *rows, size_t n);
-	enum user_status (*idle)(void *state, int64_t *again_ms); /* looks whether it is there; NULL: it always is */
+	enum user_status (*idle)(void *state, int64_t *again_ms); /* looks whether it is there, and when it was away, whether it can be written
+	                                                            * to; NULL: it always is */
 	void (*close)(void *state);
 	/* NULL, or: what is to be done beside, on a thread of its own; tend gives the ms to the next time. */
 	void *(*tender_new)(const struct user_db_options *o);

@@ -1,6 +1,9 @@
 /* SQLite with a write-ahead log that is synced at each commit (synchronous=FULL): what was acknowledged outlives a power cut, and a
  * batch costs one sync. Moving the log into the file (a checkpoint) stalls a commit by tens of milliseconds, so it is done beside, by
- * a second connection on a thread of its own. Several processes may share the file: one writes at a time, and all read at any. */
+ * a second connection on a thread of its own. Several processes may share the file: one writes at a time, and all read at any.
+ *
+ * A reader that stays keeps the log from starting anew. It grows then, up to eight times the size from which on writers wait for a
+ * checkpoint (64 MB); from there on nothing is written until the reader is gone. Then the log's file is cut to nothing. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -17,7 +20,12 @@
 #include "common/mem.h"
 #include "store/user_ops.h"
 
-enum { OPEN_WAIT_MS = 10000, TEND_MS = 100, TEND_WAIT_MS = 50, LOG_PAGES_MAX = 16384 /* 64 MB */ };
+enum {
+	OPEN_WAIT_MS = 10000,
+	TEND_MS = 100, TEND_WAIT_MS = 50,
+	FORCE_AGAIN_MS = 1000,          /* a reader that stays must not hold the writers up all the time */
+	LOG_MAX = 64 * 1024 * 1024, LOG_LIMIT_FACTOR = 8,
+};
 
 /* Migrations, forward only: the n-th leads from version n to n + 1 (PRAGMA user_version). Never change one that was released. */
 static const char *const migrations[] = {
@@ -36,6 +44,8 @@ struct sqlite {
 	sqlite3_stmt *begin, *commit, *get, *put;
 	int64_t       timeout_ms, wait_until_ms; /* for another process to let go of the file */
 	char         *why;
+	char         *log_path;
+	int64_t       log_max;
 };
 
 /* Short waits, so that of many processes each has its turn: SQLite's own grow to 100 ms, and the one that waited long goes on losing. */
@@ -98,11 +108,22 @@ static void bind_key(sqlite3_stmt *st, const struct user *u)
 	sqlite3_bind_text(st, 2, u->openid, -1, SQLITE_STATIC);
 }
 
+static int64_t log_size(const struct sqlite *s)
+{
+	struct stat st;
+
+	return stat(s->log_path, &st) == 0 ? (int64_t)st.st_size : 0;
+}
+
 static enum user_status sqlite_load(void *state, struct user_row *rows, size_t n, bool writing, struct arena *a)
 {
 	struct sqlite *s = state;
 	int rc = SQLITE_OK;
 
+	if (writing && log_size(s) > s->log_max * LOG_LIMIT_FACTOR) {
+		snprintf(s->why, USER_WHY_MAX, "its write-ahead log has grown too long: somebody has been reading from the file for long");
+		return USER_FAILED;
+	}
 	s->wait_until_ms = clock_ms() + s->timeout_ms;
 	if (writing)
 		rc = finish(s->begin);
@@ -240,6 +261,7 @@ static void sqlite_close(void *state)
 	sqlite3_finalize(s->get);
 	sqlite3_finalize(s->put);
 	sqlite3_close(s->db);
+	free(s->log_path);
 	free(s);
 }
 
@@ -299,11 +321,21 @@ static enum user_status open_all(struct sqlite *s, const char *path)
 	return rc == SQLITE_OK ? USER_DONE : failed(s, rc);
 }
 
+static void log_options(struct sqlite *s, const struct user_db_options *o)
+{
+	size_t n = strlen(o->path) + sizeof("-wal");
+
+	s->log_max = o->log_max ? o->log_max : LOG_MAX;
+	s->log_path = mem_alloc(n);
+	snprintf(s->log_path, n, "%s-wal", o->path);
+}
+
 static enum user_status sqlite_open(const struct user_db_options *o, char *why, void **state)
 {
 	struct sqlite *s = mem_alloc(sizeof(*s));
 
 	s->why = why;
+	log_options(s, o);
 	s->timeout_ms = o->timeout_ms;
 	s->wait_until_ms = clock_ms() + OPEN_WAIT_MS;
 	if (open_all(s, o->path) != USER_DONE) {
@@ -321,6 +353,7 @@ struct tender {
 	char *path;
 	char  why[USER_WHY_MAX];
 	bool  failing;
+	int64_t force_ms; /* not before then are writers held up again */
 };
 
 static void *tender_new(const struct user_db_options *o)
@@ -328,6 +361,7 @@ static void *tender_new(const struct user_db_options *o)
 	struct tender *t = mem_alloc(sizeof(*t));
 
 	t->s.why = t->why;
+	log_options(&t->s, o);
 	t->path = mem_strdup(o->path);
 	return t;
 }
@@ -337,6 +371,7 @@ static void tender_free(void *tender)
 	struct tender *t = tender;
 
 	sqlite3_close(t->s.db);
+	free(t->s.log_path);
 	free(t->path);
 	free(t);
 }
@@ -354,20 +389,35 @@ static int tender_connect(struct tender *t)
 	return rc;
 }
 
-/* PASSIVE waits for nobody. Under writes without a pause it never gets to the log's end, and the log only grows: past its bound
- * RESTART holds the writers back for as long as it takes. */
+/* Holds the writers back until all is moved and no reader needs the log, and cuts its file. */
+static int force(struct tender *t)
+{
+	int64_t now = clock_ms();
+	int rc;
+
+	if (now < t->force_ms)
+		return SQLITE_OK;
+	t->s.wait_until_ms = now + TEND_WAIT_MS;
+	rc = sqlite3_wal_checkpoint_v2(t->s.db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+	if (rc != SQLITE_OK)
+		t->force_ms = now + FORCE_AGAIN_MS;
+	return rc;
+}
+
+/* PASSIVE waits for nobody. Under writes without a pause, or with a reader that stays, it never gets to the log's end, and the log only
+ * grows: past its bound it is forced. */
 static int64_t tend(void *tender)
 {
 	struct tender *t = tender;
-	int rc = SQLITE_OK, pages = 0, moved = 0;
+	int rc = SQLITE_OK;
 
 	t->s.wait_until_ms = clock_ms() + TEND_WAIT_MS;
 	if (!t->s.db)
 		rc = tender_connect(t);
 	if (rc == SQLITE_OK)
-		rc = sqlite3_wal_checkpoint_v2(t->s.db, NULL, SQLITE_CHECKPOINT_PASSIVE, &pages, &moved);
-	if (rc == SQLITE_OK && pages > LOG_PAGES_MAX)
-		rc = sqlite3_wal_checkpoint_v2(t->s.db, NULL, SQLITE_CHECKPOINT_RESTART, &pages, &moved);
+		rc = sqlite3_wal_checkpoint_v2(t->s.db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+	if (rc == SQLITE_OK && log_size(&t->s) > t->s.log_max)
+		rc = force(t);
 	rc &= 0xff;
 	if (rc != SQLITE_OK && rc != SQLITE_BUSY && rc != SQLITE_LOCKED && !t->failing) /* busy: another process is at it */
 		log_warn("the user database's log cannot be moved into its file", LOG_STR("file", t->path), LOG_STR("cause", sqlite3_errstr(rc)));

@@ -162,8 +162,8 @@ class Mariadb:
     """A server of its own, in a copy of an empty data directory; databases are made on demand, for a user that has a password."""
     PASSWORD = "p'ss w:rd/1@%"
 
-    def __init__(self, directory, empty):
-        self.dir, self.port, self.socket = directory, free_port(), str(directory / "mariadb.sock")
+    def __init__(self, directory, empty, *args):
+        self.dir, self.args, self.port, self.socket = directory, args, free_port(), str(directory / "mariadb.sock")
         shutil.copytree(empty, directory / "data")
         self.start()
         password = self.PASSWORD.replace("'", "''")
@@ -180,7 +180,7 @@ class Mariadb:
     def start(self):
         self.process = Process(["mariadbd", "--no-defaults", f"--datadir={self.dir}/data", f"--socket={self.socket}", "--bind-address=127.0.0.1",
                                 f"--port={self.port}", f"--user={getpass.getuser()}", "--innodb-buffer-pool-size=16M", "--innodb-log-file-size=8M",
-                                "--performance-schema=OFF", "--skip-name-resolve", f"--pid-file={self.dir}/pid"], self.dir / "mariadb.log")
+                                "--performance-schema=OFF", "--skip-name-resolve", f"--pid-file={self.dir}/pid", *self.args], self.dir / "mariadb.log")
         poll(lambda: self.cli("SELECT 1").returncode == 0, seconds=60, what="mariadbd")
 
     def cli(self, sql):

@@ -161,6 +161,73 @@ def test_a_full_queue(server, wxfake, mariadb):
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+def limited(mariadb, require=""):
+    """A URL for a user who, unlike one with all rights, may not write where the server is read-only."""
+    name = mariadb.database().rsplit("/", 1)[1]
+    mariadb.sql(f"CREATE USER app@'127.0.0.1' IDENTIFIED BY 'p' {require}; GRANT ALL ON {name}.* TO app@'127.0.0.1';"
+                f"CREATE USER app@localhost IDENTIFIED BY 'p' {require}; GRANT ALL ON {name}.* TO app@localhost")
+    return f"mysql://app:p@127.0.0.1:{mariadb.port}/{name}"
+
+
+def test_read_only(stack, redis, wxfake, mariadb):
+    """What every planned failover does: the old master goes on, and takes no writes. It is left, and looked for again by its name."""
+    server = stack.server(redis, wxfake, users__url=limited(mariadb))
+    token = server.login(wxfake.code()).token
+    assert profile(server, token, {"city": "before"}).status == 200
+    connections = lambda: int(mariadb.sql("SHOW STATUS LIKE 'Connections'").split()[1])
+    mariadb.sql("SET GLOBAL read_only = 1")
+    assert profile(server, token, {"city": "during"}).status == 503
+    poll(lambda: server.metric("wxlogind_users_up") == 0, what="the metric")
+    before = connections()
+    poll(lambda: connections() > before + 3, what="looked for again, and again")
+    for _ in range(20):
+        assert profile(server, token, {"city": "during"}).status == 503
+        assert server.login(wxfake.code()).status == 200
+    assert server.metric("wxlogind_users_up") == 0
+    log = server.process.text()
+    assert log.count("the user database is away") == 1 and "works again" not in log and "read-only" in log
+    mariadb.sql("SET GLOBAL read_only = 0")
+    poll(lambda: profile(server, token, {"city": "after"}).status == 200, what="written again")
+    poll(lambda: server.metric("wxlogind_users_up") == 1, what="the metric")
+    assert server.process.text().count("works again") == 1
+
+
+@pytest.fixture
+def tls_mariadb(empty_mariadb, stack):
+    tls = stack.tls()
+    (stack.dir / "tls-mariadb").mkdir()
+    m = Mariadb(stack.dir / "tls-mariadb", empty_mariadb, f"--ssl-cert={tls.cert}", f"--ssl-key={tls.key}", f"--ssl-ca={tls.ca}")
+    m.tls = tls
+    yield m
+    m.stop()
+
+
+def test_tls_that_the_server_demands(stack, redis, wxfake, tls_mariadb):
+    url = limited(tls_mariadb, "REQUIRE SSL")
+    for query, users in (("", {}), ("?tls=on", {}), ("?tls=verify", {"users__ca_file": tls_mariadb.tls.ca})):
+        server = stack.server(redis, wxfake, users__url=url + query, **users)
+        assert "new_user" in poll(lambda: (a := server.login(wxfake.code()).json) and "new_user" in a and a, what=query)
+    r = start(stack, url=url + "?tls=off")
+    assert r.returncode == 1 and "Access denied for user 'app'" in r.stderr
+
+
+@pytest.mark.parametrize("query, why", [("?tls=verify", "certificate"), ("?tls=on", "the server offers no TLS")])
+def test_tls_that_is_not_as_wanted(stack, redis, wxfake, mariadb, tls_mariadb, query, why):
+    """A certificate of somebody else's, or no TLS at all: nothing is sent there, and it is tried again."""
+    m = tls_mariadb if "verify" in query else mariadb
+    server = stack.server(redis, wxfake, users__url=m.database() + query, users__ca_file=stack.tls().ca)
+    token = server.login(wxfake.code()).token
+    assert profile(server, token).status == 503
+    assert why in server.process.text() and server.metric("wxlogind_users_up") == 0
+
+
+def test_localhost_with_a_port_is_tcp(stack, redis, wxfake, shared_mariadb):
+    """To the library localhost is a socket, /run/mysqld's, and the port nothing."""
+    server = stack.server(redis, wxfake, users__url=shared_mariadb.database().replace("127.0.0.1", "localhost"))
+    assert poll(lambda: server.login(wxfake.code()).json.get("new_user"), what="new_user")
+    assert server.metric("wxlogind_users_up") == 1
+
+
 def start(stack, **users):
     file = stack.dir / "refused.ini"
     file.write_text(f"[server]\nlisten = unix:{stack.dir}/a.sock\ninternal_listen = unix:{stack.dir}/b.sock\n[redis]\nurl = redis://127.0.0.1:1/0\n"

@@ -656,6 +656,48 @@ static void test_sqlite_checkpoints(void **state)
 	assert_true(st.st_size > 4096);
 }
 
+static int64_t log_size(void)
+{
+	char path[112];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "%s-wal", file);
+	return stat(path, &st) == 0 ? (int64_t)st.st_size : 0;
+}
+
+/* A reader that stays: the log grows to its bound and no further, reads go on, and once he is gone all is well and the log's file small. */
+static void test_sqlite_log_is_bounded(void **state)
+{
+	int64_t end = clock_ms() + LONG_MS;
+	char text[32];
+	sqlite3 *reader;
+
+	(void)state;
+	user_db_free(db);
+	options.log_max = 256 * 1024;
+	db = open_db();
+	put_text("oOne", USER_nickname, "Band");
+	assert_int_equal(sqlite3_open(file, &reader), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(reader, "BEGIN; SELECT * FROM users", NULL, NULL, NULL), SQLITE_OK);
+	for (int i = 0; got.oc == OC_OK; i++) {
+		assert_true(clock_ms() < end);
+		snprintf(text, sizeof(text), "o%d", i);
+		put_text(text, USER_avatar_url, wide(1000));
+	}
+	assert_int_equal(got.oc, OC_STORE_UNAVAILABLE);
+	assert_in_range(log_size(), 8 * options.log_max, 9 * options.log_max);
+	get("oOne");
+	assert_text(USER_nickname, "Band");
+	assert_int_equal(sqlite3_exec(reader, "COMMIT", NULL, NULL, NULL), SQLITE_OK);
+	do {
+		usleep(10000);
+		put_text("oOne", USER_nickname, "y");
+	} while (got.oc != OC_OK && clock_ms() < end);
+	assert_text(USER_nickname, "y");
+	assert_true(log_size() < options.log_max);
+	sqlite3_close(reader);
+}
+
 /* A table that cannot be written: 503 while it is so, and good again without a restart. */
 static void test_sqlite_trouble_passes(void **state)
 {
@@ -860,6 +902,7 @@ int main(void)
 		BOTH(test_sqlite_file_is_private),
 		BOTH(test_sqlite_paths),
 		BOTH(test_sqlite_checkpoints),
+		BOTH(test_sqlite_log_is_bounded),
 		BOTH(test_sqlite_trouble_passes),
 		BOTH(test_sqlite_locked),
 	};
