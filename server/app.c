@@ -12,14 +12,14 @@
 #include "common/metrics.h"
 #include "http/http.h"
 #include "io/fetch.h"
+#include "options.h"
 #include "store/cache.h"
 #include "store/seal.h"
 #include "store/token.h"
 #include "store/user.h"
 
-enum { LOGIN_REPLY_MAX = 64 * 1024, LOGIN_QUEUE = 4096, REDIS_PENDING = 16384, DESCRIPTORS_KEPT = 64, IP_BUCKETS = 65536, APP_BUCKETS = 1024 };
+enum { LOGIN_REPLY_MAX = 64 * 1024, LOGIN_QUEUE = 4096, DESCRIPTORS_KEPT = 64, IP_BUCKETS = 65536, APP_BUCKETS = 1024 };
 enum { BACKSTOP_SLACK_MS = 25000 }; /* a call that a backend passes through may take 10 s, twice */
-enum { USERS_TIMEOUT_MS = 2000, USERS_QUEUE = 4096 };
 enum { SERVICE_CONNECTIONS = 16, SERVICE_QUEUE = 1024, PASS_CONNECTIONS = 32, PASS_QUEUE = 256, PASS_REPLY_MAX = 1024 * 1024 };
 
 struct app_shared {
@@ -218,15 +218,9 @@ static void on_terminate(void *ctx, int signo)
 
 static struct fetch *build_fetch(struct app *a, int connections, int queue, size_t max_reply)
 {
-	const struct config *c = a->config;
+	const struct fetch_options o = options_fetch(a->config, connections, queue, max_reply);
 
-	return fetch_new(a->loop, &(struct fetch_options){
-		.max_connections = connections,
-		.max_queue = queue,
-		.connect_timeout_ms = (int)c->wechat_connect_timeout_ms,
-		.max_reply = max_reply,
-		.ca_file = c->wechat_ca_file,
-	});
+	return fetch_new(a->loop, &o);
 }
 
 static void build_gates(struct app *a)
@@ -234,16 +228,7 @@ static void build_gates(struct app *a)
 	struct config *c = a->config;
 	const char **urls = mem_alloc(sizeof(*urls) * (c->wechat_fallback_urls.n + 1));
 	char session_keys[128];
-	const struct redis_options redis = {
-		.host = c->redis_host,
-		.port = (int)c->redis_port,
-		.unix_path = c->redis_path,
-		.user = c->redis_user,
-		.password = c->redis_password,
-		.db = (int)c->redis_db,
-		.timeout_ms = (int)c->redis_timeout_ms,
-		.max_pending = REDIS_PENDING,
-	};
+	const struct redis_options redis = options_redis(c);
 
 	a->loop = loop_new();
 	loop_buffer_log(a->loop);
@@ -282,22 +267,11 @@ static void build_gates(struct app *a)
 
 static bool build_users(struct app *a)
 {
-	struct config *c = a->config;
+	const struct config *c = a->config;
+	const struct user_db_options o = options_users(c);
 	char why[256];
 
-	a->users = a->api.users = user_db_new(a->loop, &(struct user_db_options){
-		.scheme = c->users_scheme,
-		.path = c->users_path,
-		.host = c->users_host,
-		.port = (int)c->users_port,
-		.user = c->users_user,
-		.password = c->users_password,
-		.database = c->users_database,
-		.tls = (enum user_tls)c->users_tls,
-		.ca_file = c->users_ca_file,
-		.timeout_ms = USERS_TIMEOUT_MS,
-		.queue_max = USERS_QUEUE,
-	}, why, sizeof(why));
+	a->users = a->api.users = user_db_new(a->loop, &o, why, sizeof(why));
 	if (!a->users)
 		log_error("cannot open the user database: see users.url", LOG_STR("scheme", c->users_scheme), LOG_STR("path", c->users_path),
 			LOG_STR("host", c->users_host), LOG_STR("database", c->users_database), LOG_STR("cause", why));

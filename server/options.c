@@ -1,0 +1,45 @@
+#include "options.h"
+
+enum { REDIS_PENDING = 16384, USERS_TIMEOUT_MS = 2000, USERS_QUEUE = 4096 };
+
+struct redis_options options_redis(const struct config *c)
+{
+	return (struct redis_options){
+		.host = c->redis_host,
+		.port = (int)c->redis_port,
+		.unix_path = c->redis_path,
+		.user = c->redis_user,
+		.password = c->redis_password,
+		.db = (int)c->redis_db,
+		.timeout_ms = (int)c->redis_timeout_ms,
+		.max_pending = REDIS_PENDING,
+	};
+}
+
+struct user_db_options options_users(const struct config *c)
+{
+	return (struct user_db_options){
+		.scheme = c->users_scheme,
+		.path = c->users_path,
+		.host = c->users_host,
+		.port = (int)c->users_port,
+		.user = c->users_user,
+		.password = c->users_password,
+		.database = c->users_database,
+		.tls = (enum user_tls)c->users_tls,
+		.ca_file = c->users_ca_file,
+		.timeout_ms = USERS_TIMEOUT_MS,
+		.queue_max = USERS_QUEUE,
+	};
+}
+
+struct fetch_options options_fetch(const struct config *c, int connections, int queue, size_t max_reply)
+{
+	return (struct fetch_options){
+		.max_connections = connections,
+		.max_queue = queue,
+		.connect_timeout_ms = (int)c->wechat_connect_timeout_ms,
+		.max_reply = max_reply,
+		.ca_file = c->wechat_ca_file,
+	};
+}
