@@ -217,9 +217,24 @@ def test_a_code_lives_five_minutes(later):
     assert "openid" in sns(later, later.code(appid=APPID)).json
 
 
-@pytest.mark.parametrize("code", ["nobody-made-this", "the code is a mock one", "0" * 32, "a" * 256, "a&b=c/d?e#f+g", "你好", "%"])
+@pytest.mark.parametrize("code", ["nobody-made-this", "the code is a mock onee", "0" * 32, "a" * 256, "a&b=c/d?e#f+g", "你好", "%"])
 def test_unknown_codes(wxfake, code):
     refused(sns(wxfake, code), 40029, True)
+
+
+MOCK = "the code is a mock one"  # what the developer tools give for each wx.login of touristappid
+
+
+def test_the_mock_code_logs_in_as_often_as_one_likes(wxfake):
+    bare = {sns(wxfake, MOCK).json["openid"] for _ in range(150)}  # and no rate
+    one = {sns(wxfake, f"{MOCK} phone1~{i}").json["openid"] for i in range(3)}
+    two = {sns(wxfake, f"{MOCK} phone2~{i}").json["openid"] for i in range(3)}
+    assert len(bare) == len(one) == len(two) == 1 and len(bare | one | two) == 3
+    user = sns(wxfake, f"{MOCK} phone1~9").json
+    assert check(wxfake, user, access_token(wxfake)).json["errcode"] == 0  # a user as any other
+    wxfake.call("POST", "/fake/user", {"openid": user["openid"], "blocked": True})
+    refused(sns(wxfake, f"{MOCK} phone1~10"), 40226, True)
+    refused(phone(wxfake, MOCK, access_token(wxfake)), 40029)
 
 
 def test_rid_begins_with_the_time(wxfake):

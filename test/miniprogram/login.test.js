@@ -72,12 +72,13 @@ test("a storage that answers late does not cause a second login", async () => {
   const getStorage = phone.wx.getStorage;
   let held;
   phone.wx.getStorage = (options) =>
-    getStorage({ ...options, fail: (e) => { held = () => options.fail(e); } });
+    getStorage({ ...options, fail: (e) => { phone.busy++; held = () => options.fail(e); } });
   const late = phone.common.request({ url: "/v1/session" });
   await new Promise((resolve) => getStorage({ key: "none", complete: resolve }));
   await new Promise(setImmediate);
   phone.wx.getStorage = getStorage;
   await phone.common.onLogin();
+  phone.busy--;
   held();
   await late;
   assert.equal(phone.calls.login, 1);
@@ -123,7 +124,7 @@ test("a refused code gets one fresh code", async () => {
   const login = phone.login.bind(phone);
   phone.login = () => {
     phone.login = login;
-    return { code: "the code is a mock one" };
+    return { code: "never given" };
   };
   await phone.common.userLogin();
   assert.equal(phone.calls.login, 2);
@@ -205,13 +206,40 @@ test("a login that fails leaves the stored session as it is", async () => {
   await phone.common.request({ url: "/v1/session" });
 });
 
-test("a phone that cannot store the session says so, and the next call tries again", async () => {
+test("touristappid: the developer tools' one code logs in as often as one likes, one user for each phone", async () => {
+  const openidOf = async (phone) => (await fetch(`${stack.internal}/internal/auth`, bearer(phone.session))).headers.get("x-wx-openid");
+  const phones = [newPhone(), newPhone()];
+  const users = [];
+  for (const phone of phones) {
+    phone.login = () => ({ code: "the code is a mock one" });
+    phone.transport = (options, send) =>
+      send({ ...options, header: { ...options.header, referer: "https://servicewechat.com/touristappid/devtools/page-frame.html" } });
+    await phone.common.userLogin();
+    const first = phone.session;
+    users.push(await openidOf(phone));
+    for (let i = 0; i < 5; i++) {
+      await phone.common.onLogin();
+    }
+    assert.notEqual(phone.session, first, "each login is one of its own");
+    assert.equal(await openidOf(phone), users[users.length - 1], "and the user stays");
+    assert.equal(phone.calls.login, 6, "no code was refused");
+    assert.ok(phone.logins.every((r) => r.data.code.startsWith("the code is a mock one ") && r.data.code.length < 100));
+    assert.deepEqual([...phone.store.keys()].sort(), ["third_Session", "third_Session_mock_device"]);
+  }
+  assert.notEqual(users[0], users[1]);
+});
+
+test("touristappid: a phone whose storage fails is one user all the same; WeChat itself refuses the code as before", async () => {
   const phone = newPhone();
-  const setStorage = phone.wx.setStorage;
-  phone.wx.setStorage = (options) => options.fail({ errMsg: "setStorage:fail the maximum size of the file storage limit is exceeded" });
-  await assert.rejects(phone.common.userLogin(), { code: "storage" });
-  phone.wx.setStorage = setStorage;
-  await phone.common.userLogin();
+  phone.login = () => ({ code: "the code is a mock one" });
+  phone.wx.setStorage = (options) => options.fail({ errMsg: "setStorage:fail" });
+  await assert.rejects(phone.common.onLogin(), { code: "storage" });
+  await assert.rejects(phone.common.onLogin(), { code: "storage" });
+  const [one, two] = phone.logins.map((r) => r.data.code.split("~"));
+  assert.equal(one[0], two[0]);
+  assert.notEqual(one[1], two[1]);
+  await stack.fault({ mode: "errcode", errcode: 40029, count: 2 });
+  await assert.rejects(phone.common.onLogin(), { code: "invalid_code", statusCode: 401 });
 });
 
 test("an answer that is not wxlogind's is an error, not a session", async () => {

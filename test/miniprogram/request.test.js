@@ -97,7 +97,7 @@ test("a second copy of common.js on the same phone uses the login of the first",
   const phone = newPhone();
   phone.session = OLD;
   const second = phone.load("common/common.js");
-  second.configure({ baseUrl: stack.url });
+  phone.configure(second, { baseUrl: stack.url });
   let letGo;
   phone.transport = async (options, send) => {
     const res = await send(options);
@@ -236,14 +236,20 @@ test("a session that is refused for good while a login is under way: the call wa
   assert.equal(phone.calls.login, 1);
 });
 
-test("a session that was ended on purpose is history after a login, and after logout", async () => {
-  for (const startOver of ["onLogin", "logout"]) {
-    const phone = phoneThatMeets(inTurn(refusal("revoked"), ok("fine")));
-    await assert.rejects(phone.common.request({ url: "/x" }), { reason: "revoked" });
-    await phone.common[startOver]();
-    phone.store.clear(); // as when the system cleans up
-    assert.equal((await phone.common.request({ url: "/x" })).data, "fine", startOver);
-  }
+test("a session that was ended on purpose is history after a login", async () => {
+  const phone = phoneThatMeets(inTurn(refusal("revoked"), ok("fine")));
+  await assert.rejects(phone.common.request({ url: "/x" }), { reason: "revoked" });
+  await phone.common.onLogin();
+  phone.store.clear(); // as when the system cleans up
+  assert.equal((await phone.common.request({ url: "/x" })).data, "fine");
+});
+
+test("a user who was blocked stays out, as one whose session was revoked", async () => {
+  const phone = phoneThatMeets(inTurn(refusal("blocked"), ok("fine")));
+  await assert.rejects(phone.common.request({ url: "/x" }), { reason: "blocked" });
+  await assert.rejects(phone.common.request({ url: "/x" }), { reason: "blocked" });
+  assert.equal(phone.session, undefined);
+  assert.equal(phone.calls.login, 0);
 });
 
 test("the new session revoked at once: rejects and is forgotten", async () => {
@@ -268,12 +274,74 @@ test("a late refusal of an old session leaves the newer one alone", async () => 
   assert.equal((await phone.common.request({ url: "/v1/session" })).statusCode, 200, "and ends nothing for the calls that follow");
 });
 
-test("after logout the next call logs in again", async () => {
+for (const back of ["userLogin", "onLogin"]) test(`after logout nobody is logged in again, until ${back}`, async () => {
   const phone = newPhone();
   await phone.common.userLogin();
   await phone.common.logout();
+  const calls = phone.requests.length;
+  for (const name of ["request", "getUserInfo", "checkLogin", "getSession", "authHeader"]) {
+    await assert.rejects(phone.common[name]({ url: "/v1/session" }), { code: "logged_out" }, name);
+  }
+  assert.deepEqual(await phone.common.logout(), { ended: true });
+  assert.equal(phone.requests.length, calls);
+  assert.equal(phone.calls.login, 1);
+  await phone.common[back]();
   assert.equal((await phone.common.request({ url: "/v1/session" })).statusCode, 200);
   assert.equal(phone.calls.login, 2);
+});
+
+test("a call that is out when the user logs out does not log in again", async () => {
+  let letGo;
+  const phone = newPhone();
+  await phone.common.userLogin();
+  phone.transport = async (options, send) => {
+    if (options.url.endsWith("?slow")) {
+      await new Promise((resolve) => { letGo = resolve; });
+    }
+    return send(options);
+  };
+  const late = phone.common.request({ url: "/v1/session?slow" });
+  await poll(() => letGo, "the call is out");
+  await phone.common.logout();
+  letGo();
+  await assert.rejects(late, { code: "logged_out" });
+  assert.equal(phone.calls.login, 1);
+});
+
+test("userLogin right after logout waits for it, and logs in", async () => {
+  const phone = newPhone();
+  const { third_session: first } = await phone.common.userLogin();
+  const [out, login] = await Promise.all([phone.common.logout(), phone.common.userLogin()]);
+  assert.deepEqual(out, { ended: true });
+  assert.notEqual(login.third_session, first);
+  assert.equal(phone.session, login.third_session);
+  assert.equal((await phone.common.request({ url: "/v1/session" })).statusCode, 200);
+});
+
+test("userLogin that is asking wx.checkSession when the user logs out does not log in", async () => {
+  const phone = newPhone();
+  await phone.common.userLogin();
+  let answer;
+  phone.wx.checkSession = (options) => { phone.busy++; answer = () => { phone.busy--; options.fail({}); }; };
+  const asked = phone.common.userLogin();
+  await poll(() => answer, "wx.checkSession is asked");
+  await phone.common.logout();
+  answer();
+  await assert.rejects(asked, { code: "logged_out" });
+  assert.equal(phone.calls.login, 1);
+});
+
+test("logout while a login waits for its next attempt does not wait with it", async () => {
+  const phone = newPhone();
+  phone.transport = () => {
+    phone.busy++; // the clock stands still
+    return { statusCode: 503, header: { "retry-after": "20" }, data: {} };
+  };
+  const login = assert.rejects(phone.common.onLogin(), { statusCode: 503 });
+  await poll(() => [...phone.timers].some((timer) => timer.ms >= 20000), "the login waits");
+  await phone.common.logout();
+  await login;
+  assert.equal(phone.logins.length, 1);
 });
 
 test("Redis away: 503, repeats as the server asks, and the session is kept", async () => {
@@ -292,7 +360,49 @@ test("Redis away: 503, repeats as the server asks, and the session is kept", asy
   assert.equal(phone.calls.login, 1);
 });
 
-const busy = (after) => ({ statusCode: 503, header: after === undefined ? {} : { "retry-after": after }, data: { error: "overloaded" } });
+const busy = (after, statusCode = 503) => ({ statusCode, header: after === undefined ? {} : { "retry-after": after }, data: { error: "overloaded" } });
+
+test("429 is waited out like 503, within the same bounds, also by a login; a POST is not repeated", async () => {
+  const phone = phoneThatMeets(inTurn(busy("7", 429), ok("fine")));
+  assert.equal((await phone.common.request({ url: "/x" })).data, "fine");
+  assert.ok(phone.waits[0] >= 7000 && phone.waits[0] <= 10500, String(phone.waits[0]));
+
+  const login = newPhone();
+  let refused = 0;
+  login.transport = (options, send) => (refused++ ? send(options) : busy("2", 429));
+  await login.common.userLogin();
+  assert.equal(login.calls.login, 1, "the same code");
+  assert.ok(login.waits[0] >= 2000);
+
+  const long = phoneThatMeets(() => busy("60", 429));
+  await assert.rejects(long.common.request({ url: "/x" }), { statusCode: 429, retryAfterMs: 60000 });
+  const post = phoneThatMeets(() => busy("1", 429));
+  await assert.rejects(post.common.request({ url: "/x", method: "POST" }), { statusCode: 429 });
+  assert.deepEqual([...long.waits, ...post.waits], []);
+});
+
+for (const statusCode of [502, 504]) test(`a gateway's ${statusCode} to a login: asked again with the same code and nonce`, async () => {
+  const phone = newPhone();
+  let lost;
+  phone.transport = async (options, send) => {
+    const res = await send(options);
+    if (lost) {
+      return res;
+    }
+    lost = res.data.third_session;
+    return { statusCode, header: { "content-type": "text/html" }, data: "<html>Bad Gateway</html>" };
+  };
+  assert.equal((await phone.common.userLogin()).third_session, lost, "the session that the first answer held");
+  assert.equal(phone.calls.login, 1);
+  assert.deepEqual(phone.logins[0].data, phone.logins[1].data);
+});
+
+test("a login is not repeated where the server says that its own configuration is wrong", async () => {
+  const phone = newPhone();
+  phone.transport = () => ({ statusCode: 502, header: {}, data: { error: "wechat_config" } });
+  await assert.rejects(phone.common.userLogin(), { code: "wechat_config" });
+  assert.equal(phone.logins.length, 1);
+});
 
 test("only GET, HEAD, PUT and DELETE are sent again, for a 503 as for a network fault", async () => {
   for (const [method, times] of [["GET", 3], ["HEAD", 3], ["PUT", 3], ["DELETE", 3], ["POST", 1], ["OPTIONS", 1]]) {
@@ -307,10 +417,10 @@ test("only GET, HEAD, PUT and DELETE are sent again, for a 503 as for a network 
   }
 });
 
-test("a repeat that succeeds is all the caller sees; 500, 429 and 502 are not repeated", async () => {
+test("a repeat that succeeds is all the caller sees; 500, 502 and 504 are not repeated", async () => {
   const phone = phoneThatMeets(inTurn(busy(), ok("fine")));
   assert.equal((await phone.common.request({ url: "/x" })).data, "fine");
-  for (const statusCode of [429, 500, 502]) {
+  for (const statusCode of [500, 502, 504]) {
     const other = phoneThatMeets(() => ({ statusCode, header: { "x-request-id": "abc" }, data: { error: "odd", detail: 7 } }));
     await assert.rejects(other.common.request({ url: "/x" }), { code: "odd", statusCode, requestId: "abc", data: { error: "odd", detail: 7 } });
     assert.equal(other.requests.length, 1);
@@ -371,7 +481,7 @@ test("before configure(), every function says what is missing", async () => {
 test("callbacks: success or fail, then complete, and no Promise", async () => {
   const phone = phoneThatMeets((options) => (options.url.endsWith("/good") ? ok("data") : { statusCode: 404, header: {}, data: {} }));
   const told = [];
-  const run = (start) =>
+  const run = (start, isTask = false) =>
     new Promise((resolve) => {
       const returned = start({
         success: (r) => told.push(["success", r.data]),
@@ -381,13 +491,14 @@ test("callbacks: success or fail, then complete, and no Promise", async () => {
           resolve();
         },
       });
-      assert.equal(returned, undefined);
+      assert.equal(typeof returned?.abort, isTask ? "function" : "undefined");
+      assert.equal(returned?.then, undefined);
     });
-  await run((callbacks) => phone.common.request({ url: "/good", ...callbacks }));
-  await run((callbacks) => phone.common.request({ url: "/bad", ...callbacks }));
+  await run((callbacks) => phone.common.request({ url: "/good", ...callbacks }), true);
+  await run((callbacks) => phone.common.request({ url: "/bad", ...callbacks }), true);
   await run((callbacks) => phone.common.setUserInfo({ nickName: "x" }, callbacks));
   await run((callbacks) => phone.common.getPhoneNumber({ detail: {} }, callbacks));
-  await run((callbacks) => phone.common.request({ url: "https://elsewhere.example/", ...callbacks }));
+  await run((callbacks) => phone.common.request({ url: "https://elsewhere.example/", ...callbacks }), true);
   assert.deepEqual(told, [
     ["success", "data"], ["complete", true],
     ["fail", 404], ["complete", true],
