@@ -237,7 +237,7 @@ static void build_gates(struct app *a)
 	a->pass_fetch = build_fetch(a, PASS_CONNECTIONS, PASS_QUEUE, PASS_REPLY_MAX);
 	a->redis = redis_new(a->loop, &redis);
 	session_key_prefix(session_keys, c->redis_key_prefix);
-	a->cache = cache_new(a->loop, &redis, session_keys, (size_t)c->cache_entries);
+	a->cache = cache_new(a->redis, session_keys, (size_t)c->cache_entries, (int)c->redis_timeout_ms);
 	a->seal = seal_new((const uint8_t(*)[SEAL_KEY_LEN])c->encryption_keys, c->encryption_key_count);
 	a->tokens = tokens_new(a->redis, c->redis_key_prefix, a->seal);
 	a->sessions = sessions_new(a->redis, &(struct sessions_options){

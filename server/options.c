@@ -10,6 +10,7 @@ struct redis_options options_redis(const struct config *c)
 		.unix_path = c->redis_path,
 		.user = c->redis_user,
 		.password = c->redis_password,
+		.key_prefix = c->redis_key_prefix,
 		.db = (int)c->redis_db,
 		.timeout_ms = (int)c->redis_timeout_ms,
 		.max_pending = REDIS_PENDING,

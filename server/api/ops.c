@@ -11,8 +11,11 @@ void healthz_handle(struct api *api, struct req *r)
 
 void readyz_handle(struct api *api, struct req *r)
 {
+	const char *trouble = redis_trouble(api->redis);
+
 	if (!redis_is_ready(api->redis))
-		req_reply_error(r, &(struct req_error){.oc = OC_STORE_UNAVAILABLE, .message = "Redis does not answer."});
+		req_reply_error(r, &(struct req_error){.oc = OC_STORE_UNAVAILABLE,
+			.message = *trouble ? arena_printf(req_arena(r), "Redis is not ready: %s.", trouble) : "Redis does not answer."});
 	else if (api->draining)
 		req_reply_error(r, &(struct req_error){.oc = OC_OVERLOADED, .message = "The server is draining."});
 	else

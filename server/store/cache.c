@@ -1,28 +1,26 @@
-/* Right by three counters. generation: the memory as a whole; another one, and every entry is void. epochs: one for each of a few
- * thousand groups of ids, counting their changes, so that an answer that raced a change is not kept. lease: until when it may be used. */
+/* Right by three numbers. generation: of the place that answered; another one, and its entries are void. changes: one for each of a few
+ * thousand groups of ids, counting their changes, so that an answer that raced a change is not kept. proven_ms: until when the place may
+ * be believed. */
 #include "store/cache.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/clock.h"
 #include "common/encode.h"
-#include "common/log.h"
 #include "common/mem.h"
 #include "common/metrics.h"
 
-#define CHANNEL "__redis__:invalidate"
-
-enum { ID_TEXT_LEN = 20, TEXT_MAX = 102, EPOCHS = 4096, SWEEP_MAX = 64, HEARTBEAT_MS = 50, NONE = 0 };
+enum { ID_TEXT_LEN = 20, TEXT_MAX = 101, GROUPS = 4096, SWEEP_MAX = 64, NONE = 0 };
 
 struct entry {
 	int64_t  until_ms;          /* not used from here on */
 	int64_t  end_ms, renew_ms, created_at;
 	uint32_t next;              /* in its chain: index + 1, or NONE */
-	uint32_t generation;        /* of the memory it belongs to */
+	uint32_t generation;        /* of its place */
 	uint8_t  id[CACHE_ID_LEN];
 	bool     used;              /* since the hand last passed */
+	uint8_t  place;             /* who answered */
 	uint8_t  openid, unionid;   /* where they begin in text */
 	char     text[TEXT_MAX];    /* appid, openid, unionid, each with its NUL */
 };
@@ -30,14 +28,9 @@ _Static_assert(sizeof(struct entry) + 2 * sizeof(uint32_t) <= CACHE_ENTRY_BYTES,
 
 struct cache {
 	struct redis *redis;
-	struct timer *heartbeat;
-	char    *prefix;
-	int64_t  lease_ms;          /* how long one lasts */
-	bool     on;                /* subscribed */
-	bool     asked;             /* a sign of life is on its way */
-	int64_t  asked_ms, proven_ms; /* when it was sent; when the last answered one was */
-	uint32_t generation;
-	uint32_t epochs[EPOCHS];
+	const struct redis_place *places;
+	int64_t  lease_ms;          /* how long a proof lasts */
+	uint32_t changes[GROUPS];
 	struct entry *entries;
 	uint32_t *chains;           /* index + 1, or NONE */
 	uint32_t chain_mask, size, filled, hand;
@@ -63,16 +56,21 @@ static uint32_t *link_to(const struct cache *c, const uint8_t id[CACHE_ID_LEN])
 	return link;
 }
 
-static void forget_all(struct cache *c)
+static bool is_void(const struct cache *c, const struct entry *e, int64_t now)
 {
-	c->generation++;
+	return e->until_ms <= now || e->generation != c->places[e->place].generation;
+}
+
+static bool is_proven(const struct cache *c, unsigned place, int64_t now)
+{
+	return now - c->places[place].proven_ms < c->lease_ms;
 }
 
 static void forget(struct cache *c, const uint8_t id[CACHE_ID_LEN])
 {
 	uint32_t *link = link_to(c, id);
 
-	c->epochs[number_of(id) % EPOCHS]++;
+	c->changes[number_of(id) % GROUPS]++;
 	if (*link != NONE)
 		c->entries[*link - 1].until_ms = 0; /* stays in its place, for the hand to take */
 }
@@ -88,12 +86,21 @@ static struct entry *make_room(struct cache *c)
 	for (int i = 0;; i++) {
 		e = &c->entries[c->hand];
 		c->hand = (c->hand + 1) % c->size;
-		if (!e->used || e->until_ms <= now || e->generation != c->generation || i == SWEEP_MAX)
+		if (!e->used || is_void(c, e, now) || i == SWEEP_MAX)
 			break;
 		e->used = false;
 	}
 	*link_to(c, e->id) = e->next;
 	return e;
+}
+
+/* Nothing is known: because it was not asked for before, or because nobody can be believed just now? */
+static struct metric_series *miss_or_off(const struct cache *c, int64_t now)
+{
+	for (unsigned i = 0; i < REDIS_PLACES; i++)
+		if (is_proven(c, i, now))
+			return c->miss;
+	return c->off;
 }
 
 bool cache_find(struct cache *c, const uint8_t id[CACHE_ID_LEN], struct cached *out)
@@ -104,14 +111,10 @@ bool cache_find(struct cache *c, const uint8_t id[CACHE_ID_LEN], struct cached *
 
 	if (!c)
 		return false;
-	if (!c->on || now - c->proven_ms >= c->lease_ms) {
-		metric_add(c->off, 1);
-		return false;
-	}
 	at = *link_to(c, id);
 	e = at == NONE ? NULL : &c->entries[at - 1];
-	if (!e || e->generation != c->generation || e->until_ms <= now) {
-		metric_add(c->miss, 1);
+	if (!e || is_void(c, e, now) || !is_proven(c, e->place, now)) {
+		metric_add(miss_or_off(c, now), 1);
 		return false;
 	}
 	metric_add(c->hit, 1);
@@ -121,19 +124,25 @@ bool cache_find(struct cache *c, const uint8_t id[CACHE_ID_LEN], struct cached *
 	return true;
 }
 
-uint64_t cache_ticket(const struct cache *c, const uint8_t id[CACHE_ID_LEN])
+struct cache_ticket cache_ticket(const struct cache *c, const uint8_t id[CACHE_ID_LEN], const char *key)
 {
-	return c ? (uint64_t)c->generation << 32 | c->epochs[number_of(id) % EPOCHS] : 0;
+	unsigned place;
+
+	if (!c)
+		return (struct cache_ticket){0};
+	place = redis_place_of(c->redis, key);
+	return (struct cache_ticket){place, c->places[place].generation, c->changes[number_of(id) % GROUPS]};
 }
 
-void cache_keep(struct cache *c, const uint8_t id[CACHE_ID_LEN], uint64_t ticket, const struct cached *what)
+void cache_keep(struct cache *c, const uint8_t id[CACHE_ID_LEN], const struct cache_ticket *t, const struct cached *what)
 {
 	size_t a, o, u;
-	int64_t until = clock_ms() + CACHE_KEEP_MS;
+	int64_t now = clock_ms(), until = now + CACHE_KEEP_MS;
 	uint32_t *link;
 	struct entry *e;
 
-	if (!c || !c->on || ticket != cache_ticket(c, id))
+	if (!c || t->generation != c->places[t->place].generation || t->changes != c->changes[number_of(id) % GROUPS] ||
+	    !is_proven(c, t->place, now))
 		return;
 	a = strlen(what->appid) + 1;
 	o = strlen(what->openid) + 1;
@@ -154,7 +163,8 @@ void cache_keep(struct cache *c, const uint8_t id[CACHE_ID_LEN], uint64_t ticket
 	e->end_ms = what->end_ms;
 	e->renew_ms = what->renew_ms;
 	e->created_at = what->created_at;
-	e->generation = c->generation;
+	e->place = (uint8_t)t->place;
+	e->generation = t->generation;
 	e->used = false; /* a session asked about once is the first to make room */
 	e->openid = (uint8_t)a;
 	e->unionid = (uint8_t)(a + o);
@@ -169,110 +179,20 @@ void cache_drop(struct cache *c, const uint8_t id[CACHE_ID_LEN])
 		forget(c, id);
 }
 
-/* ---- what Redis tells ---- */
-
-static void on_push(void *ctx, const struct redisReply *message)
-{
-	struct cache *c = ctx;
-	const struct redisReply *keys = redis_reply_at(message, 2);
-	const char *channel = redis_reply_str(redis_reply_at(message, 1), NULL), *key;
-	uint8_t id[CACHE_ID_LEN];
-	size_t len;
-
-	if (!channel || strcmp(channel, CHANNEL) != 0)
-		return;
-	if (redis_reply_count(keys) == 0) { /* nil: the whole database was emptied; or somebody publishes nonsense there */
-		forget_all(c);
-		return;
-	}
-	for (size_t i = 0; i < redis_reply_count(keys); i++) {
-		key = redis_reply_str(redis_reply_at(keys, i), &len);
-		if (key && len > ID_TEXT_LEN && base64url_decode(id, sizeof(id), key + len - ID_TEXT_LEN, ID_TEXT_LEN) == sizeof(id))
-			forget(c, id);
-		else
-			forget_all(c); /* no key of ours: whatever it means, this is safe */
-	}
-}
-
-static void on_sign_of_life(void *ctx, enum outcome oc, const struct redisReply *reply)
-{
-	struct cache *c = ctx;
-
-	(void)reply;
-	c->asked = false;
-	if (oc != OC_OK)
-		return; /* the connection is gone, and on_state has said so */
-	if (!c->on) {
-		c->on = true;
-		forget_all(c); /* what was asked for before we were told of changes does not count */
-		timer_start(c->heartbeat, HEARTBEAT_MS);
-	}
-	c->proven_ms = c->asked_ms;
-}
-
-/* Subscribing again to the same channel is answered in line, behind all that Redis had to tell. */
-static void ask(struct cache *c)
-{
-	const char *argv[] = {"SUBSCRIBE", CHANNEL};
-
-	if (c->asked)
-		return;
-	c->asked = true;
-	c->asked_ms = clock_ms();
-	redis_command(c->redis, NELEM(argv), argv, NULL, on_sign_of_life, c);
-}
-
-static void on_heartbeat(void *ctx)
-{
-	struct cache *c = ctx;
-
-	ask(c);
-	timer_start(c->heartbeat, HEARTBEAT_MS);
-}
-
-static void on_tracking(void *ctx, enum outcome oc, const struct redisReply *reply)
-{
-	(void)reply;
-	if (oc == OC_OK)
-		ask(ctx);
-	else
-		log_warn("redis does not tell of changes: every question goes to it", LOG_STR("needs", "CLIENT TRACKING, Redis 6 or later"));
-}
-
-static void on_id(void *ctx, enum outcome oc, const struct redisReply *reply)
-{
-	struct cache *c = ctx;
-	char id[24];
-	int64_t number;
-
-	if (oc != OC_OK || !redis_reply_int(reply, &number)) {
-		on_tracking(c, OC_STORE_UNAVAILABLE, NULL);
-		return;
-	}
-	snprintf(id, sizeof(id), "%lld", (long long)number);
-	const char *argv[] = {"CLIENT", "TRACKING", "ON", "REDIRECT", id, "BCAST", "PREFIX", c->prefix};
-	redis_command(c->redis, NELEM(argv), argv, NULL, on_tracking, c);
-}
-
-static void on_state(void *ctx, bool up)
-{
-	const char *argv[] = {"CLIENT", "ID"};
-	struct cache *c = ctx;
-
-	if (up) {
-		redis_command(c->redis, NELEM(argv), argv, NULL, on_id, c);
-		return;
-	}
-	c->on = false;
-	forget_all(c);
-	timer_stop(c->heartbeat);
-}
-
 /* ---- */
 
-struct cache *cache_new(struct loop *l, const struct redis_options *conn, const char *key_prefix, size_t entries)
+static bool on_changed(void *ctx, const char *key, size_t len)
 {
-	struct redis_options o = *conn;
+	uint8_t id[CACHE_ID_LEN];
+
+	if (len <= ID_TEXT_LEN || base64url_decode(id, sizeof(id), key + len - ID_TEXT_LEN, ID_TEXT_LEN) != sizeof(id))
+		return false;
+	forget(ctx, id);
+	return true;
+}
+
+struct cache *cache_new(struct redis *r, const char *key_prefix, size_t entries, int timeout_ms)
+{
 	struct cache *c;
 	uint32_t chains = 1;
 
@@ -281,21 +201,16 @@ struct cache *cache_new(struct loop *l, const struct redis_options *conn, const 
 	c = mem_alloc(sizeof(*c));
 	while (chains < entries)
 		chains *= 2;
+	c->redis = r;
 	c->size = (uint32_t)entries;
 	c->chain_mask = chains - 1;
 	c->entries = mem_alloc(entries * sizeof(*c->entries));
 	c->chains = mem_alloc(chains * sizeof(*c->chains));
-	c->prefix = mem_strdup(key_prefix);
-	c->lease_ms = o.timeout_ms < CACHE_LEASE_MS ? o.timeout_ms : CACHE_LEASE_MS;
-	c->heartbeat = timer_new(l, on_heartbeat, c);
+	c->lease_ms = timeout_ms < CACHE_LEASE_MS ? timeout_ms : CACHE_LEASE_MS;
 	c->hit = metric_series(METRIC_SESSION_CACHE, "hit", NULL, NULL);
 	c->miss = metric_series(METRIC_SESSION_CACHE, "miss", NULL, NULL);
 	c->off = metric_series(METRIC_SESSION_CACHE, "off", NULL, NULL);
-	o.max_pending = 8;
-	o.on_push = on_push;
-	o.on_state = on_state;
-	o.push_ctx = c;
-	c->redis = redis_new(l, &o);
+	c->places = redis_listen(r, key_prefix, on_changed, c);
 	return c;
 }
 
@@ -303,11 +218,8 @@ void cache_free(struct cache *c)
 {
 	if (!c)
 		return;
-	redis_free(c->redis);
-	timer_free(c->heartbeat);
 	mem_wipe(c->entries, c->size * sizeof(*c->entries));
 	free(c->entries);
 	free(c->chains);
-	free(c->prefix);
 	free(c);
 }

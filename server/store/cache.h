@@ -1,10 +1,8 @@
 /* Sessions this process may answer for without asking Redis.
  *
- * Redis sends every change of a session key to a connection of ours (server-assisted client-side caching: CLIENT TRACKING in
- * broadcast mode, redirected to the connection itself). Redis writes what it has to tell us before it answers whoever made the
- * change, and the connection is asked for a sign of life every 50 ms: once that is answered, every change acknowledged before the
- * question has been applied here. A session is answered from memory only while the last answered question is younger than
- * CACHE_LEASE_MS, so no ended session outlives that, whatever the network does. Lost connection, FLUSHALL: the memory is empty at once.
+ * Redis tells of every change of a session key (io/redis.h: redis_listen). A session is answered from memory only while it is proven that
+ * every change acknowledged up to CACHE_LEASE_MS ago has been applied here, so no ended session outlives that, whatever the network
+ * does. A lost connection, FLUSHALL, another master: what was remembered of that place is void at once.
  *
  * Bounded: a table of a fixed number of entries, CACHE_ENTRY_BYTES each; the one not used for longest makes room, roughly (CLOCK).
  * A cache of NULL remembers nothing. */
@@ -32,17 +30,18 @@ struct cached {
 	int64_t end_ms, renew_ms;  /* by clock_ms: when it ends, and from when on a use should renew it */
 };
 
-/* conn: how to reach Redis; its on_ members are ours. key_prefix: of session keys, whose last 20 characters are the id in base64url. */
-struct cache *cache_new(struct loop *l, const struct redis_options *conn, const char *key_prefix, size_t entries);
-void cache_free(struct cache *c);
+/* key_prefix: of session keys, whose last 20 characters are the id in base64url. timeout_ms: Redis'. */
+struct cache *cache_new(struct redis *r, const char *key_prefix, size_t entries, int timeout_ms);
+void cache_free(struct cache *c); /* after redis_free */
 
 /* true: what is known of a session that lives. Its strings are borrowed until the next call into this module. */
 bool cache_find(struct cache *c, const uint8_t id[CACHE_ID_LEN], struct cached *out);
 
 /* What is read from Redis may be remembered if nothing of the kind changed since before the question was sent: take a ticket, ask,
  * then keep the answer under it. */
-uint64_t cache_ticket(const struct cache *c, const uint8_t id[CACHE_ID_LEN]);
-void cache_keep(struct cache *c, const uint8_t id[CACHE_ID_LEN], uint64_t ticket, const struct cached *what);
+struct cache_ticket { unsigned place; uint32_t generation, changes; };
+struct cache_ticket cache_ticket(const struct cache *c, const uint8_t id[CACHE_ID_LEN], const char *key);
+void cache_keep(struct cache *c, const uint8_t id[CACHE_ID_LEN], const struct cache_ticket *t, const struct cached *what);
 
 /* We ended this one ourselves: forget it before saying so, since Redis' word comes by another connection. */
 void cache_drop(struct cache *c, const uint8_t id[CACHE_ID_LEN]);

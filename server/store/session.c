@@ -351,7 +351,7 @@ struct get {
 	int      asks;        /* so far */
 	int64_t  sent_ms;     /* when what is told of it was asked */
 	int64_t  renew_sent_ms;
-	uint64_t ticket;
+	struct cache_ticket ticket;
 	struct value v;
 	int64_t  left_ms;
 	const char *reason;   /* why it does not live, or NULL */
@@ -476,7 +476,7 @@ static void remember(struct get *g)
 		.renew_ms = g->sent_ms + renewal_due_in_ms(g),
 	};
 
-	cache_keep(g->s->cache, g->names.id_raw, g->ticket, &c);
+	cache_keep(g->s->cache, g->names.id_raw, &g->ticket, &c);
 }
 
 static void on_ttl(void *ctx, enum outcome oc, const struct redisReply *reply)
@@ -506,7 +506,7 @@ static void ask(struct get *g)
 	const char *get[] = {"MGET", g->names.session, g->names.mark}, *pttl[] = {"PTTL", g->names.session};
 
 	g->asks++;
-	g->ticket = cache_ticket(s->cache, g->names.id_raw);
+	g->ticket = cache_ticket(s->cache, g->names.id_raw, g->names.session);
 	g->sent_ms = clock_ms();
 	redis_command(s->redis, 3, get, NULL, on_value, g); /* both in one write; replies come in order */
 	redis_command(s->redis, 2, pttl, NULL, on_ttl, g);

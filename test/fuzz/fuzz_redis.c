@@ -236,7 +236,8 @@ static void is_unruly(int fd, struct input *in)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const char hello[] = "+OK\r\n+PONG\r\n", tracking[] = ":7\r\n", tracked[] = "+OK\r\n";
+	static const char hello[] = "+OK\r\n+PONG\r\n", who[] = "*1\r\n$6\r\nmaster\r\n$11\r\nrun_id:ab\r\n\r\n";
+	static const char tracking[] = ":7\r\n", tracked[] = "+OK\r\n";
 	struct input in = {data, size};
 	unsigned callers = take_byte(&in), how = take_byte(&in);
 	struct redis_options o = {.unix_path = path, .timeout_ms = 2000, .max_pending = 16};
@@ -248,11 +249,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	asked = told = 0;
 	says(fd, hello, sizeof(hello) - 1);
+	says(fd, who, sizeof(who) - 1);
 	MUST(redis_is_ready(r));
 	if (how & 1) {
-		cache = cache_new(loop, &o, "p:s:", 4);
+		cache = cache_new(r, "p:s:", 4, o.timeout_ms);
 		cache_fd = take_connection();
 		says(cache_fd, hello, sizeof(hello) - 1);
+		says(cache_fd, who, sizeof(who) - 1);
 	}
 	if (how & 2 && cache) {
 		says(cache_fd, tracking, sizeof(tracking) - 1);

@@ -41,6 +41,10 @@ static struct {
 	bool         knows_script;
 	const char  *ping;             /* NULL = PONG */
 	const char  *password;         /* NULL = none asked for */
+	const char  *role;             /* the raw answer to ROLE; NULL = a master's */
+	const char  *info;             /* to INFO; NULL = unknown command */
+	const char  *door;             /* said to whoever connects, who is then hung up on */
+	bool         no_role;          /* ROLE is unknown */
 	const char  *get;              /* the raw answer to GET */
 	bool         close_after_get;
 	bool         endless;          /* after GET's answer, bytes for ever */
@@ -86,7 +90,7 @@ static bool fake_answers(struct conn *c, const redisReply *cmd)
 	const char *name = cmd->element[0]->str;
 	size_t used = strlen(fake.commands);
 
-	for (size_t i = 0; i < cmd->elements && used < 4000; i++)
+	for (size_t i = 0; i < cmd->elements && used < 4000 && strcmp(name, "ROLE") != 0; i++) /* it comes all the time */
 		used += (size_t)snprintf(fake.commands + used, sizeof(fake.commands) - used, "%.20s%s", cmd->element[i]->str,
 			i + 1 < cmd->elements ? " " : ";");
 	if (fake.frozen)
@@ -95,6 +99,10 @@ static bool fake_answers(struct conn *c, const redisReply *cmd)
 		fake_says(c, auth_is_good(cmd) ? "+OK\r\n" : "-WRONGPASS invalid username-password pair\r\n");
 	} else if (!strcmp(name, "PING")) {
 		fake_says(c, fake.ping ? fake.ping : "+PONG\r\n");
+	} else if (!strcmp(name, "ROLE") && !fake.no_role) {
+		fake_says(c, fake.role ? fake.role : "*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n");
+	} else if (!strcmp(name, "INFO") && fake.info) {
+		fake_says(c, fake.info);
 	} else if (!strcmp(name, "SELECT")) {
 		fake_says(c, "+OK\r\n");
 	} else if (!strcmp(name, "ECHO")) {
@@ -160,6 +168,12 @@ static void on_accept(struct evconnlistener *li, evutil_socket_t fd, struct sock
 	(void)len;
 	(void)arg;
 	fake.accepted++;
+	if (fake.door) {
+		assert_int_equal(write(fd, fake.door, strlen(fake.door)), strlen(fake.door));
+		close(fd);
+		free(c);
+		return;
+	}
 	c->bev = bufferevent_socket_new(loop_base(loop), fd, BEV_OPT_CLOSE_ON_FREE);
 	c->reader = redisReaderCreate();
 	c->next = fake.conns;
@@ -232,7 +246,7 @@ static int teardown(void **state)
 static struct redis_options options(void)
 {
 	return (struct redis_options){
-		.host = "127.0.0.1", .port = fake.port, .user = "", .password = "", .timeout_ms = TIMEOUT_MS, .max_pending = 1000};
+		.host = "127.0.0.1", .port = fake.port, .key_prefix = "t:", .timeout_ms = TIMEOUT_MS, .max_pending = 1000};
 }
 
 static struct redis *connected(void)
@@ -432,14 +446,14 @@ static void test_handshake(void **state)
 	o.db = 3;
 	r = redis_new(loop, &o);
 	UNTIL(redis_is_ready(r));
-	assert_string_equal(fake.commands, "AUTH hunter2;SELECT 3;CLIENT SETNAME wxlogind;PING;");
+	assert_string_equal(fake.commands, "AUTH hunter2;SELECT 3;CLIENT SETNAME wxlogind;PING;INFO server;");
 	redis_free(r);
 	fake.commands[0] = '\0';
 	o.user = "wx";
 	o.db = 0;
 	r = redis_new(loop, &o);
 	UNTIL(redis_is_ready(r));
-	assert_string_equal(fake.commands, "AUTH wx hunter2;CLIENT SETNAME wxlogind;PING;");
+	assert_string_equal(fake.commands, "AUTH wx hunter2;CLIENT SETNAME wxlogind;PING;INFO server;");
 	redis_free(r);
 }
 
@@ -503,10 +517,6 @@ static void test_not_yet(void **state)
 		assert_false(redis_is_ready(r));
 		fake.ping = NULL;
 		UNTIL(redis_is_ready(r));
-		if (i == 0) { /* and when it says so later */
-			fake.ping = answers[i];
-			UNTIL(!redis_is_ready(r));
-		}
 		redis_free(r);
 	}
 }
@@ -526,6 +536,10 @@ static void test_answers_table(void **state)
 		{"-ERR something secret\r\n",   OC_STORE_UNAVAILABLE, false, false, false},
 		{"-NOSCRIPT No matching\r\n",   OC_STORE_UNAVAILABLE, false, false, false},
 		{"-READONLY You can't\r\n",     OC_STORE_UNAVAILABLE, true, false, false},
+		{"-ERR Error running script (call to f_1a): @user_script:1: @user_script: 1: -READONLY You can't write against a read only "
+			"replica.\r\n",          OC_STORE_UNAVAILABLE, true, false, false}, /* Redis 6 */
+		{"-MOVED 3421 127.0.0.1:1\r\n", OC_STORE_UNAVAILABLE, true, false, false},
+		{"-MISCONF Redis is configured to save RDB snapshots\r\n", OC_STORE_UNAVAILABLE, false, false, false},
 		{"+OK\r\n+and another\r\n",     OC_OK, true, false, false},
 		{"hello\r\n",                   OC_STORE_UNAVAILABLE, true, false, false},
 		{"$10\r\nhalf",                 OC_STORE_UNAVAILABLE, true, true, false},
@@ -550,12 +564,13 @@ static void test_answers_table(void **state)
 		fake.get = rows[i].answer;
 		fake.close_after_get = rows[i].close;
 		fake.endless = rows[i].endless;
+		fake.frozen = !*rows[i].answer && !rows[i].close;
 		ask(r, "GET", "k", &a);
 		UNTIL(a.calls);
 		if (a.oc != rows[i].oc)
 			fail_msg("row %zu: outcome %d", i, a.oc);
 		assert_in_range(clock_ms() - began, 0, TIMEOUT_MS + 400);
-		fake.endless = false;
+		fake.endless = fake.frozen = false;
 		if (rows[i].lost) {
 			UNTIL(fake.accepted == 1);
 			UNTIL(redis_is_ready(r));
@@ -570,6 +585,117 @@ static void test_answers_table(void **state)
 	}
 }
 
+static void say_for_ever(const char **answer, const char *says, const char *expected)
+{
+	struct redis_options o = options();
+	struct redis *r;
+
+	*answer = says;
+	fake.accepted = 0;
+	r = redis_new(loop, &o);
+	UNTIL(fake.accepted == 2); /* it was sent away, and came again */
+	assert_false(redis_is_ready(r));
+	if (!strstr(redis_trouble(r), expected))
+		fail_msg("trouble: %s", redis_trouble(r));
+	*answer = NULL;
+	UNTIL(redis_is_ready(r));
+	assert_string_equal(redis_trouble(r), "");
+	redis_free(r);
+}
+
+/* Who is no master, or no server for this URL, is not ready, and it is said why. */
+static void test_who_it_is(void **state)
+{
+	(void)state;
+	log_set_level(LOG_ERROR + 1);
+	say_for_ever(&fake.role, "*5\r\n$5\r\nslave\r\n$9\r\n127.0.0.2\r\n:6379\r\n$9\r\nconnected\r\n:14\r\n", "replica, of 127.0.0.2");
+	say_for_ever(&fake.info, "$42\r\n# Server\r\nredis_mode:sentinel\r\nrun_id:ab\r\n\r\n", "sentinel://");
+	fake.get = "-MOVED 3421 127.0.0.1:1\r\n";
+	say_for_ever(&fake.info, "$41\r\n# Server\r\nredis_mode:cluster\r\nrun_id:ab\r\n\r\n", "cluster://");
+	fake.get = "$-1\r\n"; /* in cluster mode, but it has every slot */
+	fake.info = "$41\r\n# Server\r\nredis_mode:cluster\r\nrun_id:ab\r\n\r\n";
+	redis_free(connected());
+}
+
+/* Redis' words at the door are told as they are. */
+static void test_the_last_word(void **state)
+{
+	(void)state;
+	log_set_level(LOG_ERROR + 1);
+	say_for_ever(&fake.door, "-ERR max number of clients reached\r\n", "ERR max number of clients reached");
+	say_for_ever(&fake.door, "-DENIED Redis is running in protected mode\r\n", "DENIED Redis is running in protected mode");
+	say_for_ever(&fake.ping, "-NOAUTH Authentication required.\r\n", "PING: NOAUTH Authentication required.");
+}
+
+/* It was a master, and is none any more: that is noticed though nobody writes. */
+static void test_demoted(void **state)
+{
+	struct redis *r = connected();
+	int64_t began = clock_ms();
+
+	(void)state;
+	log_set_level(LOG_ERROR + 1);
+	fake.role = "*5\r\n$5\r\nslave\r\n$9\r\n127.0.0.2\r\n:6379\r\n$7\r\nconnect\r\n:-1\r\n";
+	UNTIL(!redis_is_ready(r));
+	assert_in_range(clock_ms() - began, 0, 1000);
+	fake.role = NULL;
+	UNTIL(redis_is_ready(r));
+	redis_free(r);
+}
+
+static void test_without_role(void **state)
+{
+	struct redis *r;
+
+	(void)state;
+	log_set_level(LOG_ERROR + 1);
+	fake.no_role = true;
+	r = connected();
+	fake.ping = "-MISCONF cannot save\r\n"; /* reads go on */
+	for (int64_t end = clock_ms() + 600; clock_ms() < end;)
+		event_base_loop(loop_base(loop), EVLOOP_ONCE);
+	assert_true(redis_is_ready(r));
+	assert_int_equal(fake.accepted, 1);
+	fake.ping = "-LOADING not yet\r\n";
+	UNTIL(!redis_is_ready(r));
+	fake.ping = "-MISCONF cannot save\r\n"; /* nor does it keep us from connecting */
+	UNTIL(redis_is_ready(r));
+	redis_free(r);
+}
+
+static void assert_word(const char *error, const char *expected)
+{
+	char word[REPLY_WORD_MAX];
+
+	reply_word(error, word);
+	assert_string_equal(word, expected);
+}
+
+static void test_words(void **state)
+{
+	char sentence[REPLY_SENTENCE_MAX], longest[400];
+
+	(void)state;
+	assert_word("READONLY You can't write against a read only replica.", "READONLY");
+	assert_word("ERR unknown command", "ERR");
+	assert_word("", "?");
+	assert_word("nothing", "?");
+	assert_word("ERR Error running script (call to f_0): @user_script:1: @user_script: 1: -OOM command not allowed", "OOM");
+	assert_word("ERR Error running script (call to f_0): @user_script:1: @user_script: 1: -NOREPLICAS Not enough", "NOREPLICAS");
+	assert_word("ERR Error running script (call to f_0): @user_script:1: x: -1 is no word", "ERR");
+	assert_word("ERR Script attempted to access a non local key in a cluster node script: f_1", "TRYAGAIN");
+	assert_word("ERR Unable to execute command 'del' in script because undeclared keys were accessed during rehashing of the slot", "TRYAGAIN");
+	assert_word("ERR The user executing the script can't run this command or subcommand", "NOPERM");
+	reply_sentence("ERR unknown command 'AUTH', with args beginning with: 'hunter2' ", NULL, sentence);
+	assert_string_equal(sentence, "ERR unknown command 'AUTH'");
+	reply_sentence("WRONGPASS hunter2 is wrong", "hunter2", sentence);
+	assert_string_equal(sentence, "WRONGPASS");
+	memset(longest, 'x', sizeof(longest) - 1);
+	longest[sizeof(longest) - 1] = '\0';
+	reply_sentence(longest, "", sentence);
+	assert_int_equal(strlen(sentence), REPLY_SENTENCE_MAX - 1);
+}
+
 static void test_unasked_answer(void **state)
 {
 	struct redis *r = connected();
@@ -582,7 +708,6 @@ static void test_unasked_answer(void **state)
 	redis_free(r);
 }
 
-/* The idle watchdog finds a frozen Redis, and a thawed one is found again. */
 /* A peer that greets as Redis does and answers nonsense must not be called upon for ever without a pause. */
 static void test_nonsense_is_not_sought_in_a_hurry(void **state)
 {
@@ -601,6 +726,7 @@ static void test_nonsense_is_not_sought_in_a_hurry(void **state)
 	redis_free(r);
 }
 
+/* A Redis that is frozen while nobody asks is noticed, and a thawed one is found again. */
 static void test_freeze_while_idle(void **state)
 {
 	struct redis *r = connected();
@@ -847,7 +973,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_answers_in_order), T(test_ring_goes_round), T(test_scripts_go_by_their_hash), T(test_a_script_whose_connection_ends),
-		T(test_bytes_and_long_values), T(test_handshake), T(test_wrong_password), T(test_not_yet), T(test_answers_table), T(test_unasked_answer),
+		T(test_bytes_and_long_values), T(test_handshake), T(test_wrong_password), T(test_not_yet), T(test_answers_table),
+		T(test_who_it_is), T(test_the_last_word), T(test_demoted), T(test_without_role), T(test_words), T(test_unasked_answer),
 		T(test_nonsense_is_not_sought_in_a_hurry), T(test_freeze_while_idle), T(test_freeze_under_way),
 		T(test_listener_appears), T(test_full), T(test_output_is_bounded), T(test_free_tells_all), T(test_free_in_callback),
 		T(test_free_in_callback_of_a_lost_connection), T(test_names), T(test_unix_socket), T(test_reading_replies),
