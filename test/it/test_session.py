@@ -62,13 +62,13 @@ def test_it_ends_unused(stack, redis, wxfake):
 
 
 def test_internal_token(stack, redis, wxfake):
-    server = stack.server(redis, wxfake, server__internal_token="open sesame")
+    server = stack.server(redis, wxfake, server__internal_token="open-sesame")
     token = server.login(wxfake.code()).token
     assert server.auth(token).error == "unauthorized"
     assert server.auth(token, headers={"X-Internal-Token": "open sesamf"}).error == "unauthorized"
-    assert server.auth(token, headers={"X-Internal-Token": "open sesame"}).status == 200
+    assert server.auth(token, headers={"X-Internal-Token": "open-sesame"}).status == 200
     assert server.inside("GET", "/metrics").status == 401
-    assert server.inside("GET", "/metrics", headers={"Authorization": "Bearer open sesame"}).status == 200
+    assert server.inside("GET", "/metrics", headers={"Authorization": "Bearer open-sesame"}).status == 200
     assert server.inside("GET", "/healthz").status == 200 and server.inside("GET", "/readyz").status == 200
 
 
