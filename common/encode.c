@@ -147,29 +147,45 @@ size_t percent_encode(char *out, const char *in, size_t n)
 	return o;
 }
 
+/* One character at *in, which moves past it; '\0' when it is none. */
+static char percent_char(const char **in, const char *end, bool form)
+{
+	const char *p = *in;
+	int hi, lo;
+
+	*in = p + 1;
+	if (*p != '%')
+		return *p == '+' && form ? ' ' : *p;
+	if (end - p < 3)
+		return '\0';
+	hi = hex_value(p[1]);
+	lo = hex_value(p[2]);
+	*in = p + 3;
+	return hi < 0 || lo < 0 ? '\0' : (char)(hi << 4 | lo);
+}
+
 ssize_t percent_decode(char *out, const char *in, size_t n, bool form)
 {
-	size_t o = 0;
+	const char *end = in + n;
+	char *o = out, c;
 
-	for (size_t i = 0; i < n; i++) {
-		char c = in[i];
-
-		if (c == '%') {
-			int hi = n - i > 2 ? hex_value(in[i + 1]) : -1, lo = n - i > 2 ? hex_value(in[i + 2]) : -1;
-
-			if (hi < 0 || lo < 0 || (hi | lo) == 0)
-				return -1;
-			c = (char)(hi << 4 | lo);
-			i += 2;
-		} else if (c == '+' && form) {
-			c = ' ';
-		} else if (c == '\0') {
+	while (in < end) {
+		if ((c = percent_char(&in, end, form)) == '\0')
 			return -1;
-		}
-		out[o++] = c;
+		*o++ = c;
 	}
-	out[o] = '\0';
-	return (ssize_t)o;
+	*o = '\0';
+	return o - out;
+}
+
+bool percent_equal(const char *in, size_t n, bool form, const char *text)
+{
+	const char *end = in + n;
+
+	for (; in < end; text++)
+		if (*text == '\0' || percent_char(&in, end, form) != *text)
+			return false;
+	return *text == '\0';
 }
 
 /* Bytes of the character at s, or 0 when it is none (RFC 3629). */

@@ -24,6 +24,7 @@ size_t percent_encode(char *out, const char *in, size_t n);
 /* Strict: every % is followed by two hex digits; form also turns + into a blank. %00 is refused. out has room
  * for n+1, may be in. Returns the length or -1. */
 ssize_t percent_decode(char *out, const char *in, size_t n, bool form);
+bool percent_equal(const char *in, size_t n, bool form, const char *text); /* in decodes to text */
 
 bool utf8_valid(const char *s, size_t n); /* RFC 3629: no overlong forms, no surrogates, no U+0000 */
 size_t utf8_length(const char *s, size_t n); /* characters in valid UTF-8 */

@@ -316,8 +316,10 @@ static bool build_sides(struct app *a)
 	a->api.login_timeout_ms = c->wechat_timeout_ms;
 	a->api.redis_timeout_ms = c->redis_timeout_ms;
 	o.name = "public";
+	o.before_refusal = api_public_refused;
 	a->sides[0] = http_new(a->loop, &o, api_public, &a->api);
 	o.name = "internal";
+	o.before_refusal = NULL;
 	a->sides[1] = http_new(a->loop, &o, api_internal, &a->api);
 	apply(a);
 	return listen_all(a->sides[0], &c->listen, a->o->worker == 0) && listen_all(a->sides[1], &c->internal_listen, a->o->worker == 0);

@@ -57,6 +57,11 @@ void api_public(void *ctx, struct req *r)
 		handle(rt, api, r);
 }
 
+void api_public_refused(void *ctx, struct req *r)
+{
+	guard_allow_origin(ctx, r);
+}
+
 void api_internal(void *ctx, struct req *r)
 {
 	struct api *api = ctx;

@@ -43,7 +43,7 @@ static void on_token(void *ctx, const struct keeper_answer *ans)
 
 void access_token_handle(struct api *api, struct req *r)
 {
-	const char *bad = req_param(r, req_query(r), "refresh");
+	const char *bad = req_param(r, "refresh");
 	struct wechat_app *app = path_app(api, r);
 
 	if (!app)
@@ -81,6 +81,13 @@ static bool is_plain(const char *path)
 	       strspn(path, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-/") == strlen(path);
 }
 
+static bool is_access_token(const char *name, size_t n)
+{
+	char text[3 * sizeof("access_token")]; /* every character of it may be spelled as %xx */
+
+	return n < sizeof(text) && percent_decode(text, name, n, true) >= 0 && !strcasecmp(text, "access_token");
+}
+
 /* The query without the caller's own access_token, however it is spelled. */
 static const char *query_left(struct req *r)
 {
@@ -90,9 +97,8 @@ static const char *query_left(struct req *r)
 
 	while (*p) {
 		size_t n = strcspn(p, "&"), name = strcspn(p, "=&");
-		char *text = arena_alloc(req_arena(r), name + 1);
 
-		if (n && (percent_decode(text, p, name, true) < 0 || strcasecmp(text, "access_token") != 0)) {
+		if (n && !is_access_token(p, name)) {
 			buf_str(&b, b.len ? "&" : "");
 			buf_add(&b, p, n);
 		}

@@ -4,30 +4,82 @@
 #include <strings.h>
 
 #include "common/crypt.h"
+#include "common/encode.h"
 #include "common/log.h"
 
-/* The credentials of "Authorization: Bearer x" (RFC 6750; the scheme in any case), or NULL. */
-static const char *bearer(const struct req *r)
+/* The credentials of "Authorization: <scheme> x" (RFC 9110 section 11.4; the scheme in any case), or NULL. */
+static const char *credentials(const struct req *r, const char *scheme)
 {
 	const char *v = req_header(r, "Authorization");
+	size_t n = strlen(scheme);
 
-	if (!v || strncasecmp(v, "Bearer", 6) || (v[6] != ' ' && v[6] != '\0'))
+	if (!v || strncasecmp(v, scheme, n) || (v[n] != ' ' && v[n] != '\0'))
 		return NULL;
-	v += 6;
-	while (*v == ' ')
-		v++;
-	return v;
+	return v + n + strspn(v + n, " ");
+}
+
+/* The password of "Authorization: Basic" (RFC 7617), or NULL. */
+static const char *basic_password(struct req *r)
+{
+	const char *given = credentials(r, "Basic"), *colon;
+	char *text;
+	ssize_t n;
+
+	if (!given)
+		return NULL;
+	text = arena_alloc(req_arena(r), strlen(given) + 1);
+	n = base64_decode(text, strlen(given), given, strlen(given));
+	colon = n > 0 ? memchr(text, ':', (size_t)n) : NULL;
+	return colon ? colon + 1 : NULL;
+}
+
+static bool has_internal_token(const struct api *api, struct req *r, const struct route *rt)
+{
+	const char *given = req_header(r, "X-Internal-Token");
+
+	if (!given && !(rt->flags & ROUTE_SESSION))
+		given = credentials(r, "Bearer");
+	if (!given && (rt->flags & ROUTE_BASIC))
+		given = basic_password(r);
+	return given && crypt_str_equal(given, api->internal_token);
+}
+
+/* "localhost", "192.0.2.1" or "[2001:db8::1]", each with or without a port: what a name that an attacker owns can never be. */
+static bool is_local_name(const char *host)
+{
+	size_t n = *host == '[' ? strcspn(host, "]") : strcspn(host, ":");
+	struct ip ip;
+
+	if (*host == '[')
+		return host[n] == ']' && ip_parse(&ip, host + 1, n - 1);
+	return n == 0 || (n == 9 && !strncasecmp(host, "localhost", 9)) || ip_parse(&ip, host, n);
+}
+
+/* Without a token the address is the only guard, and a browser beside us can reach it: a page of another site must not (DNS rebinding).
+ * Its requests carry that site's name as Host, or as Origin. */
+static bool is_from_here(struct req *r)
+{
+	const char *host = req_host(r), *origin = req_header(r, "Origin"), *name;
+
+	if (!strcmp(req_peer(r), "unix"))
+		return true;
+	if (!is_local_name(host) || req_header_count(r, "Origin") > 1)
+		return false;
+	name = origin ? strstr(origin, "://") : NULL;
+	return !origin || (name && *host && !strcasecmp(name + 3, host));
 }
 
 bool guard_internal(const struct api *api, struct req *r, const struct route *rt)
 {
-	const char *given = req_header(r, "X-Internal-Token");
-
-	if (!*api->internal_token || (rt->flags & ROUTE_OPEN))
+	if (rt->flags & ROUTE_OPEN)
 		return true;
-	if (!given && !(rt->flags & ROUTE_SESSION))
-		given = bearer(r);
-	if (given && crypt_str_equal(given, api->internal_token))
+	if (!*api->internal_token) {
+		if ((rt->flags & ROUTE_SESSION) || is_from_here(r))
+			return true;
+		req_reply_outcome(r, OC_FORBIDDEN);
+		return false;
+	}
+	if (has_internal_token(api, r, rt))
 		return true;
 	req_add_header(r, "WWW-Authenticate", "Bearer");
 	req_reply_outcome(r, OC_UNAUTHORIZED);
@@ -136,35 +188,38 @@ int guard_login_limit(struct api *api, struct req *r, const struct client *c, co
 
 /* ---- what it carries ---- */
 
-bool guard_cors(const struct api *api, struct req *r)
+bool guard_allow_origin(const struct api *api, struct req *r)
 {
 	const char *origin = req_header(r, "Origin");
 
 	if (api->cors_origin_count == 0)
-		return true;
+		return false;
 	req_add_header(r, "Vary", "Origin");
-	if (!origin)
-		return true;
-	for (size_t i = 0; i < api->cors_origin_count; i++) {
-		if (strcmp(origin, api->cors_origins[i]))
+	for (size_t i = 0; i < api->cors_origin_count && origin; i++) {
+		if (strcmp(origin, api->cors_origins[i]) != 0)
 			continue;
 		req_add_header(r, "Access-Control-Allow-Origin", origin);
-		req_add_header(r, "Access-Control-Expose-Headers", "X-Request-Id, Retry-After, WWW-Authenticate");
-		if (req_method(r) != METHOD_OPTIONS || !req_header(r, "Access-Control-Request-Method"))
-			return true;
-		req_add_header(r, "Access-Control-Allow-Methods", "GET, POST, PUT, DELETE");
-		req_add_header(r, "Access-Control-Allow-Headers", "Authorization, Content-Type, X-Third-Session, X-Request-Id");
-		req_add_header(r, "Access-Control-Max-Age", "600");
-		req_set_route(r, "preflight");
-		req_reply(r, 204, NULL, NULL, 0);
-		return false;
+		req_add_header(r, "Access-Control-Expose-Headers", "X-Request-Id, Retry-After, WWW-Authenticate, X-Wx-Reason");
+		return true;
 	}
-	return true;
+	return false;
+}
+
+bool guard_cors(const struct api *api, struct req *r)
+{
+	if (!guard_allow_origin(api, r) || req_method(r) != METHOD_OPTIONS || !req_header(r, "Access-Control-Request-Method"))
+		return true;
+	req_add_header(r, "Access-Control-Allow-Methods", "GET, POST, PUT, DELETE");
+	req_add_header(r, "Access-Control-Allow-Headers", "Authorization, Content-Type, X-Third-Session, X-Request-Id");
+	req_add_header(r, "Access-Control-Max-Age", "600");
+	req_set_route(r, "preflight");
+	req_reply(r, 204, NULL, NULL, 0);
+	return false;
 }
 
 const char *guard_token(struct req *r, const char **reason)
 {
-	const char *token = bearer(r);
+	const char *token = credentials(r, "Bearer");
 
 	if (!token)
 		token = req_header(r, "X-Third-Session");

@@ -20,6 +20,8 @@ int guard_login_limit(struct api *api, struct req *r, const struct client *c, co
 /* Each answers the request itself when it returns false. */
 bool guard_internal(const struct api *api, struct req *r, const struct route *rt);
 bool guard_cors(const struct api *api, struct req *r); /* false: it was a preflight */
+/* Adds what a page of an allowed origin needs to read the answer, and answers nothing; false: there is no such page. */
+bool guard_allow_origin(const struct api *api, struct req *r);
 
 /* The request's well-formed third_session (borrowed), or NULL with *reason "missing" or "malformed". */
 const char *guard_token(struct req *r, const char **reason);

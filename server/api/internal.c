@@ -9,7 +9,7 @@
 
 static bool wants_renewal(struct req *r)
 {
-	const char *renew = req_param(r, req_query(r), "renew");
+	const char *renew = req_param(r, "renew");
 
 	return !renew || strcmp(renew, "0") != 0;
 }
@@ -91,13 +91,13 @@ static void on_introspected(void *ctx, enum outcome oc, const struct session *se
 
 void introspect_handle(struct api *api, struct req *r)
 {
-	size_t len;
-	const char *body = req_body(r, &len), *token = strlen(body) == len ? req_param(r, body, "token") : NULL;
+	const char *wrong = req_form_wrong(r), *token = wrong ? NULL : req_form_param(r, "token");
 	bool renew = wants_renewal(r);
 	struct session ses;
 
 	if (!token) {
-		req_reply_error(r, &(struct req_error){.oc = OC_INVALID_REQUEST, .message = "The form must hold token (RFC 7662 section 2.1)."});
+		req_reply_error(r, &(struct req_error){.oc = OC_INVALID_REQUEST,
+			.message = wrong ? wrong : "The form must hold token (RFC 7662 section 2.1)."});
 	} else if (!session_token_ok(token)) {
 		req_reply_json(r, 200, "{\"active\":false}");
 	} else if (session_recall(api->sessions, token, renew, &ses)) {

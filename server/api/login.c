@@ -87,13 +87,15 @@ static const char *read_json(struct login *l, const char **appid)
 	return body_texts(l->req, texts, NELEM(texts));
 }
 
-static const char *read_form(struct login *l, const char *body, size_t len, const char **appid)
+static const char *read_form(struct login *l, const char **appid)
 {
-	if (strlen(body) != len)
-		return "The form holds a NUL byte.";
-	l->code = req_param(l->req, body, "code");
-	l->nonce = req_param(l->req, body, "nonce");
-	*appid = req_param(l->req, body, "appid");
+	const char *wrong = req_form_wrong(l->req);
+
+	if (wrong)
+		return wrong;
+	l->code = req_form_param(l->req, "code");
+	l->nonce = req_form_param(l->req, "nonce");
+	*appid = req_form_param(l->req, "appid");
 	if (!l->code)
 		return "code is missing in the form.";
 	if (*appid && (!**appid || strlen(*appid) > APPID_MAX))
@@ -142,10 +144,8 @@ static enum outcome choose_app(struct login *l, const char *appid)
 static enum outcome read_request(struct login *l)
 {
 	const char *appid = NULL;
-	size_t len;
-	const char *body = req_body(l->req, &len);
 
-	l->message = is_form(l->req) ? read_form(l, body, len, &appid) : read_json(l, &appid);
+	l->message = is_form(l->req) ? read_form(l, &appid) : read_json(l, &appid);
 	if (!l->message && !code_ok(l->code))
 		l->message = "code must be 1 to 256 printable ASCII characters, as wx.login gave it.";
 	if (!l->message && l->nonce && utf8_length(l->nonce, strlen(l->nonce)) > NONCE_MAX)

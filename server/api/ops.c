@@ -22,6 +22,15 @@ void readyz_handle(struct api *api, struct req *r)
 		req_reply_json(r, 200, "{\"status\":\"ready\"}");
 }
 
+/* For balancers that know the public port only: what is missing is nobody's business there. */
+void readyz_public_handle(struct api *api, struct req *r)
+{
+	if (redis_is_ready(api->redis) && !api->draining)
+		req_reply_json(r, 200, "{\"status\":\"ready\"}");
+	else
+		req_reply_error(r, &(struct req_error){.oc = OC_OVERLOADED, .message = "The server is not ready."});
+}
+
 void metrics_handle(struct api *api, struct req *r)
 {
 	struct buf b = {0};

@@ -9,6 +9,7 @@
 #define POST   METHOD_BIT(METHOD_POST)
 #define PUT    METHOD_BIT(METHOD_PUT)
 #define DELETE METHOD_BIT(METHOD_DELETE)
+#define PASSED (METHOD_BIT(METHOD_GET) | POST) /* what WeChat's calls take: a HEAD would wait for a body that never comes */
 
 #define APP      "/internal/apps/{appid}"
 #define USER     APP "/users/{openid}"
@@ -22,14 +23,16 @@ static const struct route routes[] = {
 	{SIDE_PUBLIC,   PUT,        "/v1/user",             user_put_handle,            0},
 	{SIDE_PUBLIC,   POST,       "/v1/user/phone",       phone_handle,               0},
 	{SIDE_PUBLIC,   POST,       "/v1/open-data",        open_data_handle,           0},
+	{SIDE_PUBLIC,   GET,        "/healthz",             healthz_handle,             0},
+	{SIDE_PUBLIC,   GET,        "/readyz",              readyz_public_handle,       0},
 	{SIDE_INTERNAL, METHOD_ANY, "/internal/auth",       auth_handle,                ROUTE_BELOW | ROUTE_SESSION},
-	{SIDE_INTERNAL, POST,       "/internal/introspect", introspect_handle,          0},
+	{SIDE_INTERNAL, POST,       "/internal/introspect", introspect_handle,          ROUTE_BASIC},
 	{SIDE_INTERNAL, GET,        USER,                   user_inside_handle,         0},
 	{SIDE_INTERNAL, GET,        SESSIONS,               sessions_get_handle,        0},
 	{SIDE_INTERNAL, DELETE,     SESSIONS,               sessions_delete_handle,     0},
 	{SIDE_INTERNAL, DELETE,     SESSIONS "/{id}",       sessions_delete_one_handle, 0},
 	{SIDE_INTERNAL, GET,        APP "/access-token",    access_token_handle,        0},
-	{SIDE_INTERNAL, METHOD_ANY, APP "/wechat",          pass_handle,                ROUTE_BELOW},
+	{SIDE_INTERNAL, PASSED,     APP "/wechat",          pass_handle,                ROUTE_BELOW},
 	{SIDE_INTERNAL, GET,        "/metrics",             metrics_handle,             0},
 	{SIDE_INTERNAL, GET,        "/healthz",             healthz_handle,             ROUTE_OPEN},
 	{SIDE_INTERNAL, GET,        "/readyz",              readyz_handle,              ROUTE_OPEN},

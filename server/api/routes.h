@@ -9,7 +9,9 @@ enum side { SIDE_PUBLIC, SIDE_INTERNAL };
 enum route_flags {
 	ROUTE_BELOW = 1, /* also everything below path + "/" */
 	ROUTE_OPEN = 2,  /* internal, but asks for no internal token: probes have none */
-	ROUTE_SESSION = 4, /* Authorization carries a third_session, so the internal token comes in X-Internal-Token only */
+	ROUTE_SESSION = 4, /* Authorization carries a third_session, so the internal token comes in X-Internal-Token only. Where no token is
+	                    * set, proxies ask with their caller's Host: it is not looked at */
+	ROUTE_BASIC = 8,   /* the internal token may also be the password of Basic, as Spring Security sends it */
 };
 
 struct route {
@@ -46,6 +48,7 @@ void access_token_handle(struct api *api, struct req *r);   /* backend.c */
 void pass_handle(struct api *api, struct req *r);
 void healthz_handle(struct api *api, struct req *r);        /* ops.c */
 void readyz_handle(struct api *api, struct req *r);
+void readyz_public_handle(struct api *api, struct req *r);
 void metrics_handle(struct api *api, struct req *r);
 
 #endif

@@ -95,7 +95,7 @@ static void on_session(void *ctx, const struct session *ses)
 {
 	struct looking *l = ctx;
 	struct req *r = l->req;
-	const char *check = req_param(r, req_query(r), "check");
+	const char *check = req_param(r, "check");
 
 	l->app = guard_app(l->api, r, ses);
 	if (!l->app)

@@ -14,7 +14,7 @@
 #include "common/mem.h"
 #include "http/private.h"
 
-enum { PATH_SHOWN = 128, SEGMENT_SHOWN = 16, REFUSALS_LOGGED = 10 };
+enum { PATH_SHOWN = 128, SEGMENT_SHOWN = 16, REFUSALS_LOGGED = 10, FORM_PAIRS_MAX = 32 };
 
 /* ---- life ---- */
 
@@ -295,22 +295,46 @@ const char *req_peer(const struct req *r)
 	return r->peer;
 }
 
-const char *req_param(struct req *r, const char *raw, const char *name)
+const char *req_host(struct req *r)
+{
+	return arena_strndup(r->arena, r->head + r->v->host, r->v->host_len);
+}
+
+/* Memory only for the value that is found: there may be as many pairs as there are bytes. */
+static const char *param(struct req *r, const char *raw, const char *name)
 {
 	while (*raw) {
 		size_t n = strcspn(raw, "&"), key = strcspn(raw, "=&");
-		char *text = arena_alloc(r->arena, n + 1);
-		ssize_t len = percent_decode(text, raw, key, true);
 
-		if (len >= 0 && !strcmp(text, name)) {
-			if (key == n)
-				return arena_strdup(r->arena, "");
-			len = percent_decode(text, raw + key + 1, n - key - 1, true);
-			return len >= 0 ? text : NULL;
+		if (percent_equal(raw, key, true, name)) {
+			char *text = arena_alloc(r->arena, n - key + 1);
+
+			return key == n || percent_decode(text, raw + key + 1, n - key - 1, true) >= 0 ? text : NULL;
 		}
 		raw += n + (raw[n] == '&');
 	}
 	return NULL;
+}
+
+const char *req_param(struct req *r, const char *name)
+{
+	return param(r, r->query, name);
+}
+
+const char *req_form_param(struct req *r, const char *name)
+{
+	return param(r, r->body.data ? r->body.data : "", name);
+}
+
+const char *req_form_wrong(const struct req *r)
+{
+	size_t pairs = 1;
+
+	if (r->body.data && memchr(r->body.data, '\0', r->body.len))
+		return "The form holds a NUL byte.";
+	for (size_t i = 0; i < r->body.len; i++)
+		pairs += r->body.data[i] == '&';
+	return pairs > FORM_PAIRS_MAX ? "The form holds more than 32 pairs." : NULL;
 }
 
 /* ---- the answer ---- */

@@ -30,14 +30,18 @@ enum method req_method(const struct req *r);
 const char *req_method_name(const struct req *r);
 const char *req_path(const struct req *r);       /* raw, without the query */
 const char *req_query(const struct req *r);      /* raw, "" when none */
+const char *req_host(struct req *r);              /* host[:port] that was asked for; "" when it was not said */
 const char *req_header(const struct req *r, const char *name); /* first of that name, trimmed; NULL when none */
 const char *req_header_nth(const struct req *r, const char *name, int n); /* the n-th of that name, from 0 */
 int         req_header_count(const struct req *r, const char *name);
 const char *req_body(const struct req *r, size_t *len);        /* NUL-terminated, never NULL */
 const char *req_peer(const struct req *r);       /* the socket's other end: "192.0.2.1", "2001:db8::1" or "unix" */
 
-/* A parameter of the query (or of a form body), percent-decoded into the arena; NULL when absent or malformed, first of that name. */
-const char *req_param(struct req *r, const char *raw, const char *name);
+/* A parameter of the query, percent-decoded into the arena; NULL when absent or malformed, first of that name. */
+const char *req_param(struct req *r, const char *name);
+/* The same of a body that is a form. Ask req_form_wrong first: it says what keeps the body from being one, or NULL. */
+const char *req_form_param(struct req *r, const char *name);
+const char *req_form_wrong(const struct req *r);
 
 /* Labels for log and metrics; route is a string constant. reason rides in the log line. */
 void req_set_route(struct req *r, const char *route);

@@ -35,6 +35,49 @@ static enum method method_of(const char *p, size_t n)
 	return METHOD_OTHER;
 }
 
+/* What may stand in a name, beside %xx: unreserved and sub-delims. */
+static bool is_host_char(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || (c && strchr("-._~!$&'()*+,;=", c));
+}
+
+static bool is_port(const char *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (p[i] < '0' || p[i] > '9')
+			return false;
+	return n <= 5;
+}
+
+static int hex(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+bool vet_host(const char *p, size_t n)
+{
+	const char *close = n && *p == '[' ? memchr(p, ']', n) : NULL;
+	size_t i = 0;
+
+	if (close) {
+		for (i = 1; p + i < close; i++)
+			if (!is_host_char(p[i]) && p[i] != ':')
+				return false;
+		if (i++ == 1)
+			return false;
+	}
+	for (; i < n && !close && p[i] != ':'; i++) {
+		if (p[i] == '%' && n - i > 2 && hex(p[i + 1]) >= 0 && hex(p[i + 2]) >= 0)
+			i += 2;
+		else if (!is_host_char(p[i]))
+			return false;
+	}
+	return i == n || (p[i] == ':' && is_port(p + i + 1, n - i - 1));
+}
+
 /* origin-form, absolute-form (its path counts), or "*" */
 static bool read_target(struct vet_head *h, const char *base, const char *p, size_t n)
 {
@@ -53,8 +96,10 @@ static bool read_target(struct vet_head *h, const char *base, const char *p, siz
 		size_t skip = p[4] == ':' ? 7 : 8;
 		const char *slash = memchr(p + skip, '/', n - skip);
 
-		if (!slash || slash == p + skip)
+		if (!slash || slash == p + skip || !vet_host(p + skip, (size_t)(slash - p) - skip))
 			return false;
+		h->host = (uint32_t)(p + skip - base);
+		h->host_len = (uint32_t)((size_t)(slash - p) - skip);
 		n -= (size_t)(slash - p);
 		p = slash;
 	}
@@ -157,6 +202,12 @@ static enum outcome read_framing(struct vet_head *h, const char *base, uint64_t 
 
 		if (is(name, len, "host")) {
 			hosts++;
+			if (!vet_host(v, n))
+				oc = OC_INVALID_REQUEST;
+			if (h->host_len == 0) { /* a target's own counts: RFC 9112 section 3.2.2 */
+				h->host = h->fields[i].value;
+				h->host_len = (uint32_t)n;
+			}
 		} else if (is(name, len, "content-length")) {
 			lengths++;
 			oc = read_content_length(h, v, n, max_body);
@@ -184,18 +235,26 @@ static enum outcome read_framing(struct vet_head *h, const char *base, uint64_t 
 	return too_large;
 }
 
+static void forget(struct vet_head *h)
+{
+	h->len = h->field_count = 0;
+	h->method = METHOD_OTHER;
+	h->method_len = h->path = h->path_len = h->query = h->query_len = h->host = h->host_len = 0;
+	h->content_length = 0;
+	h->minor = 1;
+	h->keep_alive = h->chunked = h->expect = false;
+}
+
 enum outcome vet_head(const char *p, size_t n, uint64_t max_body, struct vet_head *h)
 {
 	const char *l = p, *end = p + n, *nl, *fields = p; /* behind the request line */
 	enum outcome oc;
 
-	h->field_count = 0;
-	h->content_length = 0;
-	h->query_len = 0;
-	h->chunked = h->expect = false;
+	forget(h);
 	for (bool first = true;; first = false, l = nl + 1) {
 		ptrdiff_t len, room = VET_LINE_MAX + 1;
 
+		h->len = (size_t)(l - p);
 		nl = memchr(l, '\n', (size_t)(end - l));
 		len = (nl ? nl : end) - l;
 		if (!first && room > VET_HEAD_MAX - (l - fields))
@@ -214,6 +273,8 @@ enum outcome vet_head(const char *p, size_t n, uint64_t max_body, struct vet_hea
 		if (first)
 			fields = nl + 1;
 		oc = first ? read_request_line(h, p, l, (size_t)len - 1) : read_field(h, p, l, (size_t)len - 1);
+		if (oc != OC_OK && first)
+			forget(h);
 		if (oc != OC_OK)
 			return oc;
 	}
@@ -224,14 +285,6 @@ enum outcome vet_head(const char *p, size_t n, uint64_t max_body, struct vet_hea
 }
 
 enum { SIZE, EXTENSION, SIZE_LF, DATA, DATA_CR, DATA_LF, TRAILER, TRAILER_LF };
-
-static int hex(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
 
 /* One byte outside of a chunk's data. */
 static enum outcome chunk_byte(struct vet_chunks *c, char b)

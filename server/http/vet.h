@@ -18,16 +18,20 @@ struct vet_field { /* offsets into the head */
 };
 
 struct vet_head {
-	size_t   len;              /* of the whole head, the empty line included */
+	size_t   len;              /* of the whole head, the empty line included; of the lines that are whole, where it is not OK */
 	enum method method;
 	uint32_t method_len;       /* the method is at offset 0 */
 	uint32_t path, path_len, query, query_len; /* query without its '?' */
+	uint32_t host, host_len;   /* host[:port] of the target, or else of the Host field; empty when there is none */
 	int      minor;            /* HTTP/1.minor */
 	bool     keep_alive, chunked, expect;
 	uint64_t content_length;
 	size_t   field_count;
 	struct vet_field fields[VET_FIELDS_MAX];
 };
+
+/* Whether p is a uri-host with or without a port (RFC 9112 section 3.2, RFC 3986 section 3.2.2), or empty. */
+bool vet_host(const char *p, size_t n);
 
 /* Looks at the n bytes that have come: OC_PENDING, more must come; OC_OK, h is whole; anything else is the answer, as early as it is
  * sure. max_body bounds Content-Length. */

@@ -170,6 +170,75 @@ def test_one_answer_and_closed(server, wxfake, request_bytes, status):
     assert server.call("GET", "/v1/session").status == 401
 
 
+@pytest.mark.parametrize("host, status", [
+    ("x", 401), ("", 401), ("a_b.example:8080", 401), ("127.0.0.1", 401), ("[::1]:80", 401), ("x:", 401), ("%41b", 401), ("a,b", 401),
+    ("a b", 400), ("a/b", 400), ("a@b", 400), ("a?b", 400), ("[::1", 400), ("[]", 400), ("::1", 400), ("x:80a", 400), ("x:80:80", 400), ("%4", 400),
+    ("a\"b", 400), ("\xc3\xa9", 400), ("[::1]x", 400), ("x:123456", 400)])
+def test_hosts(server, host, status):
+    """RFC 9112 section 3.2: a Host that is none is 400, and so is that of an absolute target."""
+    host = host.encode("latin-1")
+    assert statuses(server.raw(b"GET /v1/session HTTP/1.1\r\nHost: " + host + b"\r\n" + CLOSE + b"\r\n")) == [status]
+    if host and host[:1] != b"/" and not set(b" /?") & set(host):
+        assert statuses(server.raw(b"GET http://" + host + b"/v1/session HTTP/1.1\r\nHost: x\r\n" + CLOSE + b"\r\n")) == [status]
+
+
+REFUSALS = [  # what is refused before it is a request, and with what
+    (b"GET /v1/session\r\n\r\n", 400), (b"GET /v1/session HTTP/1.1\r\nHost: x\r\nOrigin: http://h5.example\r\nno colon\r\n\r\n", 400),
+    (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
+    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nOrigin: http://h5.example\r\nContent-Length: 70000\r\n\r\n", 413),
+    (b"GET /v1/session HTTP/1.1\r\nHost: x\r\nOrigin: http://h5.example\r\nX: " + b"y" * 8190 + b"\r\n\r\n", 431),
+    (b"GET /v1/session HTTP/1.1\r\nHost: x\r\nOrigin: http://h5.example\r\nX: y", 408),
+    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nOrigin: http://h5.example\r\nContent-Length: 10\r\n\r\n{", 408),
+    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nOrigin: http://h5.example\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+    (b"GET /v1/session HTTP/3.0\r\n\r\n", 505),
+]
+
+
+def test_refusals_are_answers_like_others(stack, redis, wxfake):
+    """They are not kept by caches, have an id, are readable for pages of allowed origins, and leave a line in the log."""
+    server = stack.server(redis, wxfake, server__cors_origins="http://h5.example", server__client_timeout="1s")
+    with concurrent.futures.ThreadPoolExecutor(len(REFUSALS)) as pool:
+        answers = list(pool.map(lambda refusal: server.raw(refusal[0]), REFUSALS))
+    for out, (request, status) in zip(answers, REFUSALS):
+        assert statuses(out) == [status]
+        assert b"\r\nCache-Control: no-store\r\n" in out and b"\r\nX-Request-Id: " in out
+        assert (b"\r\nAccess-Control-Allow-Origin: http://h5.example\r\n" in out) == (b"Origin" in request), out
+        assert server.metric("wxlogind_http_requests_total", listener="public", route="none", status=str(status)) >= 1
+    lines = [line for line in server.process.text().splitlines() if "request refused" in line]
+    assert len(lines) == len(REFUSALS) and all(f"status={status}" in "".join(lines) for _, status in REFUSALS)
+
+
+def test_refusals_do_not_fill_the_log(server):
+    secret = "A" * 43
+    for _ in range(100):
+        server.raw(f"GET /v1/{secret} HTTP/1.1\r\nAuthorization: Bearer {secret}\r\n\r\n".encode())
+    poll(lambda: "unlogged=" in server.process.text(), what="the rest is counted")
+    lines = [line for line in server.process.text().splitlines() if "request refused" in line]
+    told = sum(int(line.rpartition("unlogged=")[2]) for line in server.process.text().splitlines() if "unlogged=" in line)
+    assert len(lines) < 60 and len(lines) + told == 100
+    assert secret not in server.process.text() and 'error=invalid_request' in lines[0] and "peer=127.0.0.1" in lines[0]
+
+
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer keeps freed memory")
+def test_what_a_form_costs(stack, redis, wxfake):
+    """Memory goes with what was sent, not with how many pairs it makes."""
+    server, forms = stack.server(redis, wxfake), []
+    head = b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 65536\r\n\r\n"
+    assert statuses(server.raw(head + b"&" * 65536 + GET + CLOSE + b"\r\n")) == [400, 401]
+    assert statuses(server.raw(head + b"code=x" + b"&" * 32 + b"a" * 65498 + GET + CLOSE + b"\r\n")) == [400, 401]  # 33 pairs
+    wxfake.fault(mode="slow", delay_ms=3000, count=200)
+    calls, before = wxfake.calls(), rss_kb(server.process.pid)
+    with contextlib.ExitStack() as held:
+        for n in range(60):
+            body = b"code=%032d" % n + b"&" * 31
+            forms.append(held.enter_context(begun(server.port, head + body + b"a" * (65536 - len(body)))))
+            held.enter_context(begun(server.port, head + b"&" * 65535))  # and as many whose last byte is missing
+        poll(lambda: wxfake.calls() == calls + 60, what="sixty logins in flight")
+        assert rss_kb(server.process.pid) - before < 24 * 1024
+        for s in forms:
+            assert statuses(s.recv(4096))[0] in (200, 401, 503)
+
+
 @pytest.mark.parametrize("method", ["FOO", "PATCH", "CONNECT", "get"])
 def test_methods_that_nobody_asked_for(server, method):
     """A known address takes the methods it takes, and names them; the connection goes on."""
@@ -260,7 +329,7 @@ def test_one_connection_too_many(stack, redis, wxfake):
         for _ in range(5):
             held.enter_context(begun(server.port))
         poll(lambda: server.metric("wxlogind_connections", listener="public") == 5, what="five connections")
-        poll(lambda: statuses(server.raw(GET + b"\r\n")) == [503], what="none of them idle")
+        assert server.ready()  # the loop has turned: what they sent is read
         out = server.raw(GET + b"\r\n")
         assert statuses(out) == [503] and b"overloaded" in out and b"Retry-After" in out and b"Connection: close" in out
         assert server.ready()  # the internal side has places of its own
@@ -270,8 +339,7 @@ def test_one_connection_too_many(stack, redis, wxfake):
 def test_who_is_idle_for_longest_makes_room(stack, redis, wxfake):
     server = stack.server(redis, wxfake, server__max_connections="5", server__client_timeout="1h")
     with contextlib.ExitStack() as held:
-        busy = held.enter_context(begun(server.port))
-        idle = []
+        busy, idle = held.enter_context(begun(server.port)), []
         for n in range(4):
             idle.append(held.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10)))
             poll(lambda: server.metric("wxlogind_connections", listener="public") == 2 + n, what="accepted")

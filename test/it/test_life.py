@@ -245,7 +245,11 @@ def test_a_full_public_side_leaves_the_internal_one(stack, redis, wxfake):
     token = server.login(wxfake.code()).token
     poll(lambda: server.metric("wxlogind_connections", listener="public") == 0, what="empty")
     held = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(8)]
-    poll(lambda: server.metric("wxlogind_connections", listener="public") == 8, what="full")
+    for s in held:
+        s.sendall(b"GET /v1/session")  # begun: who is idle would make room
+    poll(lambda: server.metric("wxlogind_connections", listener="public") == 8, what="accepted")
+    assert server.ready()  # the loop has turned: what they sent is read
+    poll(lambda: server.session(token).status == 503, what="full")
     a = server.session(token)
     assert (a.status, a.error, a.headers["Retry-After"]) == (503, "overloaded", "1")
     assert server.auth(token).status == 200

@@ -228,7 +228,7 @@ static void preflight(struct req *r)
 
 static void clear_faults(struct fake *f, struct req *r, const cJSON *o)
 {
-	const char *api = req_param(r, req_query(r), "api");
+	const char *api = req_param(r, "api");
 	enum api known;
 
 	(void)o;

@@ -208,7 +208,7 @@ static int check_app(struct call *c, const char *appid, const char *secret)
 
 static int check_token(struct call *c)
 {
-	const char *text = req_param(c->r, req_query(c->r), "access_token");
+	const char *text = req_param(c->r, "access_token");
 
 	if (is_empty(text))
 		return 41001;
@@ -292,8 +292,8 @@ static int exchange(struct call *c, const char *text, enum code_kind kind, struc
 
 static void jscode2session(struct call *c)
 {
-	const char *query = req_query(c->r), *code = req_param(c->r, query, "js_code"), *grant = req_param(c->r, query, "grant_type");
-	int e = check_app(c, req_param(c->r, query, "appid"), req_param(c->r, query, "secret"));
+	const char *code = req_param(c->r, "js_code"), *grant = req_param(c->r, "grant_type");
+	int e = check_app(c, req_param(c->r, "appid"), req_param(c->r, "secret"));
 	struct user *u = NULL;
 
 	if (!e && (!grant || strcmp(grant, "authorization_code") != 0))
@@ -321,8 +321,8 @@ static void token_answer(struct call *c, const struct token *t)
 
 static void token(struct call *c)
 {
-	const char *query = req_query(c->r), *grant = req_param(c->r, query, "grant_type");
-	int e = check_app(c, req_param(c->r, query, "appid"), req_param(c->r, query, "secret"));
+	const char *grant = req_param(c->r, "grant_type");
+	int e = check_app(c, req_param(c->r, "appid"), req_param(c->r, "secret"));
 
 	if (!e && (!grant || strcmp(grant, "client_credential") != 0))
 		e = 40002;
@@ -383,8 +383,8 @@ static void stable_token(struct call *c)
 /* 0, or the errcode: the query of checksession and resetusersessionkey. */
 static int check_signature(struct call *c, struct user **u)
 {
-	const char *query = req_query(c->r), *openid = req_param(c->r, query, "openid");
-	const char *method = req_param(c->r, query, "sig_method"), *sig = req_param(c->r, query, "signature");
+	const char *openid = req_param(c->r, "openid");
+	const char *method = req_param(c->r, "sig_method"), *sig = req_param(c->r, "signature");
 	uint8_t mac[SHA256_LEN];
 	char hex[2 * SHA256_LEN + 1];
 	int e = check_token(c);
@@ -424,7 +424,7 @@ static void resetusersessionkey(struct call *c)
 		refuse(c, e);
 		return;
 	}
-	u = user_get(c->f, c->app, req_param(c->r, req_query(c->r), "openid"));
+	u = user_get(c->f, c->app, req_param(c->r, "openid"));
 	user_new_key(u);
 	ok_begin(c, true);
 	ok_str(c, "openid", user_openid(u));
