@@ -28,6 +28,7 @@ struct login {
 	struct wechat_session ws;   /* in the request's arena */
 	const char *token;
 	int64_t     expires_in_s;
+	int64_t     asked_ms;       /* when Redis was asked last whether the session is there */
 	bool        begun;          /* counted in api->logins */
 	bool        replayed;
 	bool        user_asked, user_waited; /* the user database has yet to answer; nothing but that is missing */
@@ -43,6 +44,7 @@ static enum outcome login_exchange(struct login *l);
 static enum outcome login_save_session(struct login *l);
 static enum outcome login_settle(struct login *l);
 static enum outcome login_wait_for_user(struct login *l);
+static enum outcome login_still_lives(struct login *l);
 
 static enum outcome (*const login_steps[])(struct login *) = {
 	login_claim,         /* may jump to the last step, or the end: this code was answered */
@@ -50,6 +52,7 @@ static enum outcome (*const login_steps[])(struct login *) = {
 	login_save_session,  /* in Redis: from here the answer is 200 */
 	login_settle,        /* so that a repeat of the code gets this session */
 	login_wait_for_user, /* what the user database, asked meanwhile, has to say */
+	login_still_lives,   /* nothing, unless all that took long */
 };
 
 /* ---- what was asked ---- */
@@ -240,6 +243,28 @@ static enum outcome login_wait_for_user(struct login *l)
 	return OC_PENDING;
 }
 
+/* ---- the session may have been ended while we waited, or stood still ---- */
+
+static void on_still_lives(void *ctx, enum outcome oc, const struct session *ses, const char *reason)
+{
+	struct login *l = ctx;
+
+	(void)reason;
+	if (oc == OC_OK)
+		l->expires_in_s = ses->expires_in_s;
+	login_run(l, oc == OC_INVALID_SESSION ? OC_INVALID_CODE : oc);
+	req_release(l->req);
+}
+
+static enum outcome login_still_lives(struct login *l)
+{
+	if (clock_ms() - l->asked_ms < l->api->redis_timeout_ms)
+		return OC_OK;
+	req_hold(l->req);
+	session_get(l->api->sessions, l->token, false, on_still_lives, l);
+	return OC_PENDING;
+}
+
 static enum outcome finish_early(struct login *l, enum outcome oc)
 {
 	l->step = NELEM(login_steps);
@@ -258,7 +283,7 @@ static void on_repeat_lives(void *ctx, enum outcome oc, const struct session *se
 		l->expires_in_s = ses->expires_in_s;
 		l->ws.openid = arena_strdup(req_arena(l->req), ses->openid);
 		ask_user(l);
-		l->step = NELEM(login_steps) - 1;
+		l->step = NELEM(login_steps) - 2; /* new_user */
 	}
 	login_run(l, oc == OC_INVALID_SESSION ? OC_INVALID_CODE : oc);
 	req_release(l->req);
@@ -289,6 +314,7 @@ static enum outcome claim_found(struct login *l, const struct claim_answer *ans)
 	case CLAIM_SESSION:
 		l->replayed = true;
 		l->token = arena_strdup(req_arena(l->req), ans->token);
+		l->asked_ms = clock_ms();
 		req_hold(l->req);
 		session_get(l->api->sessions, l->token, false, on_repeat_lives, l);
 		return OC_PENDING;
@@ -372,6 +398,7 @@ static enum outcome login_save_session(struct login *l)
 		.ip = l->client.text, .user_agent = agent ? agent : "",
 	};
 
+	l->asked_ms = clock_ms();
 	req_hold(l->req);
 	session_create(l->api->sessions, &in, on_saved, l);
 	return OC_PENDING;
