@@ -315,17 +315,26 @@ void guard_on_done(void *ctx, enum outcome oc)
 
 /* ---- users that a path names ---- */
 
+bool guard_path_names(struct req *r, const char **appid, const char **openid)
+{
+	const char *wrong = NULL;
+
+	*appid = route_segment(r, 0);
+	*openid = route_segment(r, 1);
+	if (!*appid || strlen(*appid) > USER_APPID_MAX)
+		wrong = "The path holds no appid of 1 to 64 bytes.";
+	else if (!*openid || strlen(*openid) > USER_OPENID_MAX)
+		wrong = "The path holds no openid of 1 to 128 bytes.";
+	if (wrong)
+		req_reply_error(r, &(struct req_error){.oc = OC_INVALID_REQUEST, .message = wrong});
+	return !wrong;
+}
+
 bool guard_path_user(struct api *api, struct req *r, const char **appid, const char **openid)
 {
 	*appid = route_segment(r, 0);
-	*openid = route_segment(r, 1);
-	if (!*appid || !api_app(api, *appid, strlen(*appid))) {
-		req_reply_outcome(r, OC_UNKNOWN_APP);
-		return false;
-	}
-	if (!*openid || strlen(*openid) > USER_OPENID_MAX) {
-		req_reply_error(r, &(struct req_error){.oc = OC_INVALID_REQUEST, .message = "The path holds no openid of 1 to 128 bytes."});
-		return false;
-	}
-	return true;
+	if (*appid && api_app(api, *appid, strlen(*appid)))
+		return guard_path_names(r, appid, openid);
+	req_reply_outcome(r, OC_UNKNOWN_APP);
+	return false;
 }

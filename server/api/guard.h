@@ -41,6 +41,9 @@ struct wechat_app *guard_app(const struct api *api, struct req *r, const struct 
 /* The user that the path of an internal call names, as {appid} and {openid}; false: the request is answered. */
 bool guard_path_user(struct api *api, struct req *r, const char **appid, const char **openid);
 
+/* The same for an app that need not be configured, or no more: its sessions go on, and must have an end. */
+bool guard_path_names(struct req *r, const char **appid, const char **openid);
+
 /* A session_done_cb: answers the request in ctx with 204, or with what went wrong, and lets go of it. */
 void guard_on_done(void *ctx, enum outcome oc);
 

@@ -49,7 +49,7 @@ void sessions_delete_handle(struct api *api, struct req *r)
 {
 	const char *appid, *openid;
 
-	if (!guard_path_user(api, r, &appid, &openid))
+	if (!guard_path_names(r, &appid, &openid))
 		return;
 	req_hold(r);
 	session_end_user(api->sessions, appid, openid, guard_on_done, r);
@@ -59,7 +59,7 @@ void sessions_delete_one_handle(struct api *api, struct req *r)
 {
 	const char *appid, *openid, *id = route_segment(r, 2);
 
-	if (!guard_path_user(api, r, &appid, &openid))
+	if (!guard_path_names(r, &appid, &openid))
 		return;
 	if (!id || !session_id_ok(id)) {
 		req_reply_error(r, &(struct req_error){.oc = OC_INVALID_REQUEST, .message = "The path holds no session id, as the list gives it."});

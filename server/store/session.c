@@ -457,10 +457,16 @@ static void renew(struct get *g)
 	redis_eval(s->redis, &renew_script, NELEM(argv), argv, NULL, on_renewed, g);
 }
 
+/* What max_age left of it when its end was last moved. */
+static int64_t left_by_max_age_ms(const struct get *g)
+{
+	return g->s->max_age_ms - (g->v.seen_s - g->v.created_ms / 1000) * 1000;
+}
+
 /* When a use should move the end: a tenth of ttl after it was last moved; at once where it is later than the configuration now allows. */
 static int64_t renewal_due_in_ms(const struct get *g)
 {
-	int64_t age_ms = (g->v.seen_s - g->v.created_ms / 1000) * 1000, life_ms = g->s->max_age_ms - age_ms;
+	int64_t life_ms = left_by_max_age_ms(g);
 
 	if (life_ms > g->s->ttl_ms)
 		life_ms = g->s->ttl_ms;
@@ -491,7 +497,8 @@ static void on_ttl(void *ctx, enum outcome oc, const struct redisReply *reply)
 	}
 	if (!redis_reply_int(reply, &g->left_ms) || g->left_ms <= 0) {
 		g->reason = "unknown"; /* it ended between the two commands */
-	} else if (g->renew && renewal_due_in_ms(g) <= 0) {
+	} else if ((g->renew && renewal_due_in_ms(g) <= 0) || (g->left_ms > left_by_max_age_ms(g) && g->asks == 1)) {
+		/* the latter: max_age was lowered, and holds at once, also for those who ask without renewing */
 		renew(g);
 		return;
 	} else {

@@ -1,4 +1,5 @@
 """What operators and backends ask: introspection, a user's sessions, the internal token."""
+import signal
 import threading
 
 import pytest
@@ -60,6 +61,23 @@ def test_list_and_end(server, wxfake):
     theirs = sessions(server, openid_of(server, other)).json["sessions"][0]["id"]
     assert server.inside("DELETE", f"{path}/{theirs}").status == 204
     assert server.auth(other).status == 200
+
+
+def test_an_app_that_is_configured_no_more(stack, redis, wxfake):
+    """Its sessions go on, and can be ended."""
+    server = stack.server(redis, wxfake)
+    tokens = [server.login(wxfake.code(openid="oTestNoMoreApp")).token for _ in range(3)]
+    [first, *_] = sessions(server, "oTestNoMoreApp").json["sessions"]
+    server.file.write_text(server.file.read_text().replace(f"[app {APPID}]", "[app wx0000000000000001]"))
+    server.process.signal(signal.SIGHUP)
+    poll(lambda: sessions(server, "oTestNoMoreApp").error == "unknown_app", what="reloaded")
+    assert [server.auth(t).status for t in tokens] == [200] * 3
+    path = f"/internal/apps/{APPID}/users/oTestNoMoreApp/sessions"
+    assert server.inside("DELETE", f"{path}/{first['id']}").status == 204
+    assert sorted(server.auth(t).status for t in tokens) == [200, 200, 401]
+    assert server.inside("DELETE", path).status == 204
+    assert [server.auth(t).status for t in tokens] == [401] * 3
+    assert server.inside("DELETE", path.replace(APPID, "w" * 65)).error == "invalid_request"
 
 
 @pytest.mark.parametrize("method, path, status, error", [

@@ -285,6 +285,24 @@ static void test_shorter_ages(void **state)
 
 	create(s, "o3", "a2V5");
 	strcpy(token, got.token);
+	o.max_age_ms = 1500;
+	shorter = sessions_new(redis, &o);
+	get(shorter, token, false); /* a lowered max_age holds at once, without renewing too; a ttl from the next renewal on */
+	assert_int_equal(got.oc, OC_OK);
+	assert_in_range(got.expires_in_s, 0, 1);
+	sessions_free(shorter);
+
+	create(s, "o3", "a2V5");
+	strcpy(token, got.token);
+	o.max_age_ms = 200;
+	shorter = sessions_new(redis, &o);
+	wait_ms(300);
+	get(shorter, token, false);
+	assert_string_equal(got.reason, "expired");
+	sessions_free(shorter);
+
+	create(s, "o3", "a2V5");
+	strcpy(token, got.token);
 	o.max_age_ms = 3600000;
 	o.ttl_ms = 5000;
 	shorter = sessions_new(redis, &o);
