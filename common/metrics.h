@@ -28,6 +28,7 @@
 	X(LOGINS,            COUNTER,   "logins_total",            "outcome",               "Logins by outcome.") \
 	X(USER_REQUESTS,     COUNTER,   "user_requests_total",     "call,outcome",          "Questions to the user database.") \
 	X(USERS_UP,          FLAG,      "users_up",                "",                      "1 while the user database answers (every worker).") \
+	X(AUDIT_LOST,        COUNTER,   "audit_lost_total",        "",                      "Lines that the audit log lost.") \
 	X(CONNECTIONS,       GAUGE,     "connections",             "listener",              "Open client connections.") \
 	X(BUILD_INFO,        INFO,      "build_info",              "version",               "Always 1.")
 
