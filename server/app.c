@@ -13,6 +13,7 @@
 #include "http/http.h"
 #include "io/fetch.h"
 #include "options.h"
+#include "store/audit.h"
 #include "store/cache.h"
 #include "store/seal.h"
 #include "store/token.h"
@@ -20,6 +21,7 @@
 
 enum { LOGIN_REPLY_MAX = 64 * 1024, LOGIN_QUEUE = 4096, DESCRIPTORS_KEPT = 64, IP_BUCKETS = 65536, APP_BUCKETS = 1024 };
 enum { BACKSTOP_SLACK_MS = 25000 }; /* a call that a backend passes through may take 10 s, twice */
+enum { AUDIT_QUEUE = 65536 };
 enum { SERVICE_CONNECTIONS = 16, SERVICE_QUEUE = 1024, PASS_CONNECTIONS = 32, PASS_QUEUE = 256, PASS_REPLY_MAX = 1024 * 1024 };
 
 struct app_shared {
@@ -41,6 +43,7 @@ struct app {
 	struct codes    *codes;
 	struct user_db  *users;
 	struct wechat   *wechat;
+	struct audit    *audit;    /* NULL: no audit log */
 	struct http     *sides[2]; /* public, internal */
 	struct api       api;
 	struct wechat_app *apps;   /* views of config's */
@@ -154,6 +157,14 @@ static bool fits_what_is_open(const struct app *a, const struct config *new)
 	return false;
 }
 
+/* One line for the service, not one for each worker. */
+static void record_reload(struct app *a, const char *result)
+{
+	if (a->o->worker == 0)
+		audit_add(a->audit, &(struct audit_line){
+			.event = AUDIT_CONFIG_RELOADED, .by = AUDIT_BY_BACKEND, .result = result});
+}
+
 static void on_hangup(void *ctx, int signo)
 {
 	struct app *a = ctx;
@@ -162,8 +173,10 @@ static void on_hangup(void *ctx, int signo)
 	size_t n;
 
 	(void)signo;
+	audit_reopen(a->audit);
 	if (!new || !fits_what_is_open(a, new)) {
 		log_error("reload failed: the old configuration stays in force");
+		record_reload(a, "refused");
 		config_free(new);
 		return;
 	}
@@ -175,6 +188,7 @@ static void on_hangup(void *ctx, int signo)
 	if (old != a->started)
 		config_free(old); /* what waits copied what it keeps; rooms copied their options */
 	log_info("reloaded");
+	record_reload(a, "ok");
 }
 
 /* ---- the end ---- */
@@ -278,6 +292,24 @@ static bool build_users(struct app *a)
 	return a->users != NULL;
 }
 
+static bool build_audit(struct app *a)
+{
+	const struct config *c = a->config;
+	const struct audit_options o = {
+		.file = c->audit_file,
+		.key = c->audit_openid == OPENID_HASH ? c->encryption_keys[0] : NULL,
+		.queue_max = AUDIT_QUEUE,
+	};
+	char why[256];
+
+	if (!*c->audit_file)
+		return true;
+	a->audit = a->api.audit = audit_new(a->loop, &o, why, sizeof(why));
+	if (!a->audit)
+		log_error("cannot open the audit log: see [audit] file", LOG_STR("file", o.file), LOG_STR("cause", why));
+	return a->audit != NULL;
+}
+
 static bool listen_all(struct http *h, const struct config_list *l, bool first)
 {
 	char err[256];
@@ -338,6 +370,7 @@ static void tear_down(struct app *a)
 	wechat_free(a->wechat);
 	redis_free(a->redis);
 	user_db_free(a->users);
+	audit_free(a->audit);
 	codes_free(a->codes);
 	sessions_free(a->sessions);
 	keeper_free(a->keeper);
@@ -371,7 +404,7 @@ int app_run(const struct app_options *o)
 	metrics_join(o->worker);
 	metric_set(metric_series(METRIC_BUILD_INFO, VERSION, NULL, NULL), 1);
 	build_gates(&a);
-	status = !build_sides(&a) ? EXIT_LISTEN : !build_users(&a) ? EXIT_CONFIG : EXIT_DONE;
+	status = !build_sides(&a) ? EXIT_LISTEN : !build_users(&a) || !build_audit(&a) ? EXIT_CONFIG : EXIT_DONE;
 	if (status == EXIT_DONE) {
 		loop_on_signal(a.loop, SIGTERM, on_terminate, &a);
 		loop_on_signal(a.loop, SIGINT, on_terminate, &a);

@@ -25,6 +25,7 @@ struct api { /* filled by app, read by handlers; what it points to is app's */
 	struct wechat   *wechat;
 	struct keeper   *keeper;
 	struct user_db  *users;
+	struct audit    *audit;    /* NULL: no audit log */
 	const struct wechat_app *apps; /* may change on reload: a handler that waits copies what it keeps */
 	size_t           app_count;
 	int              logins, logins_max; /* under way; how many may be */

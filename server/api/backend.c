@@ -3,6 +3,7 @@
 #include <strings.h>
 
 #include "api/guard.h"
+#include "api/record.h"
 #include "common/encode.h"
 #include "common/json.h"
 
@@ -48,6 +49,7 @@ void access_token_handle(struct api *api, struct req *r)
 
 	if (!app)
 		return;
+	record_success(api, r, AUDIT_TOKEN_READ, AUDIT_BY_BACKEND, app->appid, NULL);
 	req_hold(r);
 	keeper_get(api->keeper, app, bad && *bad ? bad : NULL, on_token, r);
 }

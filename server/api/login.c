@@ -6,6 +6,7 @@
 
 #include "api/body.h"
 #include "api/guard.h"
+#include "api/record.h"
 #include "common/buf.h"
 #include "common/clock.h"
 #include "common/encode.h"
@@ -170,6 +171,14 @@ static void give_claim_back(struct login *l, enum outcome oc)
 		code_drop(l->api->codes, &l->claim);
 }
 
+static void record_login(struct login *l, enum outcome oc)
+{
+	record(l->api, l->req, (struct audit_line){
+		.event = oc == OC_OK ? AUDIT_LOGIN : AUDIT_LOGIN_REFUSED, .by = AUDIT_BY_USER,
+		.appid = l->app.appid, .openid = l->ws.openid, .result = oc == OC_OK ? NULL : outcome_code(oc),
+		.detail = oc == OC_OK && l->replayed ? "replayed" : NULL});
+}
+
 static void login_answer(struct login *l, enum outcome oc)
 {
 	struct buf b = {0};
@@ -180,6 +189,7 @@ static void login_answer(struct login *l, enum outcome oc)
 	l->look_again = NULL;
 	metric_inc1(LOGINS, oc == OC_OK && l->replayed ? "replayed" : outcome_code(oc));
 	req_note(l->req, "outcome", oc == OC_OK && l->replayed ? "replayed" : outcome_code(oc));
+	record_login(l, oc);
 	if (oc != OC_OK) {
 		req_reply_error(l->req, &(struct req_error){
 			.oc = oc, .message = l->message, .errcode = l->errcode, .retry_after_s = l->wait_s ? l->wait_s : wechat_retry_after_s(l->errcode)});

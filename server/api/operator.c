@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "api/guard.h"
+#include "api/record.h"
 #include "common/json.h"
 
 static void print_session(struct buf *b, const struct session_listed *s)
@@ -51,6 +52,7 @@ void sessions_delete_handle(struct api *api, struct req *r)
 
 	if (!guard_path_names(r, &appid, &openid))
 		return;
+	record_success(api, r, AUDIT_SESSION_ENDED, AUDIT_BY_BACKEND, appid, openid);
 	req_hold(r);
 	session_end_user(api->sessions, appid, openid, guard_on_done, r);
 }
@@ -65,6 +67,7 @@ void sessions_delete_one_handle(struct api *api, struct req *r)
 		req_reply_error(r, &(struct req_error){.oc = OC_INVALID_REQUEST, .message = "The path holds no session id, as the list gives it."});
 		return;
 	}
+	record_success(api, r, AUDIT_SESSION_ENDED, AUDIT_BY_BACKEND, appid, openid);
 	req_hold(r);
 	session_end_id(api->sessions, appid, openid, id, guard_on_done, r);
 }

@@ -6,6 +6,7 @@
 
 #include "api/body.h"
 #include "api/guard.h"
+#include "api/record.h"
 
 enum { CODE_MAX = 256, WAIT_MS = 2000 };
 
@@ -133,6 +134,7 @@ static void on_session(void *ctx, const struct session *ses)
 		reply_database_down(p, OC_STORE_UNAVAILABLE);
 		return;
 	}
+	record_success(p->api, r, AUDIT_PHONE_READ, AUDIT_BY_USER, p->app->appid, p->openid);
 	req_hold(r);
 	p->use = (struct keeper_use){.keeper = p->api->keeper, .arena = req_arena(r), .app = p->app, .call = phone_call, .fail = phone_fail, .ctx = p};
 	keeper_use(&p->use);

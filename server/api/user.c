@@ -4,6 +4,7 @@
 
 #include "api/body.h"
 #include "api/guard.h"
+#include "api/record.h"
 #include "common/encode.h"
 #include "common/mem.h"
 
@@ -100,6 +101,7 @@ static void on_get_session(void *ctx, const struct session *ses)
 {
 	struct asking *a = ctx;
 
+	record_success(a->api, a->req, AUDIT_USER_READ, AUDIT_BY_USER, ses->appid, ses->openid);
 	req_hold(a->req);
 	user_get(a->api->users, ses->appid, ses->openid, WAIT_MS, on_profile, a);
 }
@@ -184,6 +186,7 @@ static void on_put_session(void *ctx, const struct session *ses)
 		req_reply_error(a->req, &(struct req_error){.oc = OC_INVALID_REQUEST, .message = wrong});
 		return;
 	}
+	record_success(a->api, a->req, AUDIT_PROFILE_CHANGED, AUDIT_BY_USER, ses->appid, ses->openid);
 	req_hold(a->req);
 	user_put(a->api->users, ses->appid, ses->openid, &a->patch, WAIT_MS, on_profile, a);
 }
@@ -231,6 +234,7 @@ void user_inside_handle(struct api *api, struct req *r)
 
 	if (!guard_path_user(api, r, &appid, &openid))
 		return;
+	record_success(api, r, AUDIT_USER_READ, AUDIT_BY_BACKEND, appid, openid);
 	req_hold(r);
 	user_get(api->users, appid, openid, WAIT_MS, on_user, r);
 }

@@ -176,6 +176,18 @@ static void check_apps(struct reading *rd)
 		reading_say(rd, true, rd->file, "no app is configured: add a section [app wx...] with its secret, or set WXLOGIND_APPID and WXLOGIND_SECRET");
 }
 
+static void check_audit(struct reading *rd)
+{
+	const struct config *c = rd->c;
+
+	if (*c->audit_file && *c->audit_file != '/')
+		reading_say(rd, true, reading_where(rd, "audit", "file"),
+			"[audit] file = %s: give a path that begins with /", c->audit_file);
+	if (*c->audit_file && c->audit_openid == OPENID_HASH && c->encryption_key_count == 0)
+		reading_say(rd, true, reading_where(rd, "audit", "openid"),
+			"[audit] openid = hash needs [session] encryption_key: set one, or openid = clear");
+}
+
 void config_check(struct reading *rd)
 {
 	check_listen(rd);
@@ -185,6 +197,7 @@ void config_check(struct reading *rd)
 	check_redis_url(rd);
 	check_users_url(rd);
 	check_apps(rd);
+	check_audit(rd);
 	if (rd->c->encryption_key_count == 0)
 		reading_say(rd, false, reading_where(rd, "session", "encryption_key"), "[session] encryption_key is empty: session_keys are kept in Redis as they came");
 }

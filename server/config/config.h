@@ -72,6 +72,9 @@ struct config {
 	char   *users_ca_file;
 	/* [limit] */
 	struct config_rate login_per_ip, login_per_app;
+	/* [audit] */
+	char   *audit_file;                 /* "" = none */
+	enum config_openid { OPENID_HASH, OPENID_CLEAR } audit_openid;
 	/* [app wx...] */
 	struct config_app *apps;
 	size_t app_count;

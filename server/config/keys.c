@@ -91,6 +91,11 @@ const struct key key_table[] = {
 	KEY(limit, login_per_app, RATE, login_per_app, "0",
 		"Logins of one app; 0 = no limit.", .reload = true),
 
+	KEY(audit, file, TEXT, audit_file, "",
+		"File of the audit log: one JSON line an event; empty = no audit log."),
+	KEY(audit, openid, WORD, audit_openid, "hash",
+		"How users are named in the audit log: hash (needs encryption_key) or clear.", .words = "hash clear"),
+
 	APP_KEY(secret, SECRETS, secrets,
 		"AppSecret from WeChat's console; two, by a comma, while it is being changed: the second is used when WeChat refuses the first."),
 };

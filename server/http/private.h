@@ -59,6 +59,8 @@ struct req {
 	int     header_count;
 	int     status;
 	const char *outcome;         /* for the log line */
+	void    (*on_answer)(void *ctx, struct req *r, int status); /* see req_on_answer */
+	void    *on_answer_ctx;
 	struct { const char *key, *value; } notes[4];
 	int     note_count;
 };

@@ -427,12 +427,28 @@ static void print_head(struct buf *b, int status, const char *id, const char *ty
 	header(b, "Content-Length", number);
 }
 
+void req_on_answer(struct req *r, void (*fn)(void *ctx, struct req *r, int status), void *ctx)
+{
+	r->on_answer = fn;
+	r->on_answer_ctx = ctx;
+}
+
+static void tell_of_answer(struct req *r, int status)
+{
+	void (*fn)(void *ctx, struct req *r, int status) = r->on_answer;
+
+	r->on_answer = NULL;
+	if (fn)
+		fn(r->on_answer_ctx, r, status);
+}
+
 void req_reply(struct req *r, int status, const char *content_type, const void *body, size_t len)
 {
 	struct buf *b = &r->http->reply;
 	struct gate *g = r->gate;
 	bool close;
 
+	tell_of_answer(r, status);
 	if (!req_is_open(r))
 		return;
 	close = !r->keep_alive || r->http->draining;

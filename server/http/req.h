@@ -51,6 +51,10 @@ void req_note(struct req *r, const char *key, const char *value); /* one more fi
 /* Headers of the answer to come. Values with CR, LF or NUL are dropped: our bug. Copied. */
 void req_add_header(struct req *r, const char *name, const char *value);
 
+/* fn is called once, just before the answer is sent; also when the client has gone meanwhile. One
+ * for each req. ctx lives as long as the req. */
+void req_on_answer(struct req *r, void (*fn)(void *ctx, struct req *r, int status), void *ctx);
+
 /* The answers. Each closes the req, writes the log line and the metrics, and gives back the caller's reference.
  * Content-Length, Date, X-Request-Id, and for HEAD the missing body are seen to. */
 void req_reply(struct req *r, int status, const char *content_type, const void *body, size_t len); /* content_type NULL: no body */

@@ -11,9 +11,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "common/buf.h"
 #include "common/clock.h"
 #include "common/encode.h"
+#include "common/json.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/metrics.h"
@@ -220,19 +220,18 @@ static void add_time(struct buf *b)
 	int64_t ms = clock_wall_ms();
 	time_t seconds = (time_t)(ms / 1000);
 	struct tm tm;
-	char text[32];
+	char day[24], text[32];
 
 	gmtime_r(&seconds, &tm);
-	strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
-	buf_printf(b, "{\"time\":\"%s.%03dZ\"", text, (int)(ms % 1000));
+	strftime(day, sizeof(day), "%Y-%m-%dT%H:%M:%S", &tm);
+	snprintf(text, sizeof(text), "%s.%03dZ", day, (int)(ms % 1000));
+	json_add_str(b, "time", text);
 }
 
 static void add_text(struct buf *b, const char *key, const char *value)
 {
-	if (!value || !*value)
-		return;
-	buf_printf(b, ",\"%s\":", key);
-	buf_json_str(b, value, strlen(value));
+	if (value && *value)
+		json_add_str(b, key, value);
 }
 
 void audit_add(struct audit *a, const struct audit_line *line)
@@ -249,6 +248,7 @@ void audit_add(struct audit *a, const struct audit_line *line)
 	if (!a)
 		return;
 	audit_user(a, user, line->appid ? line->appid : "", line->openid ? line->openid : "");
+	json_open(&b, NULL, '{');
 	add_time(&b);
 	add_text(&b, "event", events[line->event]);
 	add_text(&b, "appid", line->appid);
@@ -259,7 +259,8 @@ void audit_add(struct audit *a, const struct audit_line *line)
 	add_text(&b, "request_id", line->request_id);
 	add_text(&b, "result", line->result);
 	add_text(&b, "detail", line->detail);
-	buf_str(&b, "}\n");
+	json_close(&b, '}');
+	buf_str(&b, "\n");
 	add_job(a, b.data, b.len);
 	buf_free(&b);
 }
