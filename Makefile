@@ -11,7 +11,7 @@ LIBS    := -levhtp -levent -levent_openssl -lcurl -lhiredis -lcjson -lsqlite3 -l
 PREFIX  ?= /usr/local
 
 COMMON := $(wildcard common/*.c)
-ROOMS  := $(wildcard server/http/*.c server/io/*.c server/wechat/*.c server/store/*.c server/api/*.c server/config/*.c) server/app.c server/options.c
+ROOMS  := $(wildcard server/http/*.c server/io/*.c server/wechat/*.c server/store/*.c server/api/*.c server/config/*.c) server/app.c server/connect.c server/options.c
 FAKE   := $(wildcard test/wxfake/*.c)
 UNIT   := $(patsubst test/unit/%.c,$(B)/unit/%,$(wildcard test/unit/test_*.c))
 FUZZ   := $(patsubst test/fuzz/%.c,$(B)/fuzz/%,$(wildcard test/fuzz/fuzz_*.c))

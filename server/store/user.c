@@ -401,6 +401,29 @@ struct user_db *user_db_new(struct loop *l, const struct user_db_options *o, cha
 	return NULL;
 }
 
+bool user_schema_said(char *said, int64_t is, int64_t known)
+{
+	if (is > known)
+		user_why_newer(said, is, known);
+	else if (is == known)
+		snprintf(said, USER_WHY_MAX, "answers; its schema is of version %" PRId64, is);
+	else if (is > 0)
+		snprintf(said, USER_WHY_MAX, "answers; its schema is of version %" PRId64 ", the start migrates it to %" PRId64, is, known);
+	else
+		snprintf(said, USER_WHY_MAX, "answers; it has no tables yet, the start makes them");
+	return is <= known;
+}
+
+bool user_db_probe(const struct user_db_options *o, char *said, size_t said_cap)
+{
+	const struct user_ops *ops = ops_of(o->scheme);
+	char text[USER_WHY_MAX] = "no users are kept";
+	bool ok = !ops->probe || ops->probe(o, text);
+
+	snprintf(said, said_cap, "%s", text);
+	return ok;
+}
+
 void user_db_free(struct user_db *db)
 {
 	bool threadless;

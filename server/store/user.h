@@ -93,6 +93,9 @@ struct user_db;
 /* Copies o. Makes or migrates the schema. NULL with why: cannot be opened. A MySQL server that cannot be reached is no such reason: it is
  * tried again for ever. Blocks: before the loop runs. */
 struct user_db *user_db_new(struct loop *l, const struct user_db_options *o, char *why, size_t why_cap);
+/* Asks the database, and changes nothing. true: it can be used, as far as can be seen; said tells what it answered, else what is wrong
+ * and what to do. Blocks. */
+bool user_db_probe(const struct user_db_options *o, char *said, size_t said_cap);
 void user_db_free(struct user_db *db); /* within about a second; what waits is called back before it returns */
 
 /* false: known to be away, or silent just now, or none: not worth waiting for. */

@@ -479,6 +479,39 @@ static enum user_status mysql_idle(void *state, int64_t *again_ms)
 	return USER_DONE;
 }
 
+/* ---- asking, without a change ---- */
+
+static bool mysql_probe(const struct user_db_options *o, char *said)
+{
+	struct mysql m = {.o = o, .why = said};
+	int64_t tables = -1, version = 0;
+	bool ok;
+
+	m.link = mysql_init(NULL);
+	set_options(&m);
+	ok = mysql_real_connect(m.link, o->path ? "localhost" : o->host, o->user, o->password, o->database, (unsigned)o->port, o->path, 0) &&
+		!mysql_query(m.link, "SET SESSION TRANSACTION READ ONLY");
+	if (ok && !tls_is_as_wanted(&m)) {
+		disconnect(&m);
+		return false;
+	}
+	if (ok)
+		tables = ask(&m, "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = 'wxlogind_schema'");
+	if (tables > 0)
+		version = ask(&m, "SELECT version FROM wxlogind_schema");
+	ok = ok && tables >= 0 && version >= 0;
+	if (!ok)
+		snprintf(said, USER_WHY_MAX, "%s", mysql_error(m.link));
+	else
+		ok = user_schema_said(said, version, NELEM(migrations));
+	if (ok && ask(&m, "SELECT @@global.read_only") == 1) {
+		snprintf(said, USER_WHY_MAX, "answers, but is read-only");
+		ok = false;
+	}
+	disconnect(&m);
+	return ok;
+}
+
 const struct user_ops user_mysql = {
 	.scheme = "mysql",
 	.open = mysql_open,
@@ -486,4 +519,5 @@ const struct user_ops user_mysql = {
 	.save = mysql_save,
 	.idle = mysql_idle,
 	.close = mysql_close_all,
+	.probe = mysql_probe,
 };

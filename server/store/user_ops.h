@@ -35,6 +35,8 @@ struct user_ops {
 	enum user_status (*idle)(void *state, int64_t *again_ms); /* looks whether it is there, and when it was away, whether it can be written
 	                                                            * to; NULL: it always is */
 	void (*close)(void *state);
+	/* As user_db_probe; said is of USER_WHY_MAX. NULL: there is nothing to ask. */
+	bool (*probe)(const struct user_db_options *o, char *said);
 	/* NULL, or: what is to be done beside, on a thread of its own; tend gives the ms to the next time. */
 	void *(*tender_new)(const struct user_db_options *o);
 	int64_t (*tend)(void *tender);
@@ -51,5 +53,7 @@ enum { USER_KEY_COUNT = 2, USER_COLUMN_COUNT = USER_KEY_COUNT + USER_TEXT_COUNT 
 
 /* What keeps a process from a schema of tomorrow; in why. */
 void user_why_newer(char *why, int64_t is, int64_t known);
+/* For probe: what it means that the schema is of this version. false: it is too new. */
+bool user_schema_said(char *said, int64_t is, int64_t known);
 
 #endif

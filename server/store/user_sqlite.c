@@ -15,7 +15,9 @@
 
 #include <sqlite3.h>
 
+#include "common/buf.h"
 #include "common/clock.h"
+#include "common/encode.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "store/user_ops.h"
@@ -265,26 +267,41 @@ static void sqlite_close(void *state)
 	free(s);
 }
 
-/* The last directory of the path; what lies above it is somebody else's to make. */
-static void make_directory(const char *path)
+/* What to do about a file that cannot be made or opened. */
+static void why_no_file(char *why, const char *path, int err)
+{
+	size_t n = (size_t)(strrchr(path, '/') - path);
+	char *dir = mem_strndup(path, n ? n : 1);
+
+	if (access(dir, F_OK) != 0)
+		snprintf(why, USER_WHY_MAX, "%s: make its directory: sudo install -d -m 700 -o %u %s, or give another path in users.url", strerror(err),
+			(unsigned)geteuid(), dir);
+	else if (err == EACCES)
+		snprintf(why, USER_WHY_MAX, "%s: user %u must be able to write there, or give another path in users.url", strerror(err), (unsigned)geteuid());
+	else
+		snprintf(why, USER_WHY_MAX, "%s", strerror(err));
+	free(dir);
+}
+
+/* The last directory of the path; what lies above it is somebody else's to make. 0, or why it cannot be made. */
+static int make_directory(const char *path)
 {
 	char *dir = mem_strndup(path, (size_t)(strrchr(path, '/') - path));
+	int err = mkdir(dir, 0700) == 0 ? 0 : errno;
 
-	if (mkdir(dir, 0700) == 0)
+	if (!err)
 		log_info("made a directory for the user database", LOG_STR("directory", dir));
 	free(dir);
+	return err == EEXIST ? 0 : err;
 }
 
 /* The file is made here, for its owner's eyes alone; and open(2) knows better than SQLite why it cannot be. */
 static bool make_file(struct sqlite *s, const char *path)
 {
-	int fd;
-
-	make_directory(path);
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	int err = make_directory(path), fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 
 	if (fd < 0) {
-		snprintf(s->why, USER_WHY_MAX, "%s", strerror(errno));
+		why_no_file(s->why, path, err ? err : errno);
 		return false;
 	}
 	close(fd);
@@ -344,6 +361,71 @@ static enum user_status sqlite_open(const struct user_db_options *o, char *why, 
 	}
 	*state = s;
 	return USER_DONE;
+}
+
+/* ---- asking, without a change ---- */
+
+/* The file is not there. Would the start make it? */
+static bool probe_missing(const char *path, char *said)
+{
+	char *dir = mem_strdup(path), *slash = strrchr(dir, '/');
+	bool ok;
+
+	slash[slash == dir] = '\0';
+	ok = access(dir, W_OK | X_OK) == 0;
+	if (!ok && errno == ENOENT && (slash = strrchr(dir, '/')) != dir) { /* it makes the last directory too */
+		*slash = '\0';
+		ok = access(dir, W_OK | X_OK) == 0;
+	}
+	if (ok)
+		snprintf(said, USER_WHY_MAX, "is not there yet; the start makes it");
+	else
+		why_no_file(said, path, errno);
+	free(dir);
+	return ok;
+}
+
+/* Even a reader makes the files of a write-ahead log where they are missing; then no other process is at work either, and the file is
+ * read as one that nobody changes. */
+static int open_to_read(const char *path, sqlite3 **db)
+{
+	struct buf uri = {0};
+	char *name = mem_alloc(3 * strlen(path) + 1), *wal;
+	int rc;
+
+	percent_encode(name, path, strlen(path));
+	buf_printf(&uri, "%s-wal", path);
+	wal = mem_strdup(uri.data);
+	buf_clear(&uri);
+	buf_printf(&uri, "file:%s?mode=ro%s", name, access(wal, F_OK) ? "&immutable=1" : "");
+	rc = sqlite3_open_v2(uri.data, db, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_EXRESCODE, NULL);
+	buf_free(&uri);
+	free(name);
+	free(wal);
+	return rc;
+}
+
+static bool sqlite_probe(const struct user_db_options *o, char *said)
+{
+	sqlite3 *db = NULL;
+	int64_t version = 0;
+	int rc;
+
+	if (access(o->path, F_OK) != 0)
+		return probe_missing(o->path, said);
+	if (access(o->path, R_OK | W_OK) != 0) {
+		why_no_file(said, o->path, errno);
+		return false;
+	}
+	rc = open_to_read(o->path, &db);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_busy_timeout(db, (int)o->timeout_ms);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_exec(db, "PRAGMA user_version", on_number, &version, NULL);
+	if (rc != SQLITE_OK)
+		snprintf(said, USER_WHY_MAX, "%s", db ? sqlite3_errmsg(db) : sqlite3_errstr(rc));
+	sqlite3_close(db);
+	return rc == SQLITE_OK && user_schema_said(said, version, NELEM(migrations));
 }
 
 /* ---- checkpoints ---- */
@@ -431,6 +513,7 @@ const struct user_ops user_sqlite = {
 	.load = sqlite_load,
 	.save = sqlite_save,
 	.close = sqlite_close,
+	.probe = sqlite_probe,
 	.tender_new = tender_new,
 	.tend = tend,
 	.tender_free = tender_free,

@@ -626,11 +626,13 @@ static void refuses(const char *path, const char *cause)
 
 static void test_sqlite_paths(void **state)
 {
-	char path[128];
+	char path[256];
 	int fd;
 
 	(void)state;
-	refuses("/nonexistent/users/users.db", "No such file or directory");
+	snprintf(path, sizeof(path), "No such file or directory: make its directory: sudo install -d -m 700 -o %u /nonexistent/users, or give another path "
+		"in users.url", (unsigned)geteuid());
+	refuses("/nonexistent/users/users.db", path);
 	refuses(dir, "Is a directory");
 	snprintf(path, sizeof(path), "%s/text", dir);
 	fd = open(path, O_WRONLY | O_CREAT, 0600);
