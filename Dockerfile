@@ -23,5 +23,5 @@ USER wxlogind
 EXPOSE 8080 8081
 STOPSIGNAL SIGTERM
 # Alive, not ready: some engines start what is unhealthy anew, and that brings no Redis back. Compose asks /readyz.
-HEALTHCHECK --interval=5s --timeout=2s --start-period=5s CMD ["curl", "-fsS", "-o", "/dev/null", "http://127.0.0.1:8081/healthz"]
+HEALTHCHECK --interval=5s --timeout=2s --start-period=5s CMD ["curl", "-fsS", "--noproxy", "*", "-o", "/dev/null", "http://127.0.0.1:8081/healthz"]
 CMD ["wxlogind"]

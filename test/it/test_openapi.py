@@ -101,6 +101,40 @@ def test_the_document_is_sound():
     assert used == there
 
 
+def test_every_operation_says_who_may_call_it():
+    assert not [name for name, (_, _, _, op) in OPERATIONS.items() if "security" not in op]
+
+
+WORDS = set("""$ref type enum const multipleOf maximum exclusiveMaximum minimum exclusiveMinimum maxLength minLength pattern maxItems minItems
+    uniqueItems contains maxProperties minProperties required dependentRequired allOf anyOf oneOf not if then else prefixItems items properties
+    patternProperties additionalProperties propertyNames unevaluatedProperties format contentEncoding contentMediaType title description default
+    deprecated readOnly writeOnly examples example discriminator externalDocs""".split())
+
+
+def test_schemas_have_known_words_only():
+    """JSON Schema allows others, and YAML makes one of what stands after a comma in {description: This, that}. The file
+    test/miniprogram/openapi.test.js holds the rest of the document against the schema of OpenAPI 3.1, which allows none."""
+    def schema(node, at):
+        if isinstance(node, dict):
+            assert set(node) <= WORDS, (at, set(node) - WORDS)
+            for word, value in node.items():
+                if word in ("not", "if", "then", "else", "items", "contains", "additionalProperties", "propertyNames", "unevaluatedProperties"):
+                    schema(value, f"{at}/{word}")
+                elif word in ("allOf", "anyOf", "oneOf", "prefixItems", "properties", "patternProperties"):
+                    for key, one in value.items() if isinstance(value, dict) else enumerate(value):
+                        schema(one, f"{at}/{word}/{key}")
+
+    def walk(node, at):
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+            assert value is not None or at.endswith("/enum"), (at, key)
+            if key == "schema":
+                schema(value, at)
+            walk(value, f"{at}/{key}")
+    for name, one in DOC["components"]["schemas"].items():
+        schema(one, name)
+    walk(DOC, "")
+
+
 def test_every_schema_is_one():
     def walk(node):
         if isinstance(node, dict):

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import shutil
+import socket
 import subprocess
 
 import pytest
@@ -18,8 +19,9 @@ SECRETS = {"app_secret": "0123456789abcdef0123456789abcdef", "internal_token": "
 
 
 def interpolate(text, env):
-    """What compose does to values: $$ is $, ${NAME:?why} is the environment's."""
-    return re.sub(r"\$\$|\$\{(\w+):\?[^}]*\}", lambda m: env[m[1]] if m[1] else "$", text)
+    """What compose does to values: $$ is $, ${NAME:?why} is the environment's, and ${NAME:-default} may be."""
+    return re.sub(r"\$\$|\$\{(\w+):([?-])([^}]*)\}",
+                  lambda m: "$" if not m[1] else env[m[1]] if m[2] == "?" else env.get(m[1], m[3]), text)
 
 
 def each(value, change):
@@ -30,8 +32,8 @@ def each(value, change):
     return change(value) if isinstance(value, str) else value
 
 
-def load(name):
-    return each(yaml.safe_load((ROOT / name).read_text()), lambda s: interpolate(s, PROD_ENV))
+def load(name, **env):
+    return each(yaml.safe_load((ROOT / name).read_text()), lambda s: interpolate(s, {**PROD_ENV, **env}))
 
 
 def seconds(duration):
@@ -68,6 +70,99 @@ def test_what_is_open(name):
         for port in s.get("ports", []):
             assert port.startswith("127.0.0.1:") if name == LOCAL else service == "caddy", (service, port)
     assert name == LOCAL or load(name)["services"]["caddy"]["ports"]
+
+
+def test_each_port_is_one_variable():
+    """The page's address is among the origins, and wxfake tells the page where wxlogind is."""
+    there = load(LOCAL, WX_PORT="1001", WX_INTERNAL_PORT="1002", WX_FAKE_PORT="1003")["services"]
+    assert there["wxlogind"]["ports"] == ["127.0.0.1:1001:8080", "127.0.0.1:1002:8081"] and there["wxfake"]["ports"] == ["127.0.0.1:1003:9090"]
+    assert there["wxlogind"]["environment"]["WXLOGIND_SERVER_CORS_ORIGINS"] == "http://127.0.0.1:1003, http://localhost:1003"
+    assert "--wxlogind \"http://127.0.0.1:1001\"" in there["wxfake"]["command"][2]
+    there = load(PROD, WX_HTTP_PORT="1001", WX_HTTPS_PORT="1002", WX_EDGE_SUBNET="10.9.8.0/28")
+    assert there["services"]["caddy"]["ports"] == ["1001:80", "1002:443", "1002:443/udp"]
+    assert there["networks"]["edge"]["ipam"]["config"] == [{"subnet": "10.9.8.0/28"}]
+    assert there["services"]["wxlogind"]["environment"]["WXLOGIND_SERVER_TRUSTED_PROXIES"] == "10.9.8.0/28"
+
+
+def test_the_local_stack_is_set_as_scripts_run_sets_it():
+    script = (ROOT / "scripts/run").read_text()
+    ini = script.partition("<<INI\n")[2].partition("\nINI\n")[0]
+    section, theirs = "", {}
+    for line in ini.splitlines():
+        section = line.strip("[]") if line.startswith("[") else section
+        if "=" in line:
+            key, _, value = line.partition("=")
+            theirs[f"WXLOGIND_{section}_{key.strip()}".upper()] = value.strip()
+    ours = load(LOCAL)["services"]["wxlogind"]["environment"]
+    assert {k for k in theirs if k.startswith(("WXLOGIND_SESSION", "WXLOGIND_WECHAT"))} <= set(ours)
+    assert theirs["WXLOGIND_SESSION_MAX_PER_USER"] == ours["WXLOGIND_SESSION_MAX_PER_USER"] == "1"
+
+
+def command(service, changes):
+    return [re.sub("|".join(map(re.escape, changes)), lambda m: changes[m[0]], a) for a in service["command"]]
+
+
+@pytest.mark.parametrize("what", ["missing", "a directory", "empty", "unreadable"])
+@pytest.mark.parametrize("name, service", [(LOCAL, "redis"), (PROD, "redis"), (PROD, "caddy")])
+def test_nothing_starts_without_its_secret(name, service, what, tmp_path):
+    """Was wrong: Redis started without a password, and was healthy. A missing file becomes a directory when an engine mounts it."""
+    s = load(name)["services"][service]
+    for secret in s["secrets"]:
+        if what == "a directory":
+            (tmp_path / secret).mkdir()
+        elif what in ("empty", "unreadable"):
+            (tmp_path / secret).write_text("" if what == "empty" else "passw0rd")
+            (tmp_path / secret).chmod(0)
+    argv = command(s, {"/run/secrets/": f"{tmp_path}/", "redis-server /etc/redis.conf": "echo STARTED", "caddy run": "echo STARTED caddy run"})
+    drop = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 and what == "unreadable" else []
+    if drop:  # as the containers' users are: not root
+        for parent in [tmp_path, *tmp_path.parents]:
+            if parent.stat().st_mode & 0o005 != 0o005 and parent.owner() == "root":
+                parent.chmod(parent.stat().st_mode | 0o055)
+    r = subprocess.run([*drop, *argv], capture_output=True, text=True, timeout=20, env={"PATH": os.environ["PATH"]})
+    assert r.returncode != 0 and "STARTED" not in r.stdout and re.search(f"{s['secrets'][0]}", r.stderr), r
+    if what == "missing":
+        for secret in s["secrets"]:
+            (tmp_path / secret).write_text("passw0rd\n")
+        r = subprocess.run(argv, capture_output=True, text=True, timeout=20, env={"PATH": os.environ["PATH"]})
+        assert r.returncode == 0 and "STARTED" in r.stdout, r
+
+
+def test_health_checks_ask_no_proxy(tmp_path):
+    """Engines and companies inject http_proxy: the check of a healthy container failed for ever."""
+    import shlex
+    seen = 0
+    checks = [s["healthcheck"]["test"] for name in (LOCAL, PROD) for s in load(name)["services"].values()]
+    checks.append(yaml.safe_load("[" + re.search(r"HEALTHCHECK .*?CMD \[(.*)\]", (ROOT / "Dockerfile").read_text())[1] + "]"))
+    port = free_port()
+    served = Process(["python3", "-m", "http.server", "--bind", "127.0.0.1", port], tmp_path / "log")
+    try:
+        poll(lambda: not socket.socket().connect_ex(("127.0.0.1", port)), what="a server")
+        for check in checks:
+            argv = [re.sub(r"http://127\.0\.0\.1:\d+/\S*", f"http://127.0.0.1:{port}/", a) for a in check if a not in ("CMD", "CMD-SHELL")]
+            if argv[0] == "curl":
+                r = subprocess.run(argv, capture_output=True, env={"PATH": os.environ["PATH"], "http_proxy": "http://127.0.0.1:1", "HTTP_PROXY": "http://127.0.0.1:1"})
+                assert r.returncode == 0, (argv, r.stderr)
+                seen += 1
+            elif argv[0] == "wget":  # busybox', in Caddy's image
+                assert argv[1:3] == ["-Y", "off"]
+                seen += 1
+            else:
+                assert not re.search("curl|wget", shlex.join(argv)), argv
+    finally:
+        end(served)
+    assert seen >= 5
+    assert re.search(r"^export no_proxy='\*'", (ROOT / "scripts/run").read_text(), re.M)
+
+
+def test_a_checkout_on_windows_has_line_ends_of_linux(tmp_path):
+    """With CRLF the password of Redis had one more character in wxlogind's eyes, or in Redis'."""
+    if not (ROOT / ".git").exists() or not shutil.which("git"):
+        pytest.skip("no checkout, or no git")
+    listed = subprocess.run(["git", "ls-files", "--eol"], cwd=ROOT, capture_output=True, text=True)
+    assert listed.returncode == 0, listed.stderr
+    wrong = [line for line in listed.stdout.splitlines() if not re.search(r"attr/(text=auto eol=lf|text eol=lf|-text)\s", line) or "i/crlf" in line and "attr/-text" not in line]
+    assert not wrong, wrong
 
 
 @pytest.mark.parametrize("name", [LOCAL, PROD])
@@ -151,6 +246,20 @@ def installed(dockerfile, stage):
 def test_the_image_is_built_with_what_scripts_deps_installs():
     build = re.search(r"^build=\((.*?)\)", (ROOT / "scripts/deps").read_text(), re.M | re.S)[1].split()
     assert installed("Dockerfile", 1) == set(build) - {"ca-certificates"}
+
+
+def test_the_image_is_built_from_what_it_takes(tmp_path):
+    """What .dockerignore lets through is all that make needs."""
+    lines = (ROOT / ".dockerignore").read_text().split("*\n", 1)[1].split()
+    for name in (line[1:] for line in lines if line.startswith("!")):
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("node_modules", "miniprogram_npm"))
+        else:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, tmp_path / name)
+    env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "B")}
+    r = subprocess.run(["make", "-n", "all"], cwd=tmp_path, capture_output=True, text=True, env=env, timeout=60)
+    assert r.returncode == 0 and "build/wxlogind" in r.stdout, r.stderr
 
 
 def test_the_image_holds_the_libraries():

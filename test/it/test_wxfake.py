@@ -1041,6 +1041,7 @@ class Watched:
 
     def is_heard(self):
         self.number += 1
+        self.redis.cli("CLIENT", "SETNAME", "wxlogind-test")  # only what wxlogind says is told: all on this unix socket pass for it now
         self.redis.cli("SET", "ping", self.number)
         with contextlib.suppress(TimeoutError):
             self.events.text += self.events.sock.recv(65536)
@@ -1085,12 +1086,54 @@ def test_watch_redis_with_a_password(stack, url):
     w = stack.wxfake("--watch-redis", url.format(redis.port))
     with Events(w) as e:
         def told():
+            redis.cli("-a", "p@ss word", "CLIENT", "SETNAME", "wxlogind-test")
             redis.cli("-a", "p@ss word", "SET", "greeting", "hello")
             with contextlib.suppress(TimeoutError):
                 e.text += e.sock.recv(65536)
             return any("greeting" in s["args"] for s in e.seen("redis"))
         poll(told, what="the SET")
         assert b"p@ss word" not in e.text and "refuses" not in w.process.text()
+
+
+def test_watch_redis_that_is_loading(stack):
+    """It refuses MONITOR until it has read its file. The wxfake of a stack that is started again did not watch it for good."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    w = stack.wxfake("--watch-redis", f"redis://127.0.0.1:{listener.getsockname()[1]}")
+    listener.settimeout(10)
+    for _ in range(3):
+        with listener.accept()[0] as s:
+            s.settimeout(10)
+            assert s.recv(100).endswith(b"MONITOR\r\n")
+            s.sendall(b"-LOADING Redis is loading the dataset in memory\r\n-LOADING\r\n")
+            assert s.recv(100) == b""
+    with Events(w) as e, listener.accept()[0] as s:
+        s.recv(100)
+        s.sendall(b'$50\r\nid=3 addr=127.0.0.1:7 laddr=x fd=8 name=wxlogind \n\r\n+OK\r\n+1795734860.581287 [0 127.0.0.1:7] "GET" "a"\r\n')
+        e.until(lambda: e.seen("redis"), "the first command")
+    assert "refuses" not in w.process.text()
+    listener.close()
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_only_what_wxlogind_says_is_told(stack, late):
+    """Not what others ask of the same Redis, such as a health check's AUTH."""
+    redis = stack.redis()
+    w, server = None, None
+    if late:
+        w = stack.wxfake("--watch-redis", f"redis://127.0.0.1:{redis.port}")
+    server = stack.server(redis, w or stack.wxfake())
+    w = w or stack.wxfake("--watch-redis", f"redis://127.0.0.1:{redis.port}")
+    with Events(w) as e:
+        def told(token="A" * 43):
+            redis.cli("AUTH", "default", "stranger")
+            redis.cli("EVAL", "return redis.call('GET', 'stranger')", 0)
+            server.session(token)
+            redis.cli("SET", "stranger", 1)
+            with contextlib.suppress(TimeoutError):
+                e.text += e.sock.recv(65536)
+            return len(e.seen("redis")) >= 3
+        poll(told, what="three questions of wxlogind")
+        assert not [s for s in e.seen("redis") if s["command"].upper() in ("SET", "AUTH") or "stranger" in str(s)], e.seen("redis")
 
 
 def test_watch_redis_with_a_wrong_password(stack):

@@ -83,6 +83,7 @@ class Stack {
     this.url = `http://127.0.0.1:${port}`;
     this.internal = `http://127.0.0.1:${internal}`;
     this.redis = this.spawn("redis", "redis-server", ["--port", "0", "--unixsocket", socket, "--dir", this.dir, "--save", ""]);
+    await poll(() => fs.existsSync(socket), "redis listens"); // wxfake watches it from its first command on
     await this.startFake();
 
     const sections = {

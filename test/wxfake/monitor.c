@@ -1,4 +1,7 @@
-/* What Redis is told on the local stack: each line of MONITOR becomes an event, without what might be a secret.
+/* What wxlogind tells Redis on the local stack: each line of MONITOR becomes an event, without what might be
+ * a secret. MONITOR shows every client. wxlogind's connections are those that call themselves "wxlogind...":
+ * CLIENT LIST names them at the start, and CLIENT SETNAME when they come later. All clients of one unix socket
+ * have the same address there, and count as one.
  *
  * Shown are a command's name, keys (a long part of one by its first four characters), numbers and option words. Of any other argument,
  * a sealed session_key, an openid, a script's text, only the length is told. */
@@ -20,6 +23,9 @@
 #include "io/resolve.h"
 
 enum { LINE_MAX_BYTES = 64 * 1024, ARGS_MAX = 16, KEY_PART = 8, KEY_SHOWN = 4, WORD_MAX = 20 };
+enum { OURS_MAX = 64, ADDRESS_MAX = 128, AGAIN_MS = 100 /* a page that opens meanwhile misses what Redis is told */ };
+
+static const char our_name[] = "wxlogind"; /* and what begins with it */
 
 /* wxlogind tests its second connection with this twenty times a second: true, but it would drown all else. */
 static const char heartbeat[] = "SUBSCRIBE __redis__:invalidate";
@@ -32,6 +38,9 @@ struct monitor {
 	char host[256], user[128], password[256]; /* "" = none */
 	int port;
 	struct sockaddr_un path; /* in place of host and port when sun_family is set */
+	char ours[OURS_MAX][ADDRESS_MAX]; /* addresses of wxlogind's connections; the oldest makes room */
+	int next_ours;
+	bool script_is_ours; /* whose the latest EVAL was: the lines "lua" that follow are its commands */
 };
 
 /* ---- one line: +1339518083.107412 [0 127.0.0.1:60866] "keys" "*" ---- */
@@ -167,14 +176,73 @@ static void tell_command(struct monitor *m, int64_t wall_us, bool script, const 
 	buf_free(&b);
 }
 
+/* ---- whose line it is ---- */
+
+static bool is_ours(const struct monitor *m, const char *address)
+{
+	for (int i = 0; i < OURS_MAX; i++)
+		if (!strcmp(m->ours[i], address))
+			return true;
+	return false;
+}
+
+static void add_ours(struct monitor *m, const char *address)
+{
+	if (is_ours(m, address))
+		return;
+	snprintf(m->ours[m->next_ours], ADDRESS_MAX, "%s", address);
+	m->next_ours = (m->next_ours + 1) % OURS_MAX;
+}
+
+/* id=3 addr=127.0.0.1:60866 laddr=... fd=8 name=wxlogind ... Of a unix socket: addr=/path:0 */
+static void on_client(struct monitor *m, const char *line)
+{
+	const char *addr = strstr(line, " addr="), *name = strstr(line, " name=");
+	char path[ADDRESS_MAX], address[ADDRESS_MAX + 8];
+
+	if (!addr || !name || strncmp(name + 6, our_name, sizeof(our_name) - 1) != 0 || sscanf(addr + 6, "%127[^ ]", path) != 1)
+		return;
+	if (path[0] == '/')
+		snprintf(address, sizeof(address), "unix:%.*s", (int)strcspn(path, ":"), path);
+	else
+		snprintf(address, sizeof(address), "%s", path);
+	add_ours(m, address);
+}
+
+/* CLIENT SETNAME wxlogind: a connection of ours from now on. */
+static void learn_name(struct monitor *m, const char *address, const char *args)
+{
+	struct buf arg = {0};
+	const char *p = next_arg(args, &arg);
+
+	if (p && arg.len && !strcasecmp(arg.data, "CLIENT") && (p = next_arg(p, &arg)) && arg.len && !strcasecmp(arg.data, "SETNAME") &&
+	    next_arg(p, &arg) && arg.len && !strncmp(arg.data, our_name, sizeof(our_name) - 1))
+		add_ours(m, address);
+	buf_free(&arg);
+}
+
 static void on_line(struct monitor *m, const char *line)
 {
-	const char *bracket = strchr(line, '['), *args = strstr(line, "] "); /* [::1] has a ] of its own */
+	const char *bracket = strchr(line, '['), *args = strstr(line, "] "), *source; /* [::1] has a ] of its own */
+	char address[ADDRESS_MAX];
 	long long s;
+	bool script;
 	int us;
 
-	if (bracket && args && sscanf(line, "+%lld.%6d", &s, &us) == 2)
-		tell_command(m, s * 1000000 + us, !strncmp(bracket + strcspn(bracket, " "), " lua]", 5), args + 2);
+	if (!bracket || !args || sscanf(line, "+%lld.%6d", &s, &us) != 2)
+		return;
+	source = bracket + strcspn(bracket, " ");
+	source += *source == ' ';
+	if (source > args)
+		return;
+	snprintf(address, sizeof(address), "%.*s", (int)(args - source), source);
+	script = !strcmp(address, "lua");
+	if (!script) {
+		learn_name(m, address, args + 2);
+		m->script_is_ours = is_ours(m, address);
+	}
+	if (m->script_is_ours)
+		tell_command(m, s * 1000000 + us, script, args + 2);
 }
 
 /* ---- the connection ---- */
@@ -188,33 +256,54 @@ static void send_auth(struct monitor *m)
 	evbuffer_add_printf(out, "*3\r\n$4\r\nAUTH\r\n$%zu\r\n%s\r\n$%zu\r\n%s\r\n", strlen(user), user, strlen(m->password), m->password);
 }
 
+static void start_again(struct monitor *m)
+{
+	bufferevent_free(m->bev);
+	m->bev = NULL;
+	timer_start(m->again, AGAIN_MS);
+}
+
 static void on_event(struct bufferevent *bev, short what, void *ctx)
 {
 	struct monitor *m = ctx;
 
+	(void)bev;
 	if (what & BEV_EVENT_CONNECTED) {
 		if (*m->password)
 			send_auth(m);
-		bufferevent_write(bev, "MONITOR\r\n", 9);
+		evbuffer_add_printf(bufferevent_get_output(bev), "CLIENT LIST\r\nMONITOR\r\n");
 		return;
 	}
-	bufferevent_free(bev);
-	m->bev = NULL;
-	timer_start(m->again, 1000);
+	start_again(m);
+}
+
+/* False: Redis reads its file still (-LOADING), and is asked again. */
+static bool take_line(struct monitor *m, const char *line)
+{
+	if (!strncmp(line, "-LOADING", 8))
+		return false;
+	if (*line == '-')
+		log_warn("Redis refuses to be watched", LOG_STR("answer", line));
+	if (!strncmp(line, "id=", 3))
+		on_client(m, line);
+	else
+		on_line(m, line);
+	return true;
 }
 
 static void on_read(struct bufferevent *bev, void *ctx)
 {
 	struct evbuffer *in = bufferevent_get_input(bev);
+	bool taken = true;
 	char *line;
 
-	while ((line = evbuffer_readln(in, NULL, EVBUFFER_EOL_CRLF))) {
-		if (*line == '-')
-			log_warn("Redis refuses to be watched", LOG_STR("answer", line));
-		on_line(ctx, line);
+	while (taken && (line = evbuffer_readln(in, NULL, EVBUFFER_EOL_CRLF))) {
+		taken = take_line(ctx, line);
 		free(line);
 	}
-	if (evbuffer_get_length(in) > LINE_MAX_BYTES)
+	if (!taken)
+		start_again(ctx);
+	else if (evbuffer_get_length(in) > LINE_MAX_BYTES)
 		evbuffer_drain(in, evbuffer_get_length(in));
 }
 
@@ -229,7 +318,7 @@ static void connect_to(struct monitor *m, const struct sockaddr *at, size_t len)
 		bufferevent_free(m->bev);
 		m->bev = NULL;
 	}
-	timer_start(m->again, 1000);
+	timer_start(m->again, AGAIN_MS);
 }
 
 static void on_address(void *ctx, const struct addrinfo *list, const char *error)
@@ -241,7 +330,7 @@ static void on_address(void *ctx, const struct addrinfo *list, const char *error
 	if (list)
 		connect_to(m, list->ai_addr, list->ai_addrlen);
 	else
-		timer_start(m->again, 1000);
+		timer_start(m->again, AGAIN_MS);
 }
 
 static void start(void *ctx)
