@@ -22,7 +22,7 @@
 enum { LOGIN_REPLY_MAX = 64 * 1024, LOGIN_QUEUE = 4096, DESCRIPTORS_KEPT = 64, IP_BUCKETS = 65536, APP_BUCKETS = 1024 };
 enum { BACKSTOP_SLACK_MS = 25000 }; /* a call that a backend passes through may take 10 s, twice */
 enum { AUDIT_QUEUE = 65536 };
-enum { SERVICE_CONNECTIONS = 16, SERVICE_QUEUE = 1024, PASS_CONNECTIONS = 32, PASS_QUEUE = 256, PASS_REPLY_MAX = 1024 * 1024 };
+enum { TOKEN_CONNECTIONS = 4, TOKEN_QUEUE = 64, SERVICE_CONNECTIONS = 16, SERVICE_QUEUE = 1024, PASS_CONNECTIONS = 32, PASS_QUEUE = 256, PASS_REPLY_MAX = 1024 * 1024 };
 
 struct app_shared {
 	struct buckets *ip_buckets, *app_buckets;
@@ -33,7 +33,7 @@ struct app {
 	struct config   *config;
 	struct config   *started; /* the first: what waits for a restart is in force as it says */
 	struct loop     *loop;
-	struct fetch    *login_fetch, *service_fetch, *pass_fetch;
+	struct fetch    *login_fetch, *token_fetch, *service_fetch, *pass_fetch;
 	struct redis    *redis;
 	struct cache    *cache;
 	struct seal     *seal;
@@ -89,7 +89,7 @@ static int bearable(const struct config *c)
 
 	if (getrlimit(RLIMIT_NOFILE, &lim) || lim.rlim_cur == RLIM_INFINITY)
 		return (int)want;
-	left = ((int64_t)lim.rlim_cur - DESCRIPTORS_KEPT - c->wechat_max_connections - SERVICE_CONNECTIONS - PASS_CONNECTIONS) / 2;
+	left = ((int64_t)lim.rlim_cur - DESCRIPTORS_KEPT - c->wechat_max_connections - TOKEN_CONNECTIONS - SERVICE_CONNECTIONS - PASS_CONNECTIONS) / 2;
 	if (left < 8)
 		left = 8;
 	if (want <= left)
@@ -247,6 +247,7 @@ static void build_gates(struct app *a)
 	a->loop = loop_new();
 	loop_buffer_log(a->loop);
 	a->login_fetch = build_fetch(a, (int)c->wechat_max_connections, LOGIN_QUEUE, LOGIN_REPLY_MAX);
+	a->token_fetch = build_fetch(a, TOKEN_CONNECTIONS, TOKEN_QUEUE, LOGIN_REPLY_MAX);
 	a->service_fetch = build_fetch(a, SERVICE_CONNECTIONS, SERVICE_QUEUE, LOGIN_REPLY_MAX);
 	a->pass_fetch = build_fetch(a, PASS_CONNECTIONS, PASS_QUEUE, PASS_REPLY_MAX);
 	a->redis = redis_new(a->loop, &redis);
@@ -269,6 +270,7 @@ static void build_gates(struct app *a)
 		urls[i + 1] = c->wechat_fallback_urls.items[i];
 	a->wechat = wechat_new(a->loop, &(struct wechat_options){
 		.login = a->login_fetch,
+		.token = a->token_fetch,
 		.service = a->service_fetch,
 		.pass = a->pass_fetch,
 		.base_urls = urls,
@@ -365,6 +367,7 @@ static void tear_down(struct app *a)
 	loop_settle(a->loop);
 	keeper_close(a->keeper);
 	fetch_free(a->login_fetch);
+	fetch_free(a->token_fetch);
 	fetch_free(a->service_fetch);
 	fetch_free(a->pass_fetch);
 	wechat_free(a->wechat);

@@ -42,5 +42,6 @@ struct fetch_options options_fetch(const struct config *c, int connections, int 
 		.connect_timeout_ms = (int)c->wechat_connect_timeout_ms,
 		.max_reply = max_reply,
 		.ca_file = c->wechat_ca_file,
+		.proxy = c->wechat_proxy,
 	};
 }

@@ -195,6 +195,7 @@ void config_check(struct reading *rd)
 	check_session(rd);
 	check_lists(rd);
 	check_redis_url(rd);
+	check_proxy_url(rd);
 	check_users_url(rd);
 	check_apps(rd);
 	check_audit(rd);

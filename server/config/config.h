@@ -61,6 +61,7 @@ struct config {
 	int64_t wechat_connect_timeout_ms, wechat_timeout_ms;
 	int64_t wechat_max_connections;
 	char   *wechat_ca_file;
+	char   *wechat_proxy;               /* secret: it may hold a password */
 	/* [users]; the URL's parts are here too */
 	char   *users_url;
 	char   *users_password;             /* from the key, else from the URL, else "" */
@@ -71,7 +72,7 @@ struct config {
 	enum users_tls { USERS_TLS_OFFERED, USERS_TLS_OFF, USERS_TLS_ON, USERS_TLS_VERIFY } users_tls;
 	char   *users_ca_file;
 	/* [limit] */
-	struct config_rate login_per_ip, login_per_app;
+	struct config_rate login_per_ip, login_per_48, login_per_app, phone_per_user, check_per_user, open_data_per_user;
 	/* [audit] */
 	char   *audit_file;                 /* "" = none */
 	enum config_openid { OPENID_HASH, OPENID_CLEAR } audit_openid;

@@ -78,6 +78,8 @@ const struct key key_table[] = {
 		"Maximum number of simultaneous login calls to WeChat.", .min = 1, .max = 4096),
 	KEY(wechat, ca_file, PATH, wechat_ca_file, "",
 		"File of certificates to trust; empty = the system's."),
+	KEY(wechat, proxy, SECRET, wechat_proxy, "",
+		"HTTP proxy for all calls to WeChat: http://[user:password@]host:port. HTTP(S)_PROXY in the environment is not used."),
 
 	KEY(users, url, TEXT, users_url, "sqlite:///var/lib/wxlogind/users.db",
 		"Where user profiles are kept: sqlite:///path, mysql://user[:password]@host[:port]/database (and ?tls=off, ?tls=on or ?tls=verify) or none."),
@@ -88,8 +90,16 @@ const struct key key_table[] = {
 
 	KEY(limit, login_per_ip, RATE, login_per_ip, "600/1m",
 		"Logins of one client address (IPv6: of one /64); 0 = no limit.", .reload = true),
+	KEY(limit, login_per_48, RATE, login_per_48, "6000/1m",
+		"Logins of one IPv6 /48; 0 = no limit.", .reload = true),
 	KEY(limit, login_per_app, RATE, login_per_app, "0",
 		"Logins of one app; 0 = no limit.", .reload = true),
+	KEY(limit, phone_per_user, RATE, phone_per_user, "10/1m",
+		"Phone number calls of one user; 0 = no limit.", .reload = true),
+	KEY(limit, check_per_user, RATE, check_per_user, "10/1m",
+		"GET /v1/session?check=wechat calls of one user; 0 = no limit.", .reload = true),
+	KEY(limit, open_data_per_user, RATE, open_data_per_user, "60/1m",
+		"Open data calls of one user; 0 = no limit.", .reload = true),
 
 	KEY(audit, file, TEXT, audit_file, "",
 		"File of the audit log: one JSON line an event; empty = no audit log."),

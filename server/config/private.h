@@ -101,6 +101,7 @@ void value_free(const struct key *k, void *at);
 
 void config_check(struct reading *rd);
 void check_redis_url(struct reading *rd);
+void check_proxy_url(struct reading *rd);
 void check_users_url(struct reading *rd);
 
 #endif

@@ -118,6 +118,21 @@ void check_redis_url(struct reading *rd)
 		c->redis_user = mem_strdup("");
 }
 
+void check_proxy_url(struct reading *rd)
+{
+	const char *url = rd->c->wechat_proxy, *rest = url + 7, *at = strrchr(url, '@');
+	char *user = NULL, *password = mem_strdup(""), *host = NULL;
+	int64_t port = 0;
+	bool ok = !*url || (!strncmp(url, "http://", 7) && (!at || split_login(rest, at, &user, &password)) &&
+		split_host(at ? at + 1 : rest, url + strlen(url), &host, &port) && *host && port);
+
+	if (!ok) /* it may hold a password: it is not repeated */
+		reading_say(rd, true, reading_where(rd, "wechat", "proxy"), "[wechat] proxy: must be http://[user:password@]host:port");
+	free(user);
+	mem_free_secret(password);
+	free(host);
+}
+
 /* NULL, or what is wrong. */
 static const char *split_sqlite(struct config *c, const char *path)
 {

@@ -7,33 +7,35 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <curl/curl.h>
-#include <openssl/x509_vfy.h>
 
 #include "common/buf.h"
 #include "common/clock.h"
 #include "common/mem.h"
+#include "io/easy.h"
 #include "io/socks.h"
 
-#define SYSTEM_CA_FILE "/etc/ssl/certs/ca-certificates.crt"
-
-enum { READ_BYTES = 1024, KEEPALIVE_IDLE_S = 30 }; /* most answers are shorter, and of a piece that size malloc has one at hand */
+struct list {
+	struct transfer *head, *tail;
+	int              len;
+};
 
 /* Scheme, host and port. As many as the configuration names. */
 struct origin {
 	struct origin *next;
-	struct fetch  *f;
 	char          *url;
-	int            idle;        /* kept connections that nobody uses */
+	struct socks_group group;   /* its connections */
+	int            unsent;      /* active transfers that have no connection yet */
+	bool           look_up;     /* a connection failed: the name may have another address by now */
+	struct list    waiting;     /* who asked first is first */
 };
 
 struct transfer {
 	struct fetch    *f;
 	struct origin   *origin;
 	struct transfer *next, *prev; /* in one of fetch's lists */
-	CURL        *easy;          /* NULL unless active */
+	struct easy *easy;          /* NULL unless active */
 	fetch_cb     cb;
 	void        *ctx;
 	char        *method;
@@ -41,10 +43,10 @@ struct transfer {
 	char        *body;          /* NULL = none */
 	size_t       body_len;
 	struct curl_slist *headers;
-	int64_t      started_us, deadline_ms;
+	int64_t      since_us, started_us, deadline_ms;
 	struct timer *wait;         /* its deadline while queued */
 	int          sendings;      /* how often curl was about to send it */
-	bool         too_large;
+	bool         probe, too_large;
 
 	/* the end */
 	enum fetch_result result;
@@ -54,26 +56,20 @@ struct transfer {
 	char         error[160];
 };
 
-struct list {
-	struct transfer *head, *tail;
-	int              len;
-};
-
 struct fetch {
 	struct loop *loop;
 	CURLM       *multi;
-	CURLSH      *share;         /* TLS sessions */
+	struct easies *easies;
 	struct timer *timer;        /* curl's */
-	struct timer *refuse;
 	struct socks *socks;
 	struct origin *origins;
-	struct list  active, queue, done, refused;
-	CURL       **pool;          /* idle easies, as many as max_connections */
-	int          pool_len;
+	struct list  active, done;
+	struct list  unbegun;       /* ended before they began: told on the next turn */
+	bool         deferred;      /* on_unbegun will come */
+	int          probes;        /* of those that are active */
+	int          waiting;       /* in all origins' lists */
 	int          max_connections, max_queue;
-	long         connect_timeout_ms;
 	size_t       max_reply;
-	char        *ca_file;       /* NULL = curl's own choice */
 	int          depth;         /* our callbacks under way: memory must outlive them */
 	bool         freed;
 };
@@ -84,6 +80,20 @@ static void list_add(struct list *l, struct transfer *t)
 	t->prev = l->tail;
 	*(l->tail ? &l->tail->next : &l->head) = t;
 	l->tail = t;
+	l->len++;
+}
+
+/* In the order of since_us. Almost always at the end. */
+static void list_add_in_turn(struct list *l, struct transfer *t)
+{
+	struct transfer *at = l->tail;
+
+	while (at && at->since_us > t->since_us)
+		at = at->prev;
+	t->prev = at;
+	t->next = at ? at->next : l->head;
+	*(at ? &at->next : &l->head) = t;
+	*(t->next ? &t->next->prev : &l->tail) = t;
 	l->len++;
 }
 
@@ -118,7 +128,11 @@ static int on_sending(void *arg, char *ip, char *local_ip, int port, int local_p
 	(void)local_ip;
 	(void)port;
 	(void)local_port;
-	return t->sendings++ == 0 ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
+	if (t->sendings++ > 0)
+		return CURL_PREREQFUNC_ABORT;
+	t->origin->unsent--;
+	easy_connected(t->f->easies, t->easy);
+	return CURL_PREREQFUNC_OK;
 }
 
 /* --- the life of a transfer --- */
@@ -171,143 +185,97 @@ static void fail(struct transfer *t, enum fetch_result result, const char *error
 	snprintf(t->error, sizeof(t->error), "%s", error);
 }
 
-static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *a)
-{
-	struct origin *o = arg;
+static void on_unbegun(void *ctx);
 
-	(void)purpose;
-	return socks_open(o->f->socks, a, &o->idle);
+static void tell_unbegun_later(struct fetch *f)
+{
+	if (f->deferred || f->freed)
+		return;
+	f->deferred = true;
+	loop_defer(f->loop, on_unbegun, f);
 }
 
-static int close_socket(void *arg, curl_socket_t fd)
-{
-	return socks_close(arg, fd);
-}
-
-static void set_common(struct fetch *f, CURL *e)
-{
-	curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
-	curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L);
-	curl_easy_setopt(e, CURLOPT_PROXY, ""); /* not what the environment says */
-	curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-	curl_easy_setopt(e, CURLOPT_BUFFERSIZE, (long)READ_BYTES);
-	curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, f->connect_timeout_ms);
-	curl_easy_setopt(e, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)f->max_reply);
-	curl_easy_setopt(e, CURLOPT_MAXAGE_CONN, (long)(SOCKS_IDLE_MS / 1000 + 1));
-	curl_easy_setopt(e, CURLOPT_CLOSESOCKETFUNCTION, close_socket);
-	curl_easy_setopt(e, CURLOPT_CLOSESOCKETDATA, f->socks);
-	curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, 1L);
-	curl_easy_setopt(e, CURLOPT_TCP_KEEPIDLE, (long)KEEPALIVE_IDLE_S);
-	curl_easy_setopt(e, CURLOPT_SSL_VERIFYPEER, 1L);
-	curl_easy_setopt(e, CURLOPT_SSL_VERIFYHOST, 2L);
-	curl_easy_setopt(e, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
-	if (f->ca_file) {
-		curl_easy_setopt(e, CURLOPT_CAINFO, f->ca_file);
-		/* With a directory as well, curl reads the whole bundle anew for each connection: 20 ms of the loop's. */
-		curl_easy_setopt(e, CURLOPT_CAPATH, NULL);
-	}
-#if LIBCURL_VERSION_NUM >= 0x075700
-	curl_easy_setopt(e, CURLOPT_QUICK_EXIT, 1L); /* else a silent name server holds the loop */
-#endif
-}
-
-static void set_request(struct transfer *t, CURL *e)
-{
-	bool get = strcmp(t->method, "GET") == 0, head = strcmp(t->method, "HEAD") == 0;
-
-	curl_easy_setopt(e, CURLOPT_URL, t->origin->url);
-	curl_easy_setopt(e, CURLOPT_REQUEST_TARGET, t->target);
-	if (t->body || (!get && !head)) {
-		curl_easy_setopt(e, CURLOPT_POST, 1L);
-		curl_easy_setopt(e, CURLOPT_POSTFIELDS, t->body ? t->body : "");
-		curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)t->body_len);
-		if (strcmp(t->method, "POST") != 0)
-			curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, t->method);
-	} else if (head) {
-		curl_easy_setopt(e, CURLOPT_NOBODY, 1L);
-	}
-	if (t->headers)
-		curl_easy_setopt(e, CURLOPT_HTTPHEADER, t->headers);
-	curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body);
-	curl_easy_setopt(e, CURLOPT_WRITEDATA, t);
-	curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, open_socket);
-	curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, t->origin);
-	curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, on_sending);
-	curl_easy_setopt(e, CURLOPT_PREREQDATA, t);
-	curl_easy_setopt(e, CURLOPT_PRIVATE, t);
-}
-
-static CURL *easy_new(struct fetch *f)
-{
-	CURL *e = curl_easy_init();
-
-	if (!e)
-		abort(); /* out of memory */
-	curl_easy_setopt(e, CURLOPT_SHARE, f->share);
-	return e;
-}
-
-static void easy_release(struct fetch *f, struct transfer *t)
-{
-	curl_multi_remove_handle(f->multi, t->easy);
-	curl_easy_reset(t->easy); /* forgets the URL and its secrets; keeps the share */
-	f->pool[f->pool_len++] = t->easy;
-	t->easy = NULL;
-}
-
-static void refuse(struct fetch *f, struct transfer *t, enum fetch_result result, const char *error)
+/* Ends one that has not begun. */
+static void put_off(struct fetch *f, struct transfer *t, enum fetch_result result, const char *error)
 {
 	fail(t, result, error);
-	list_add(&f->refused, t);
-	if (!f->freed)
-		timer_start(f->refuse, 0);
+	list_add(&f->unbegun, t);
+	tell_unbegun_later(f);
+}
+
+static void enqueue(struct fetch *f, struct transfer *t)
+{
+	list_add_in_turn(&t->origin->waiting, t);
+	f->waiting++;
+}
+
+static void dequeue(struct fetch *f, struct transfer *t)
+{
+	list_remove(&t->origin->waiting, t);
+	f->waiting--;
+	timer_stop(t->wait);
+}
+
+static void leave_active(struct fetch *f, struct transfer *t)
+{
+	curl_multi_remove_handle(f->multi, t->easy->curl);
+	easy_give(f->easies, t->easy);
+	t->easy = NULL;
+	list_remove(&f->active, t);
+	f->probes -= t->probe;
+	if (t->sendings == 0)
+		t->origin->unsent--;
 }
 
 static void launch(struct fetch *f, struct transfer *t)
 {
-	int64_t left_ms = t->deadline_ms - clock_ms();
-
-	t->easy = f->pool_len ? f->pool[--f->pool_len] : easy_new(f);
-	set_common(f, t->easy);
-	set_request(t, t->easy);
-	curl_easy_setopt(t->easy, CURLOPT_TIMEOUT_MS, (long)(left_ms > 0 ? left_ms : 1));
+	t->easy = easy_take(f->easies, &(struct easy_request){
+		.method = t->method, .origin = t->origin->url, .target = t->target, .body = t->body, .body_len = t->body_len,
+		.headers = t->headers, .group = &t->origin->group, .probe = t->probe, .look_up = t->probe || t->origin->look_up, .ctx = t,
+	}, t->deadline_ms - clock_ms());
+	t->origin->look_up = false;
+	t->origin->unsent++;
+	f->probes += t->probe;
 	list_add(&f->active, t);
-	if (curl_multi_add_handle(f->multi, t->easy) == CURLM_OK) /* only arms curl's timer */
+	if (curl_multi_add_handle(f->multi, t->easy->curl) == CURLM_OK) /* only arms curl's timer */
 		return;
-	easy_release(f, t);
-	list_remove(&f->active, t);
-	refuse(f, t, FETCH_NOT_SENT, "curl does not take the request");
+	leave_active(f, t);
+	put_off(f, t, FETCH_NOT_SENT, "curl does not take the request");
+}
+
+/* Most find a kept connection; what does not makes one. */
+static bool has_room(const struct origin *o)
+{
+	return o->unsent < o->group.idle + FETCH_CONNECTING;
+}
+
+static bool is_full(const struct fetch *f)
+{
+	return f->active.len - f->probes >= f->max_connections;
+}
+
+/* The first in line of those that may begin. */
+static struct transfer *next_waiting(const struct fetch *f)
+{
+	struct transfer *first = NULL;
+
+	for (const struct origin *o = f->origins; o; o = o->next)
+		if (o->waiting.head && has_room(o) && (!first || o->waiting.head->since_us < first->since_us))
+			first = o->waiting.head;
+	return first;
 }
 
 static void launch_waiting(struct fetch *f)
 {
 	struct transfer *t;
 
-	while (!f->freed && f->active.len < f->max_connections && (t = f->queue.head)) {
-		list_remove(&f->queue, t);
-		timer_stop(t->wait);
+	while (f->waiting && !f->freed && !is_full(f) && (t = next_waiting(f))) {
+		dequeue(f, t);
 		launch(f, t);
 	}
 }
 
 /* --- the end of a transfer --- */
-
-/* curl's words and OpenSSL's; never curl's error buffer, which may quote the URL. */
-static void describe(struct transfer *t, CURLcode code)
-{
-	long verify = 0;
-
-	snprintf(t->error, sizeof(t->error), "%s",
-		t->sendings > 1 ? "the kept connection died when the request was sent" : curl_easy_strerror(code));
-	if (code != CURLE_PEER_FAILED_VERIFICATION)
-		return;
-	curl_easy_getinfo(t->easy, CURLINFO_SSL_VERIFYRESULT, &verify);
-	if (verify == X509_V_ERR_UNSPECIFIED) /* curl's own start value: OpenSSL was content, the name was not */
-		snprintf(t->error, sizeof(t->error), "%s: the certificate is for another name", curl_easy_strerror(code));
-	else if (verify)
-		snprintf(t->error, sizeof(t->error), "%s: %s", curl_easy_strerror(code), X509_verify_cert_error_string(verify));
-}
 
 static enum fetch_result judge(const struct transfer *t, CURLcode code)
 {
@@ -326,8 +294,8 @@ static void finish(struct fetch *f, struct transfer *t, CURLcode code)
 	char *type = NULL;
 	long status = 0;
 
-	curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &status);
-	curl_easy_getinfo(t->easy, CURLINFO_CONTENT_TYPE, &type);
+	curl_easy_getinfo(t->easy->curl, CURLINFO_RESPONSE_CODE, &status);
+	curl_easy_getinfo(t->easy->curl, CURLINFO_CONTENT_TYPE, &type);
 	t->status = (int)status;
 	t->result = judge(t, code);
 	if (t->result == FETCH_DONE) {
@@ -335,10 +303,12 @@ static void finish(struct fetch *f, struct transfer *t, CURLcode code)
 	} else {
 		t->status = 0; /* half an answer is none */
 		buf_free(&t->reply);
-		describe(t, code);
+		easy_describe(t->easy->curl, code, t->sendings > 0, t->error, sizeof(t->error));
+		if (t->sendings > 1)
+			fail(t, t->result, "the kept connection died when the request was sent");
+		t->origin->look_up |= t->sendings == 0;
 	}
-	easy_release(f, t);
-	list_remove(&f->active, t);
+	leave_active(f, t);
 	list_add(&f->done, t);
 }
 
@@ -414,12 +384,15 @@ static int set_timer(CURLM *multi, long ms, void *arg)
 
 /* --- the object --- */
 
-static void on_refuse(void *ctx)
+static void on_unbegun(void *ctx)
 {
 	struct fetch *f = ctx;
 
 	enter(f);
-	tell_some(&f->refused, f->refused.len);
+	f->deferred = false;
+	tell_some(&f->unbegun, f->unbegun.len);
+	if (f->unbegun.head)
+		tell_unbegun_later(f);
 	leave(f);
 }
 
@@ -429,18 +402,10 @@ static void on_wait_over(void *ctx)
 	struct fetch *f = t->f;
 
 	enter(f);
-	list_remove(&f->queue, t);
-	fail(t, FETCH_TIMED_OUT, "no connection became free in time");
+	dequeue(f, t);
+	fail(t, FETCH_REFUSED, "no connection became free in time");
 	tell(t);
 	leave(f);
-}
-
-static void choose_ca(struct fetch *f, const char *ca_file)
-{
-	if (ca_file && ca_file[0])
-		f->ca_file = mem_strdup(ca_file);
-	else if (access(SYSTEM_CA_FILE, R_OK) == 0)
-		f->ca_file = mem_strdup(SYSTEM_CA_FILE);
 }
 
 struct fetch *fetch_new(struct loop *l, const struct fetch_options *o)
@@ -450,25 +415,19 @@ struct fetch *fetch_new(struct loop *l, const struct fetch_options *o)
 	f->loop = l;
 	f->max_connections = o->max_connections > 0 ? o->max_connections : 1;
 	f->max_queue = o->max_queue;
-	f->connect_timeout_ms = o->connect_timeout_ms > 0 ? o->connect_timeout_ms : 1000;
 	f->max_reply = o->max_reply;
-	choose_ca(f, o->ca_file);
-	f->pool = mem_alloc((size_t)f->max_connections * sizeof(*f->pool));
 	f->timer = timer_new(l, on_timer, f);
-	f->refuse = timer_new(l, on_refuse, f);
 	f->socks = socks_new(l, on_socket, f);
 	curl_global_init(CURL_GLOBAL_DEFAULT);
+	f->easies = easies_new(o, f->socks, on_body, on_sending);
 	f->multi = curl_multi_init();
-	f->share = curl_share_init();
-	if (!f->multi || !f->share)
+	if (!f->multi)
 		abort(); /* out of memory */
-	curl_share_setopt(f->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
 	curl_multi_setopt(f->multi, CURLMOPT_SOCKETFUNCTION, set_socket);
 	curl_multi_setopt(f->multi, CURLMOPT_SOCKETDATA, f);
 	curl_multi_setopt(f->multi, CURLMOPT_TIMERFUNCTION, set_timer);
 	curl_multi_setopt(f->multi, CURLMOPT_TIMERDATA, f);
 	curl_multi_setopt(f->multi, CURLMOPT_MAXCONNECTS, (long)f->max_connections);
-	curl_multi_setopt(f->multi, CURLMOPT_MAX_HOST_CONNECTIONS, (long)f->max_connections);
 	return f;
 }
 
@@ -476,21 +435,17 @@ static void fetch_destroy(struct fetch *f)
 {
 	struct origin *o;
 
-	while (f->pool_len)
-		curl_easy_cleanup(f->pool[--f->pool_len]);
 	curl_multi_cleanup(f->multi);
+	easies_free(f->easies);
 	socks_free(f->socks);
 	while ((o = f->origins)) {
 		f->origins = o->next;
 		free(o->url);
 		free(o);
 	}
-	curl_share_cleanup(f->share);
 	curl_global_cleanup();
 	timer_free(f->timer);
-	timer_free(f->refuse);
-	free(f->pool);
-	free(f->ca_file);
+	loop_undefer(f->loop, on_unbegun, f);
 	free(f);
 }
 
@@ -502,22 +457,21 @@ void fetch_free(struct fetch *f)
 		return;
 	f->freed = true;
 	enter(f);
-	timer_stop(f->refuse);
 	while ((t = f->active.head)) {
-		fail(t, FETCH_NO_ANSWER, "shutting down");
+		fail(t, FETCH_CLOSED, "shutting down");
 		buf_free(&t->reply);
-		easy_release(f, t);
-		list_remove(&f->active, t);
+		leave_active(f, t);
 		list_add(&f->done, t);
 	}
-	while ((t = f->queue.head)) {
-		fail(t, FETCH_NO_ANSWER, "shutting down");
-		list_remove(&f->queue, t);
-		list_add(&f->done, t);
-	}
-	while (f->done.head || f->refused.head) {
+	for (struct origin *o = f->origins; o; o = o->next)
+		while ((t = o->waiting.head)) {
+			dequeue(f, t);
+			fail(t, FETCH_CLOSED, "shutting down");
+			list_add(&f->done, t);
+		}
+	while (f->done.head || f->unbegun.head) {
 		tell_some(&f->done, f->done.len);
-		tell_some(&f->refused, f->refused.len);
+		tell_some(&f->unbegun, f->unbegun.len);
 	}
 	leave(f);
 }
@@ -530,16 +484,23 @@ static struct curl_slist *add_header(struct curl_slist *list, const char *line)
 	return list;
 }
 
-static struct origin *origin_at(struct fetch *f, const char *url, size_t len)
+static struct origin *origin_find(struct fetch *f, const char *url, size_t len)
 {
 	struct origin *o = f->origins;
 
 	while (o && (strncmp(o->url, url, len) != 0 || o->url[len]))
 		o = o->next;
+	return o;
+}
+
+static struct origin *origin_at(struct fetch *f, const char *url, size_t len)
+{
+	struct origin *o = origin_find(f, url, len);
+
 	if (o)
 		return o;
 	o = mem_alloc(sizeof(*o));
-	*o = (struct origin){.next = f->origins, .f = f, .url = mem_strndup(url, len)};
+	*o = (struct origin){.next = f->origins, .url = mem_strndup(url, len), .group = {.socks = f->socks}};
 	f->origins = o;
 	return o;
 }
@@ -566,7 +527,9 @@ static struct transfer *transfer_new(struct fetch *f, const struct fetch_request
 	t->method = mem_strdup(rq->method);
 	split_url(t, rq->url);
 	t->started_us = clock_us();
-	t->deadline_ms = clock_ms() + rq->timeout_ms;
+	t->since_us = rq->since_us ? rq->since_us : t->started_us;
+	t->deadline_ms = t->started_us / 1000 + rq->timeout_ms;
+	t->probe = rq->probe;
 	if (!rq->body)
 		return t;
 	t->body = mem_alloc(rq->body_len + 1);
@@ -585,13 +548,28 @@ void fetch_start(struct fetch *f, const struct fetch_request *rq, fetch_cb cb, v
 {
 	struct transfer *t = transfer_new(f, rq, cb, ctx);
 
-	if (!f->freed && f->active.len < f->max_connections && f->queue.len == 0) {
+	if (f->freed) {
+		put_off(f, t, FETCH_CLOSED, "shutting down");
+	} else if (rq->timeout_ms <= 0) {
+		put_off(f, t, FETCH_REFUSED, "no time is left");
+	} else if (t->probe || (!is_full(f) && has_room(t->origin) && !t->origin->waiting.head)) {
 		launch(f, t);
-	} else if (!f->freed && f->queue.len < f->max_queue) {
-		list_add(&f->queue, t);
+	} else if (f->waiting < f->max_queue) {
+		enqueue(f, t);
 		t->wait = timer_new(f->loop, on_wait_over, t);
-		timer_start(t->wait, rq->timeout_ms);
+		timer_start(t->wait, rq->timeout_ms * 2 / 3);
 	} else {
-		refuse(f, t, FETCH_REFUSED, "too many requests are waiting");
+		put_off(f, t, FETCH_REFUSED, "too many requests are waiting");
+	}
+}
+
+void fetch_give_up(struct fetch *f, const char *origin)
+{
+	struct origin *o = origin_find(f, origin, strlen(origin));
+	struct transfer *t;
+
+	while (o && (t = o->waiting.head)) {
+		dequeue(f, t);
+		put_off(f, t, FETCH_NOT_SENT, "the host does not answer");
 	}
 }

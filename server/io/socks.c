@@ -21,8 +21,9 @@ struct sock {
 	curl_socket_t fd;
 	short   armed;      /* what the loop watches */
 	short   wanted;     /* what curl waits for; 0: nothing */
-	int    *idle;       /* NULL: curl's own, not opened here */
-	bool    is_idle;    /* counted in *idle */
+	struct socks_group *group; /* NULL: curl's own, not opened here */
+	const void *opener; /* NULL once the connection is made */
+	bool    is_idle;    /* counted in the group */
 	int64_t idle_since_ms;
 };
 
@@ -45,10 +46,10 @@ static void disarm(struct sock *k)
 
 static void set_idle(struct sock *k, bool idle)
 {
-	if (!k->idle || k->is_idle == idle)
+	if (!k->group || k->opener || k->is_idle == idle)
 		return;
 	k->is_idle = idle;
-	*k->idle += idle ? 1 : -1;
+	k->group->idle += idle ? 1 : -1;
 	k->idle_since_ms = clock_ms();
 	if (!idle || k->s->sweeping)
 		return;
@@ -123,13 +124,24 @@ static void forget(struct sock *k)
 	free(k);
 }
 
-curl_socket_t socks_open(struct socks *s, const struct curl_sockaddr *a, int *idle)
+curl_socket_t socks_open(struct socks_group *g, const struct curl_sockaddr *a, const void *opener)
 {
 	curl_socket_t fd = socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
+	struct sock *k;
 
-	if (fd >= 0)
-		sock_at(s, fd)->idle = idle;
+	if (fd < 0)
+		return fd;
+	k = sock_at(g->socks, fd);
+	k->group = g;
+	k->opener = opener;
 	return fd;
+}
+
+void socks_made(struct socks *s, const void *opener)
+{
+	for (size_t fd = 0; fd < s->cap; fd++)
+		if (s->at[fd] && s->at[fd]->opener == opener)
+			s->at[fd]->opener = NULL;
 }
 
 int socks_close(struct socks *s, curl_socket_t fd)
@@ -145,7 +157,7 @@ void socks_watch(struct socks *s, curl_socket_t fd, int curl_poll)
 
 	if (curl_poll != CURL_POLL_REMOVE)
 		wanted = (short)((curl_poll & CURL_POLL_IN ? EV_READ : 0) | (curl_poll & CURL_POLL_OUT ? EV_WRITE : 0));
-	if (!wanted && !k->idle) {
+	if (!wanted && !k->group) {
 		forget(k);
 		return;
 	}

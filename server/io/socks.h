@@ -13,14 +13,20 @@
 enum { SOCKS_IDLE_MS = 14000 }; /* WeChat is said to close after 20 s. curl's own limit, a second more, is there should ours come late */
 
 struct socks;
+struct socks_group { /* connections that may stand for one another: those to one origin */
+	struct socks *socks;
+	int           idle;  /* how many of them curl may use at once */
+};
 typedef void (*socks_ready_fn)(void *ctx, curl_socket_t fd, int curl_events); /* for curl_multi_socket_action */
 
 struct socks *socks_new(struct loop *l, socks_ready_fn ready, void *ctx);
 void socks_free(struct socks *s); /* after curl_multi_cleanup */
 
-/* Bodies of curl's callbacks. idle counts the connections that curl may use at once, and lives until the socket is closed. */
-curl_socket_t socks_open(struct socks *s, const struct curl_sockaddr *a, int *idle);
+/* Bodies of curl's callbacks. The group lives until its last socket is closed. opener: any name for who needs the connection. */
+curl_socket_t socks_open(struct socks_group *g, const struct curl_sockaddr *a, const void *opener);
 int  socks_close(struct socks *s, curl_socket_t fd);
 void socks_watch(struct socks *s, curl_socket_t fd, int curl_poll); /* CURL_POLL_IN, ..., CURL_POLL_REMOVE */
+
+void socks_made(struct socks *s, const void *opener); /* what it opened is a connection now, and may count as idle later */
 
 #endif

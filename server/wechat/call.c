@@ -9,27 +9,21 @@
 
 #include "common/clock.h"
 #include "common/crypt.h"
+#include "common/encode.h"
 #include "common/json.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/metrics.h"
+#include "wechat/peer.h"
 
-enum { BUSY_RETRIES = 2, BREAKER_FAILURES = 10, BREAKER_OPEN_MS = 1000 };
-
-struct breaker {
-	int     failures;      /* calls in a row that ended without any answer */
-	int64_t open_until_ms; /* until then only one probe at a time goes out */
-	bool    probing;
-};
+enum { BUSY_RETRIES = 2 };
 
 struct wechat {
 	struct loop  *loop;
 	struct fetch *fetch[POOL_COUNT];
-	char   **hosts;
-	size_t   host_count;
+	struct peers *peers;
 	int64_t  timeout_ms;
 	struct call *calls;    /* under way: those in a pause are ended by wechat_free */
-	struct breaker breakers[API_COUNT];
 };
 
 /* ---- the end ---- */
@@ -39,45 +33,11 @@ static void call_end(struct call *c, enum outcome oc)
 	struct arena *arena = c->arena;
 
 	DL_DELETE(c->wx->calls, c); /* NOLINT(clang-analyzer-core.NullDereference): c is on the list */
-	if (c->probe)
-		c->wx->breakers[c->kind->api].probing = false;
 	metric_inc2(WECHAT_REQUESTS, c->kind->name, outcome_code(oc));
 	metric_observe_us(metric_series(METRIC_WECHAT_SECONDS, c->kind->name, NULL, NULL), clock_us() - c->started_us);
 	timer_free(c->pause);
 	c->kind->end(c, oc);
 	arena_free(arena);
-}
-
-/* ---- the breaker ---- */
-
-/* When WeChat gave no answer at all many times in a row, a call that would wait for its time limit is told so at once, and one a
- * second finds out whether WeChat is back. */
-static bool breaker_lets_pass(struct call *c)
-{
-	struct breaker *b = &c->wx->breakers[c->kind->api];
-
-	if (b->failures < BREAKER_FAILURES)
-		return true;
-	if (b->probing || clock_ms() < b->open_until_ms)
-		return false;
-	b->probing = c->probe = true;
-	return true;
-}
-
-static void breaker_note(struct call *c, bool answered)
-{
-	struct breaker *b = &c->wx->breakers[c->kind->api];
-
-	if (answered) {
-		if (b->failures >= BREAKER_FAILURES)
-			log_info("wechat answers again", LOG_STR("api", c->kind->name));
-		b->failures = 0;
-		return;
-	}
-	if (++b->failures == BREAKER_FAILURES)
-		log_error("wechat is away: asking once a second until it answers", LOG_STR("api", c->kind->name), LOG_INT("failures", b->failures));
-	if (b->failures >= BREAKER_FAILURES)
-		b->open_until_ms = clock_ms() + BREAKER_OPEN_MS;
 }
 
 /* ---- answers ---- */
@@ -164,18 +124,32 @@ static bool refused_again(struct call *c, enum outcome oc)
 	return true;
 }
 
+static const char *host_of(const struct call *c)
+{
+	return peers_url(c->wx->peers, c->host);
+}
+
+/* To the next healthy host. false: there is none. */
+static bool next_host(struct call *c, const struct fetch_reply *rp)
+{
+	size_t next = peers_pick(c->wx->peers, c->host + 1);
+
+	if (next == PEERS_NONE)
+		return false;
+	log_info("wechat host cannot be reached, trying the next", LOG_STR("host", host_of(c)), LOG_STR("cause", rp->error));
+	c->host = next;
+	return true;
+}
+
 /* After no answer. true: another try was started. */
 static bool unanswered_again(struct call *c, const struct fetch_reply *rp)
 {
-	const char *host = c->wx->hosts[c->host];
-
-	if (rp->result == FETCH_REFUSED || clock_ms() >= c->deadline_ms)
+	if (rp->result == FETCH_CLOSED || clock_ms() >= c->deadline_ms)
 		return false;
-	if (rp->not_sent && c->host + 1 < c->wx->host_count) {
-		log_warn("wechat host cannot be reached, trying the next", LOG_STR("host", host), LOG_STR("cause", rp->error));
-		c->host++;
+	if (rp->not_sent && next_host(c, rp)) {
+		/* it keeps its place in the queue */
 	} else if (c->kind->repeatable && rp->result == FETCH_NO_ANSWER && !c->resent) {
-		log_warn("wechat gave no answer, asking again", LOG_STR("host", host), LOG_STR("api", c->kind->name), LOG_STR("cause", rp->error));
+		log_warn("wechat gave no answer, asking again", LOG_STR("host", host_of(c)), LOG_STR("api", c->kind->name), LOG_STR("cause", rp->error));
 		c->resent = true;
 	} else {
 		return false;
@@ -202,41 +176,55 @@ static void read_reply(struct call *c, const struct fetch_reply *rp)
 	json_free(tree);
 }
 
+/* A probe asks for a session with this app's secret and a code that is none: WeChat refuses it, and shows that it is there. */
+static const char *probe_path(struct call *c)
+{
+	char appid[3 * 64 + 1], secret[3 * 256 + 1];
+
+	if (strlen(c->appid) > 64 || strlen(c->secrets[c->secret]) > 256)
+		return "/sns/jscode2session";
+	percent_encode(appid, c->appid, strlen(c->appid));
+	percent_encode(secret, c->secrets[c->secret], strlen(c->secrets[c->secret]));
+	return arena_printf(c->arena, "/sns/jscode2session?appid=%s&secret=%s&js_code=the%%20code%%20is%%20a%%20mock%%20one"
+		"&grant_type=authorization_code", appid, secret);
+}
+
+static void no_answer(struct call *c, const struct fetch_reply *rp)
+{
+	log_warn("wechat gave no answer", LOG_STR("host", host_of(c)), LOG_STR("api", c->kind->name), LOG_STR("cause", rp->error),
+		LOG_INT("ms", rp->total_us / 1000));
+	call_end(c, OC_WECHAT_UNAVAILABLE);
+}
+
 static void on_reply(void *ctx, const struct fetch_reply *rp)
 {
 	struct call *c = ctx;
+	bool answered = rp->result == FETCH_DONE || rp->result == FETCH_TOO_LARGE;
 
-	if (rp->result == FETCH_DONE) {
-		breaker_note(c, true);
-		read_reply(c, rp);
-	} else if (rp->result == FETCH_REFUSED) {
-		call_end(c, OC_OVERLOADED);
-	} else if (rp->result == FETCH_TOO_LARGE) {
-		breaker_note(c, true);
+	peers_note(c->wx->peers, c->host, rp, answered ? NULL : probe_path(c));
+	if (rp->result == FETCH_TOO_LARGE)
 		call_end(c, call_wrong(c, "more than the bound", rp));
-	} else if (!unanswered_again(c, rp)) {
-		breaker_note(c, false);
-		log_warn("wechat gave no answer", LOG_STR("host", c->wx->hosts[c->host]), LOG_STR("api", c->kind->name), LOG_STR("cause", rp->error),
-			LOG_INT("ms", rp->total_us / 1000));
-		call_end(c, OC_WECHAT_UNAVAILABLE);
-	}
+	else if (rp->result == FETCH_DONE && rp->status < 200)
+		call_end(c, call_wrong(c, "an informational status", rp));
+	else if (rp->result == FETCH_DONE)
+		read_reply(c, rp);
+	else if (rp->result == FETCH_REFUSED)
+		call_end(c, OC_OVERLOADED);
+	else if (!unanswered_again(c, rp))
+		no_answer(c, rp);
 }
 
 static void call_ask(void *ctx)
 {
 	struct call *c = ctx;
-	struct fetch_request rq = {.method = "GET", .timeout_ms = c->deadline_ms - clock_ms()};
+	struct fetch_request rq = {.method = "GET", .timeout_ms = c->deadline_ms - clock_ms(), .since_us = c->started_us};
 
-	if (rq.timeout_ms <= 0) {
-		call_end(c, OC_WECHAT_UNAVAILABLE);
-		return;
-	}
 	c->errcode = 0;
-	c->kind->build(c, &rq, c->wx->hosts[c->host]);
+	c->kind->build(c, &rq, host_of(c));
 	fetch_start(c->wx->fetch[c->kind->pool], &rq, on_reply, c);
 }
 
-static void refused_by_breaker(void *ctx)
+static void end_unasked(void *ctx)
 {
 	call_end(ctx, OC_WECHAT_UNAVAILABLE);
 }
@@ -257,19 +245,27 @@ void *call_new(struct wechat *wx, const struct call_kind *kind, size_t size, con
 
 void call_start(struct call *c, int64_t timeout_ms)
 {
-	bool pass = breaker_lets_pass(c);
+	bool may = timeout_ms > 0 && (c->host = peers_pick(c->wx->peers, 0)) != PEERS_NONE;
 
 	c->started_us = clock_us();
 	c->deadline_ms = clock_ms() + (c->kind->raw || timeout_ms < c->wx->timeout_ms ? timeout_ms : c->wx->timeout_ms);
-	c->pause = timer_new(c->wx->loop, pass ? call_ask : refused_by_breaker, c);
+	c->pause = timer_new(c->wx->loop, may ? call_ask : end_unasked, c);
 	DL_APPEND(c->wx->calls, c);
-	if (pass && timeout_ms > 0)
-		call_ask(c); /* fetch's promise (never before it returns) is ours */
+	if (may)
+		call_ask(c); /* fetch_start never calls back before it returns */
 	else
 		timer_start(c->pause, 0);
 }
 
 /* ---- the object ---- */
+
+static void on_skipped(void *ctx, const char *host)
+{
+	struct wechat *wx = ctx;
+
+	for (int i = 0; i < POOL_COUNT; i++)
+		fetch_give_up(wx->fetch[i], host);
+}
 
 struct wechat *wechat_new(struct loop *l, const struct wechat_options *o)
 {
@@ -277,13 +273,14 @@ struct wechat *wechat_new(struct loop *l, const struct wechat_options *o)
 
 	wx->loop = l;
 	wx->fetch[POOL_LOGIN] = o->login;
+	wx->fetch[POOL_TOKEN] = o->token;
 	wx->fetch[POOL_SERVICE] = o->service;
 	wx->fetch[POOL_PASS] = o->pass;
-	wx->host_count = o->base_url_count;
-	wx->hosts = mem_alloc(sizeof(*wx->hosts) * (o->base_url_count + 1));
-	for (size_t i = 0; i < o->base_url_count; i++)
-		wx->hosts[i] = mem_strdup(o->base_urls[i]);
 	wx->timeout_ms = o->timeout_ms;
+	wx->peers = peers_new(l, &(struct peers_options){
+		.urls = o->base_urls, .count = o->base_url_count, .timeout_ms = o->timeout_ms, .fetch = o->login,
+		.on_skipped = on_skipped, .ctx = wx,
+	});
 	return wx;
 }
 
@@ -293,8 +290,6 @@ void wechat_free(struct wechat *wx)
 		return;
 	while (wx->calls)
 		call_end(wx->calls, OC_WECHAT_UNAVAILABLE);
-	for (size_t i = 0; i < wx->host_count; i++)
-		free(wx->hosts[i]);
-	free(wx->hosts);
+	peers_free(wx->peers);
 	free(wx);
 }

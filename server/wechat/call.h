@@ -9,8 +9,8 @@
 #include "wechat/errcode.h"
 #include "wechat/wechat.h"
 
-/* Kinds do not touch one another: each has its breaker, and login has connections that nobody else can fill. */
-enum call_pool { POOL_LOGIN, POOL_SERVICE, POOL_PASS, POOL_COUNT };
+/* Connections that nobody else can fill. */
+enum call_pool { POOL_LOGIN, POOL_TOKEN, POOL_SERVICE, POOL_PASS, POOL_COUNT };
 enum call_api { API_JSCODE2SESSION, API_STABLE_TOKEN, API_CHECKSESSION, API_PHONE, API_PASS, API_COUNT };
 
 struct call;
@@ -38,10 +38,10 @@ struct call {
 	struct arena *arena;      /* holds the call itself */
 	const char *appid, *secrets[2];
 	const char *hide[2];      /* more that WeChat's errmsg must not carry into the log: a code, an access_token; or NULL */
-	size_t  host;             /* index into the hosts */
+	size_t  host;             /* index into the peers, or PEERS_NONE */
 	int     secret;           /* index into secrets */
 	int     busy;             /* how often WeChat said -1 */
-	bool    resent, probe;
+	bool    resent;
 	int64_t deadline_ms, started_us;
 	struct timer *pause;      /* before the next try */
 	int     errcode;

@@ -156,9 +156,9 @@ static void token_end(struct call *c, enum outcome oc)
 
 void wechat_stable_token(struct wechat *wx, const struct wechat_app *app, bool force, wechat_token_cb cb, void *ctx)
 {
-	static const struct call_kind normal = {.api = API_STABLE_TOKEN, .name = "stable_token", .pool = POOL_SERVICE, .repeatable = true,
+	static const struct call_kind normal = {.api = API_STABLE_TOKEN, .name = "stable_token", .pool = POOL_TOKEN, .repeatable = true,
 		.refusals = true, .build = token_build, .read = token_read, .end = token_end};
-	static const struct call_kind forced = {.api = API_STABLE_TOKEN, .name = "stable_token", .pool = POOL_SERVICE, .once = true,
+	static const struct call_kind forced = {.api = API_STABLE_TOKEN, .name = "stable_token", .pool = POOL_TOKEN, .once = true,
 		.refusals = true, .build = token_build, .read = token_read, .end = token_end};
 	struct stable_token *t = call_new(wx, force ? &forced : &normal, sizeof(*t), app);
 

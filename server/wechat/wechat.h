@@ -25,6 +25,7 @@ struct wechat_options {
 	size_t  base_url_count;
 	int64_t timeout_ms;           /* for one call, retries included */
 	struct fetch *login;          /* connections for jscode2session alone: nothing else can slow a login */
+	struct fetch *token;          /* for stable_token alone: no user's calls can fill it */
 	struct fetch *service;        /* for our own other calls */
 	struct fetch *pass;           /* for what backends send through us */
 };

@@ -69,6 +69,12 @@ void fetch_start(struct fetch *f, const struct fetch_request *rq, fetch_cb cb, v
 	loop_defer(f->loop, deliver, a);
 }
 
+void fetch_give_up(struct fetch *f, const char *origin)
+{
+	(void)f;
+	(void)origin;
+}
+
 /* ---- what comes of it ---- */
 
 static struct { int calls; enum outcome oc; } got;
@@ -194,7 +200,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (int i = 0; i < TRIES_MAX; i++)
 		f.how[i] = i < 4 ? (uint8_t)take_byte(&f.in) : 0;
 	f.spends = which % 6 < 2 || which % 6 >= 4;
-	wx = wechat_new(f.loop, &(struct wechat_options){.login = &f, .service = &f, .pass = &f, .base_urls = hosts, .base_url_count = HOSTS,
+	wx = wechat_new(f.loop, &(struct wechat_options){.login = &f, .token = &f, .service = &f, .pass = &f, .base_urls = hosts, .base_url_count = HOSTS,
 		.timeout_ms = 3000});
 	got.calls = 0;
 	start(wx, which);

@@ -75,9 +75,9 @@ class Answer:
         return f"<{self.status} {self.body[:300]!r} in {self.seconds:.2f} s>"
 
 
-def call(port, method, path, body=None, headers=None, timeout=20, tls=None):
-    conn = (http.client.HTTPSConnection("127.0.0.1", port, timeout=timeout, context=tls) if tls
-            else http.client.HTTPConnection("127.0.0.1", port, timeout=timeout))
+def call(port, method, path, body=None, headers=None, timeout=20, tls=None, host="127.0.0.1"):
+    conn = (http.client.HTTPSConnection(host, port, timeout=timeout, context=tls) if tls
+            else http.client.HTTPConnection(host, port, timeout=timeout))
     if isinstance(body, (dict, list)):
         body = json.dumps(body)
         headers = {"Content-Type": "application/json", **(headers or {})}
@@ -211,14 +211,14 @@ class Mariadb:
 
 
 class Wxfake:
-    def __init__(self, directory, *args, tls=None):
-        self.port = free_port()
-        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
+    def __init__(self, directory, *args, tls=None, host="127.0.0.1", port=None):
+        self.host, self.port = host, port or free_port()
+        self.url = f"{'https' if tls else 'http'}://{host}:{self.port}"
         self.context = None
         if tls:
             args = (*args, "--tls-cert", tls.cert, "--tls-key", tls.key)
             self.context = ssl._create_unverified_context()
-        self.process = Process([BUILD / "wxfake", "--listen", f"127.0.0.1:{self.port}", *args], directory / "wxfake.log")
+        self.process = Process([BUILD / "wxfake", "--listen", f"{host}:{self.port}", *args], directory / "wxfake.log")
         self.codes, self.openids = [], {}
         poll(self.is_up, what="wxfake")
 
@@ -228,7 +228,7 @@ class Wxfake:
             return self.call("GET", "/fake/stats").status == 200
 
     def call(self, method, path, body=None):
-        return call(self.port, method, path, body, tls=self.context)
+        return call(self.port, method, path, body, tls=self.context, host=self.host)
 
     def code(self, **kw):
         got = self.call("POST", "/fake/code", kw).json

@@ -14,11 +14,16 @@
 
 /* ---- the scripted fetch ---- */
 
+enum { TRIES_MAX = 32 };
+
 struct fetch {
 	struct loop *loop;
-	struct fetch_reply replies[8];
+	struct fetch_reply replies[TRIES_MAX];
 	int asked;
-	char urls[8][512];
+	char urls[TRIES_MAX][512];
+	struct fetch_reply probe_reply;
+	int probes, given_up;
+	char probe_url[512];
 };
 
 struct answer {
@@ -35,14 +40,24 @@ static void deliver(void *ctx)
 	free(a);
 }
 
+static const struct fetch_reply *choose(struct fetch *f, const struct fetch_request *rq)
+{
+	if (rq->probe) {
+		f->probes++;
+		snprintf(f->probe_url, sizeof(f->probe_url), "%s", rq->url);
+		return &f->probe_reply;
+	}
+	assert_true(f->asked < TRIES_MAX);
+	snprintf(f->urls[f->asked], sizeof(f->urls[0]), "%s", rq->url);
+	return &f->replies[f->asked++];
+}
+
 void fetch_start(struct fetch *f, const struct fetch_request *rq, fetch_cb cb, void *ctx)
 {
 	struct answer *a = mem_alloc(sizeof(*a));
 
-	assert_true(f->asked < 8);
 	assert_true(rq->timeout_ms > 0);
-	snprintf(f->urls[f->asked], sizeof(f->urls[0]), "%s", rq->url);
-	a->reply = f->replies[f->asked++];
+	a->reply = *choose(f, rq);
 	if (!a->reply.body)
 		a->reply.body = "";
 	a->reply.body_len = strlen(a->reply.body);
@@ -53,6 +68,12 @@ void fetch_start(struct fetch *f, const struct fetch_request *rq, fetch_cb cb, v
 	a->cb = cb;
 	a->ctx = ctx;
 	loop_defer(f->loop, deliver, a);
+}
+
+void fetch_give_up(struct fetch *f, const char *origin)
+{
+	assert_string_equal(origin, "https://one");
+	f->given_up++;
 }
 
 /* ---- one call ---- */
@@ -78,19 +99,38 @@ static void on_session(void *ctx, enum outcome oc, const struct wechat_session *
 	loop_stop(r->loop);
 }
 
-static struct result ask(struct fetch *f, const char *second_secret)
+static struct wechat *make(struct fetch *f, size_t hosts)
 {
-	static const char *const hosts[] = {"https://one", "https://two"};
-	struct result r = {.loop = loop_new()};
-	struct wechat *wx = wechat_new(r.loop, &(struct wechat_options){.login = f, .service = f, .pass = f, .base_urls = hosts, .base_url_count = 2, .timeout_ms = 3000});
+	static const char *const urls[] = {"https://one", "https://two"};
 
-	f->loop = r.loop;
-	wechat_code2session(wx, &(struct wechat_app){.appid = "wx1", .secrets = {"s3 cret", second_secret}}, "c de/+", 3000, on_session, &r);
+	f->loop = loop_new();
+	return wechat_new(f->loop, &(struct wechat_options){
+		.login = f, .token = f, .service = f, .pass = f, .base_urls = urls, .base_url_count = hosts, .timeout_ms = 3000});
+}
+
+static void end(struct fetch *f, struct wechat *wx)
+{
+	wechat_free(wx);
+	loop_free(f->loop);
+}
+
+static struct result login(struct fetch *f, struct wechat *wx, const char *second_secret, int64_t timeout_ms)
+{
+	struct result r = {.loop = f->loop};
+
+	wechat_code2session(wx, &(struct wechat_app){.appid = "wx1", .secrets = {"s3 cret", second_secret}}, "c de/+", timeout_ms, on_session, &r);
 	assert_int_equal(r.calls, 0); /* never before the starter returns */
 	loop_run(r.loop);
 	assert_int_equal(r.calls, 1);
-	wechat_free(wx);
-	loop_free(r.loop);
+	return r;
+}
+
+static struct result ask(struct fetch *f, const char *second_secret)
+{
+	struct wechat *wx = make(f, 2);
+	struct result r = login(f, wx, second_secret, 3000);
+
+	end(f, wx);
 	return r;
 }
 
@@ -212,6 +252,124 @@ static void test_second_secret(void **state)
 	assert_int_equal(g.asked, 2);
 }
 
+/* ---- hosts ---- */
+
+#define NOT_SENT  ((struct fetch_reply){.result = FETCH_NOT_SENT, .not_sent = true})
+#define NO_ANSWER ((struct fetch_reply){.result = FETCH_NO_ANSWER})
+
+static void wait_a_little(struct fetch *f, int64_t ms)
+{
+	struct timer *t = timer_new(f->loop, (loop_fn)loop_stop, f->loop);
+
+	timer_start(t, ms);
+	loop_run(f->loop);
+	timer_free(t);
+}
+
+static void test_a_dead_host_is_skipped(void **state)
+{
+	struct fetch f = {.replies = {NOT_SENT, BODY(GOOD), NOT_SENT, BODY(GOOD), NOT_SENT, BODY(GOOD), BODY(GOOD), BODY(GOOD)}, .probe_reply = NOT_SENT};
+	struct wechat *wx = make(&f, 2);
+
+	(void)state;
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(login(&f, wx, NULL, 3000).oc, OC_OK);
+	assert_int_equal(f.given_up, 4); /* by each kind of connections */
+	assert_int_equal(login(&f, wx, NULL, 3000).oc, OC_OK);
+	assert_memory_equal(f.urls[6], "https://two/", 12); /* at once */
+	wait_a_little(&f, 50);
+	assert_int_equal(f.probes, 1);
+	assert_string_equal(f.probe_url,
+		"https://one/sns/jscode2session?appid=wx1&secret=s3%20cret&js_code=the%20code%20is%20a%20mock%20one&grant_type=authorization_code");
+	f.probe_reply = BODY(REFUSED("40029"));
+	wait_a_little(&f, 1100);
+	assert_int_equal(f.probes, 2);
+	assert_int_equal(login(&f, wx, NULL, 3000).oc, OC_OK);
+	assert_memory_equal(f.urls[7], "https://one/", 12); /* it is back */
+	wait_a_little(&f, 1100);
+	assert_int_equal(f.probes, 2);
+	end(&f, wx);
+}
+
+static void test_one_host_is_not_skipped_so_soon(void **state)
+{
+	struct fetch f = {.probe_reply = NOT_SENT};
+	struct wechat *wx = make(&f, 1);
+
+	(void)state;
+	for (int i = 0; i < 10; i++) {
+		f.replies[i] = NOT_SENT;
+		assert_int_equal(login(&f, wx, NULL, 3000).oc, OC_WECHAT_UNAVAILABLE);
+		assert_int_equal(f.asked, i + 1);
+	}
+	assert_int_equal(login(&f, wx, NULL, 3000).oc, OC_WECHAT_UNAVAILABLE);
+	assert_int_equal(f.asked, 10); /* told at once */
+	end(&f, wx);
+}
+
+/* What some callers send makes WeChat hang up. Our own question is answered, so the others are not kept out. */
+static void test_no_answers_are_checked_by_a_probe(void **state)
+{
+	struct fetch f = {.probe_reply = BODY(REFUSED("40029"))};
+	struct wechat *wx = make(&f, 1);
+
+	(void)state;
+	for (int i = 0; i < 20; i++) {
+		f.replies[i] = NO_ANSWER;
+		assert_int_equal(login(&f, wx, NULL, 3000).oc, OC_WECHAT_UNAVAILABLE);
+	}
+	assert_int_equal(f.asked, 20);
+	assert_true(f.probes >= 1 && f.probes <= 2); /* not more than one a second */
+	f.replies[20] = BODY(GOOD);
+	assert_int_equal(login(&f, wx, NULL, 3000).oc, OC_OK);
+	f.probe_reply = NO_ANSWER;
+	wait_a_little(&f, 1100);
+	for (int i = 21; i < 31; i++) {
+		f.replies[i] = NO_ANSWER;
+		login(&f, wx, NULL, 3000);
+	}
+	wait_a_little(&f, 50);
+	assert_int_equal(f.given_up, 4);
+	assert_int_equal(login(&f, wx, NULL, 3000).oc, OC_WECHAT_UNAVAILABLE);
+	assert_int_equal(f.asked, 31);
+	end(&f, wx);
+}
+
+static void test_our_own_queue_is_no_evidence(void **state)
+{
+	struct fetch f = {.probe_reply = NO_ANSWER};
+	struct wechat *wx = make(&f, 1);
+
+	(void)state;
+	for (int i = 0; i < 30; i++) {
+		f.replies[i] = (struct fetch_reply){.result = FETCH_REFUSED, .not_sent = true};
+		assert_int_equal(login(&f, wx, NULL, 3000).oc, OC_OVERLOADED);
+	}
+	assert_int_equal(f.asked, 30);
+	assert_int_equal(f.probes, 0);
+	end(&f, wx);
+}
+
+static void test_no_time_left(void **state)
+{
+	struct fetch f = {0};
+	struct wechat *wx = make(&f, 1);
+
+	(void)state;
+	assert_int_equal(login(&f, wx, NULL, 0).oc, OC_WECHAT_UNAVAILABLE);
+	assert_int_equal(login(&f, wx, NULL, -5).oc, OC_WECHAT_UNAVAILABLE);
+	assert_int_equal(f.asked, 0);
+	end(&f, wx);
+}
+
+static void test_an_informational_status_is_no_answer(void **state)
+{
+	struct fetch f = {.replies = {{.result = FETCH_DONE, .status = 101, .body = GOOD}}};
+
+	(void)state;
+	assert_int_equal(ask(&f, NULL).oc, OC_WECHAT_ERROR);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -221,6 +379,12 @@ int main(void)
 		cmocka_unit_test(test_next_host_only_when_nothing_was_sent),
 		cmocka_unit_test(test_bounds),
 		cmocka_unit_test(test_second_secret),
+		cmocka_unit_test(test_a_dead_host_is_skipped),
+		cmocka_unit_test(test_one_host_is_not_skipped_so_soon),
+		cmocka_unit_test(test_no_answers_are_checked_by_a_probe),
+		cmocka_unit_test(test_our_own_queue_is_no_evidence),
+		cmocka_unit_test(test_no_time_left),
+		cmocka_unit_test(test_an_informational_status_is_no_answer),
 	};
 
 	log_init(LOG_ERROR + 1, LOG_LOGFMT);
