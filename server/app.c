@@ -1,5 +1,6 @@
 #include "app.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,10 +8,12 @@
 #include <sys/resource.h>
 
 #include "api/api.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/metrics.h"
 #include "http/http.h"
+#include "http/listen.h"
 #include "io/fetch.h"
 #include "options.h"
 #include "store/audit.h"
@@ -48,7 +51,8 @@ struct app {
 	struct api       api;
 	struct wechat_app *apps;   /* views of config's */
 	struct ip_net   *trusted;
-	struct timer    *drain_limit;
+	struct timer    *drain_delay, *drain_limit;
+	int64_t          drain_began_ms;
 	int              undrained;
 };
 
@@ -138,25 +142,6 @@ static void apply(struct app *a)
 		http_set_limits(a->sides[i], max, (int)c->client_timeout_ms, (size_t)c->max_body);
 }
 
-static void on_config_said(void *ctx, bool is_error, const char *text)
-{
-	(void)ctx;
-	if (is_error)
-		log_error("configuration", LOG_STR("problem", text));
-	else
-		log_warn("configuration", LOG_STR("note", text));
-}
-
-/* The file is right in itself; but an address waits for a restart, and the token does not. */
-static bool fits_what_is_open(const struct app *a, const struct config *new)
-{
-	if (*new->internal_token || config_internal_is_local(a->started))
-		return true;
-	log_error("configuration", LOG_STR("problem", "[server] internal_token is gone, and the internal_listen in force is open to others "
-		"than this machine: that needs a restart"));
-	return false;
-}
-
 /* One line for the service, not one for each worker. */
 static void record_reload(struct app *a, const char *result)
 {
@@ -168,21 +153,15 @@ static void record_reload(struct app *a, const char *result)
 static void on_hangup(void *ctx, int signo)
 {
 	struct app *a = ctx;
-	struct config *old = a->config, *new = config_load(a->o->config_file, on_config_said, NULL);
-	const char *changed[64];
-	size_t n;
+	bool refused = false;
+	struct config *old = a->config, *new = a->o->crew->reload(a->o->crew->ctx, &refused);
 
 	(void)signo;
 	audit_reopen(a->audit);
-	if (!new || !fits_what_is_open(a, new)) {
-		log_error("reload failed: the old configuration stays in force");
+	if (refused)
 		record_reload(a, "refused");
-		config_free(new);
+	if (!new)
 		return;
-	}
-	n = config_changed(a->started, new, changed, NELEM(changed));
-	for (size_t i = 0; i < n; i++)
-		log_warn("a changed key needs a restart", LOG_STR("key", changed[i]));
 	a->config = new;
 	apply(a);
 	if (old != a->started)
@@ -210,36 +189,73 @@ static void on_drained(void *ctx)
 		loop_stop(a->loop);
 }
 
-static void on_terminate(void *ctx, int signo)
+static void stop_accepting(void *ctx)
 {
 	struct app *a = ctx;
 
-	if (a->api.draining) {
-		log_warn("a second signal: ending at once", LOG_INT("signal", signo));
-		loop_stop(a->loop);
+	if (a->drain_limit)
 		return;
-	}
-	log_info("draining", LOG_INT("signal", signo));
-	a->api.draining = true;
 	a->drain_limit = timer_new(a->loop, on_drain_late, a);
 	timer_start(a->drain_limit, a->config->drain_timeout_ms);
 	a->undrained = NELEM(a->sides);
 	for (size_t i = 0; i < NELEM(a->sides); i++)
 		http_drain(a->sides[i], on_drained, a);
+	a->o->crew->stop_listening(a->o->crew->ctx);
+}
+
+static void begin_drain(struct app *a, int signo, int64_t delay_ms)
+{
+	log_info("draining", LOG_INT("signal", signo), LOG_INT("delay_ms", delay_ms));
+	a->api.draining = true;
+	a->drain_began_ms = clock_ms();
+	a->drain_delay = timer_new(a->loop, stop_accepting, a);
+	if (delay_ms > 0)
+		timer_start(a->drain_delay, delay_ms);
+	else
+		stop_accepting(a);
+}
+
+static void end_at_once(void *ctx, int signo)
+{
+	struct app *a = ctx;
+
+	log_warn("ending at once", LOG_INT("signal", signo));
+	loop_stop(a->loop);
+}
+
+/* A supervised worker leaves it to its supervisor to tell one signal from two. */
+static void on_terminate(void *ctx, int signo)
+{
+	struct app *a = ctx;
+
+	if (!a->api.draining)
+		begin_drain(a, signo, a->config->drain_delay_ms);
+	else if (!a->o->supervised && clock_ms() - a->drain_began_ms >= APP_SAME_SIGNAL_MS)
+		end_at_once(a, signo);
+}
+
+static void on_drain_now(void *ctx, int signo)
+{
+	struct app *a = ctx;
+
+	if (a->api.draining)
+		stop_accepting(a);
+	else
+		begin_drain(a, signo, 0);
 }
 
 /* ---- the rooms ---- */
 
 static struct fetch *build_fetch(struct app *a, int connections, int queue, size_t max_reply)
 {
-	const struct fetch_options o = options_fetch(a->config, connections, queue, max_reply);
+	const struct fetch_options o = options_fetch(a->started, connections, queue, max_reply);
 
 	return fetch_new(a->loop, &o);
 }
 
 static void build_gates(struct app *a)
 {
-	struct config *c = a->config;
+	struct config *c = a->started;
 	const char **urls = mem_alloc(sizeof(*urls) * (c->wechat_fallback_urls.n + 1));
 	char session_keys[128];
 	const struct redis_options redis = options_redis(c);
@@ -283,7 +299,7 @@ static void build_gates(struct app *a)
 
 static bool build_users(struct app *a)
 {
-	const struct config *c = a->config;
+	const struct config *c = a->started;
 	const struct user_db_options o = options_users(c);
 	char why[256];
 
@@ -296,7 +312,7 @@ static bool build_users(struct app *a)
 
 static bool build_audit(struct app *a)
 {
-	const struct config *c = a->config;
+	const struct config *c = a->started;
 	const struct audit_options o = {
 		.file = c->audit_file,
 		.key = c->audit_openid == OPENID_HASH ? c->encryption_keys[0] : NULL,
@@ -312,30 +328,25 @@ static bool build_audit(struct app *a)
 	return a->audit != NULL;
 }
 
-static bool listen_all(struct http *h, const struct config_list *l, bool first)
+static bool serve_all(struct http *h, const struct listen_socket *sockets, size_t n)
 {
-	char err[256];
-
-	for (size_t i = 0; i < l->n; i++) {
-		if (!first && !strncmp(l->items[i], "unix:", 5))
-			continue;
-		if (!http_listen(h, l->items[i], err, sizeof(err))) {
-			log_error("cannot listen", LOG_STR("address", l->items[i]), LOG_STR("cause", err));
+	for (size_t i = 0; i < n; i++)
+		if (!http_adopt(h, fcntl(sockets[i].fd, F_DUPFD_CLOEXEC, 0))) {
+			log_error("cannot serve more addresses");
 			return false;
 		}
-	}
 	return true;
 }
 
 static bool build_sides(struct app *a)
 {
-	struct config *c = a->config;
+	struct config *c = a->started;
 	struct http_options o = {
 		.max_connections = 1,
 		.client_timeout_ms = (int)c->client_timeout_ms,
 		.max_body = (size_t)c->max_body,
 		.backstop_ms = (int)(6 * c->wechat_timeout_ms + 10 * c->redis_timeout_ms + BACKSTOP_SLACK_MS),
-		.reuse_port = a->o->workers > 1,
+		.shared = a->o->workers > 1,
 	};
 
 	a->api.ip_buckets = a->o->shared->ip_buckets;
@@ -356,7 +367,7 @@ static bool build_sides(struct app *a)
 	o.before_refusal = NULL;
 	a->sides[1] = http_new(a->loop, &o, api_internal, &a->api);
 	apply(a);
-	return listen_all(a->sides[0], &c->listen, a->o->worker == 0) && listen_all(a->sides[1], &c->internal_listen, a->o->worker == 0);
+	return serve_all(a->sides[0], a->o->sockets[0], a->o->socket_count[0]) && serve_all(a->sides[1], a->o->sockets[1], a->o->socket_count[1]);
 }
 
 /* Callers first, so that nobody asks; then what answers them, each room ending its own waits by callback. */
@@ -380,6 +391,7 @@ static void tear_down(struct app *a)
 	tokens_free(a->tokens);
 	cache_free(a->cache);
 	seal_free(a->seal);
+	timer_free(a->drain_delay);
 	timer_free(a->drain_limit);
 	loop_free(a->loop);
 	free(a->trusted);
@@ -389,32 +401,46 @@ static void tear_down(struct app *a)
 	config_free(a->started);
 }
 
-/* main held them back until somebody would take them */
-static void let_signals_in(void)
+void app_hold_signals(void)
 {
+	const int held[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR2, APP_SIGNAL_END, APP_SIGNAL_DRAIN};
+	sigset_t signals;
+
+	sigemptyset(&signals);
+	for (size_t i = 0; i < NELEM(held); i++)
+		sigaddset(&signals, held[i]);
+	sigprocmask(SIG_BLOCK, &signals, NULL);
+}
+
+static void take_signals(struct app *a)
+{
+	static const int ends[] = {SIGTERM, SIGINT, SIGQUIT};
 	sigset_t all;
 
+	for (size_t i = 0; i < NELEM(ends); i++)
+		loop_on_signal(a->loop, ends[i], on_terminate, a);
+	loop_on_signal(a->loop, APP_SIGNAL_END, end_at_once, a);
+	loop_on_signal(a->loop, APP_SIGNAL_DRAIN, on_drain_now, a);
+	loop_on_signal(a->loop, SIGHUP, on_hangup, a);
 	sigfillset(&all);
 	sigprocmask(SIG_UNBLOCK, &all, NULL);
 }
 
 int app_run(const struct app_options *o)
 {
-	struct app a = {.o = o, .config = o->config, .started = o->config};
+	struct app a = {.o = o, .config = o->config, .started = o->started};
 	int status;
 
-	log_init(a.config->log_level, a.config->log_format);
 	metrics_join(o->worker);
 	metric_set(metric_series(METRIC_BUILD_INFO, VERSION, NULL, NULL), 1);
 	build_gates(&a);
-	status = !build_sides(&a) ? EXIT_LISTEN : !build_users(&a) || !build_audit(&a) ? EXIT_CONFIG : EXIT_DONE;
+	status = !build_users(&a) || !build_audit(&a) ? EXIT_CONFIG : !build_sides(&a) ? EXIT_LISTEN : EXIT_DONE;
 	if (status == EXIT_DONE) {
-		loop_on_signal(a.loop, SIGTERM, on_terminate, &a);
-		loop_on_signal(a.loop, SIGINT, on_terminate, &a);
-		loop_on_signal(a.loop, SIGHUP, on_hangup, &a);
-		let_signals_in();
+		take_signals(&a);
 		log_info("wxlogind is up", LOG_STR("version", VERSION), LOG_INT("apps", (int64_t)a.config->app_count));
+		o->crew->up(o->crew->ctx, a.loop);
 		loop_run(a.loop);
+		app_hold_signals(); /* one more would find nobody, and kill us */
 		log_info("wxlogind is down");
 	}
 	tear_down(&a);

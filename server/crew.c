@@ -1,10 +1,15 @@
-/* The supervisor. With one worker, that is this process; several are its children, and one that dies is started again. */
+/* The supervisor. It owns what outlives a worker: the last good configuration, the listening sockets, and the rules of signals. With one
+ * worker it is that worker's process. With several they are its children: all accept from the same sockets, and one that dies is
+ * started again. */
 #include "crew.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -15,8 +20,60 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "http/listen.h"
 
-enum { RESTART_PAUSE_MS = 1000 };
+enum { PAUSE_MS = 1000, PAUSE_MAX_MS = 8000, LOOK_MS = 100, KILL_GRACE_MS = 5000 };
+
+struct worker {
+	pid_t   pid;        /* 0: none runs */
+	int64_t restart_ms; /* when the next is due; -1: not at all */
+	int64_t pause_ms;   /* before the one after it */
+};
+
+/* In memory that the workers share with the supervisor. */
+struct shared {
+	_Atomic uint64_t reloads;   /* how many configurations were published, */
+	_Atomic uint64_t refusals;  /* and how many were not good */
+	_Atomic bool     is_up[];   /* by worker: it serves */
+};
+
+struct crew {
+	const char    *file;
+	struct config *started;     /* the configuration of the start: what needs a restart is in force as it says */
+	struct config *good;        /* the last that was good; may be the same */
+	struct app_shared *app_shared;
+	struct listen_socket *sockets[2]; /* public, internal */
+	size_t         socket_count[2];
+	struct worker *workers;
+	int            n, alive;
+	struct shared *shared;
+	int            published[2]; /* memory files: what the last good configuration and the one before were read from */
+	int            mine;         /* a worker's: which it is, */
+	uint64_t       applied;      /* and the newest of shared->reloads that it has seen, */
+	uint64_t       refused;      /* and of shared->refusals */
+	bool           complete;     /* all workers served at once, at one time */
+	bool           ending;
+	int64_t        ending_since_ms;
+	int            result;
+};
+
+/* ---- what a process needs before anything else ---- */
+
+static void open_standard_descriptors(void)
+{
+	for (int fd = 0; fd <= 2; fd++) /* a socket that came to be one of them would be written to */
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+			abort();
+}
+
+void crew_prepare(void)
+{
+	open_standard_descriptors();
+	app_hold_signals();
+	signal(SIGUSR1, SIG_IGN);
+	signal(SIGPIPE, SIG_IGN); /* a reader that left is an error of write(2), not a reason to die */
+	prctl(PR_SET_DUMPABLE, 0); /* no core file, and no other process of this user, sees secrets */
+}
 
 static void raise_descriptor_limit(void)
 {
@@ -28,24 +85,199 @@ static void raise_descriptor_limit(void)
 	}
 }
 
-struct worker {
-	pid_t   pid;        /* 0: none runs */
-	int64_t restart_ms; /* when the next is due; -1: not at all */
-};
+/* ---- sockets ---- */
 
-struct crew {
-	const char    *file;
-	struct config *config;
-	struct app_shared *shared;
-	struct worker *workers;
-	int            n, alive;
-	bool           reloaded, ending;
-	int            result;
-};
-
-static int exit_status(int wait_status)
+static bool open_side(struct crew *c, int side, const char *name, const struct config_list *addresses)
 {
-	return WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : EXIT_FAULT;
+	const struct listen_options o = {.unix_mode = (int)c->started->unix_mode, .unix_group = c->started->unix_group};
+	char text[256];
+
+	c->sockets[side] = mem_alloc(sizeof(*c->sockets[side]) * addresses->n);
+	for (size_t i = 0; i < addresses->n; i++) {
+		struct listen_socket *s = &c->sockets[side][i];
+
+		if (!listen_open(s, addresses->items[i], &o, text, sizeof(text))) {
+			log_error("cannot listen", LOG_STR("address", addresses->items[i]), LOG_STR("cause", text));
+			return false;
+		}
+		c->socket_count[side]++;
+		listen_name(s->fd, text, sizeof(text));
+		log_info("listening", LOG_STR("listener", name), LOG_STR("address", text));
+	}
+	return true;
+}
+
+static bool open_sockets(struct crew *c)
+{
+	return open_side(c, 0, "public", &c->started->listen) && open_side(c, 1, "internal", &c->started->internal_listen);
+}
+
+static void stop_listening(void *ctx)
+{
+	struct crew *c = ctx;
+
+	for (int side = 0; side < 2; side++)
+		for (size_t i = 0; i < c->socket_count[side]; i++)
+			listen_close(&c->sockets[side][i]);
+}
+
+static void end_sockets(struct crew *c)
+{
+	for (int side = 0; side < 2; side++) {
+		for (size_t i = 0; i < c->socket_count[side]; i++)
+			listen_end(&c->sockets[side][i], false);
+		free(c->sockets[side]);
+	}
+}
+
+/* ---- the last good configuration ---- */
+
+static void on_said(void *ctx, bool is_error, const char *text)
+{
+	(void)ctx;
+	if (is_error)
+		log_error("configuration", LOG_STR("problem", text));
+	else
+		log_warn("configuration", LOG_STR("note", text));
+}
+
+static void on_said_before(void *ctx, bool is_error, const char *text)
+{
+	(void)ctx;
+	(void)is_error;
+	(void)text;
+}
+
+/* The file is right in itself; but an address waits for a restart, and the token does not. */
+static bool fits_what_is_open(const struct crew *c, const struct config *new)
+{
+	if (*new->internal_token || config_internal_is_local(c->started))
+		return true;
+	log_error("configuration", LOG_STR("problem", "[server] internal_token is gone, and the internal_listen in force is open to others "
+		"than this machine: that needs a restart"));
+	return false;
+}
+
+/* What the file says now, or NULL: it is not good. */
+static struct config *read_file(const struct crew *c, struct config_files *files)
+{
+	struct config *new = config_read(c->file, files, on_said, NULL);
+	const char *changed[64];
+	size_t n;
+
+	if (!new || !fits_what_is_open(c, new)) {
+		log_error("reload failed: the old configuration stays in force");
+		config_free(new);
+		return NULL;
+	}
+	n = config_changed(c->started, new, changed, NELEM(changed));
+	for (size_t i = 0; i < n; i++)
+		log_warn("a changed key needs a restart", LOG_STR("key", changed[i]));
+	return new;
+}
+
+/* The only worker reads the file itself. */
+static struct config *reload_alone(void *ctx, bool *refused)
+{
+	struct config *new = read_file(ctx, NULL);
+
+	*refused = !new;
+	return new;
+}
+
+/* Workers never read the files: they might have changed once more by then, and each would run something else. They read what the
+ * supervisor read. The newest is in published[reloads % 2]; the other is the one that is written next. */
+static bool publish(struct crew *c, const struct buf *b)
+{
+	uint64_t next = c->shared->reloads + 1;
+	int fd = c->published[next % 2];
+
+	if (ftruncate(fd, 0) || pwrite(fd, b->data, b->len, 0) != (ssize_t)b->len) {
+		log_error("reload failed: no memory for what was read", LOG_STR("cause", strerror(errno)));
+		return false;
+	}
+	c->shared->reloads = next;
+	return true;
+}
+
+static void read_published(struct crew *c, struct buf *b)
+{
+	char piece[4096];
+	ssize_t n;
+
+	do { /* again, if it was overwritten meanwhile */
+		c->applied = c->shared->reloads;
+		buf_clear(b);
+		while ((n = pread(c->published[c->applied % 2], piece, sizeof(piece), (off_t)b->len)) > 0)
+			buf_add(b, piece, (size_t)n);
+	} while (c->applied != c->shared->reloads);
+	mem_wipe(piece, sizeof(piece));
+}
+
+static struct config *reload_worker(void *ctx, bool *refused)
+{
+	struct crew *c = ctx;
+	struct config_files files = {.replay = true};
+	struct config *new;
+
+	*refused = c->refused != c->shared->refusals;
+	c->refused = c->shared->refusals;
+	if (c->applied == c->shared->reloads)
+		return NULL; /* a signal to the process group, of which the supervisor has not spoken yet */
+	read_published(c, &files.bytes);
+	new = config_read(c->file, &files, on_said_before, NULL);
+	buf_free(&files.bytes);
+	if (!new)
+		log_error("a worker cannot read what its supervisor read");
+	return new;
+}
+
+static void tell_all(const struct crew *c, int signo)
+{
+	for (int i = 0; i < c->n; i++)
+		if (c->workers[i].pid)
+			kill(c->workers[i].pid, signo);
+}
+
+static void reload_all(struct crew *c)
+{
+	struct config_files files = {.replay = false};
+	struct config *new = read_file(c, &files);
+
+	if (new && publish(c, &files.bytes)) {
+		if (c->good != c->started)
+			config_free(c->good);
+		c->good = new;
+		log_set_level(new->log_level);
+	} else {
+		c->shared->refusals++;
+		config_free(new);
+	}
+	buf_free(&files.bytes);
+	tell_all(c, SIGHUP); /* even so: files are opened anew */
+}
+
+/* ---- workers ---- */
+
+static void worker_is_up(void *ctx, struct loop *l)
+{
+	struct crew *c = ctx;
+
+	(void)l;
+	c->shared->is_up[c->mine] = true;
+}
+
+static void run_worker(struct crew *c, int i)
+{
+	const struct app_crew told = {.ctx = c, .up = worker_is_up, .stop_listening = stop_listening, .reload = reload_worker};
+
+	c->mine = i;
+	c->applied = c->shared->reloads;
+	c->refused = c->shared->refusals;
+	exit(app_run(&(struct app_options){
+		.started = c->started, .config = c->good, .shared = c->app_shared, .worker = i, .workers = c->n,
+		.sockets = {c->sockets[0], c->sockets[1]}, .socket_count = {c->socket_count[0], c->socket_count[1]},
+		.crew = &told, .supervised = true}));
 }
 
 static void start_worker(struct crew *c, struct worker *w)
@@ -57,19 +289,16 @@ static void start_worker(struct crew *c, struct worker *w)
 		prctl(PR_SET_PDEATHSIG, SIGTERM); /* a worker without its parent would never be told to end */
 		if (getppid() != parent)
 			exit(EXIT_FAULT);
-		exit(app_run(&(struct app_options){
-			.config = c->config, .config_file = c->file, .shared = c->shared, .worker = (int)(w - c->workers), .workers = c->n}));
+		run_worker(c, (int)(w - c->workers));
 	}
 	if (w->pid > 0) {
 		w->restart_ms = -1;
 		c->alive++;
-		if (c->reloaded)
-			kill(w->pid, SIGHUP); /* it begins with what we read at the start: let it catch up with the others */
 		return;
 	}
 	log_error("fork failed", LOG_STR("cause", strerror(errno)));
 	w->pid = 0;
-	w->restart_ms = clock_ms() + RESTART_PAUSE_MS;
+	w->restart_ms = clock_ms() + PAUSE_MS;
 }
 
 static void start_due(struct crew *c)
@@ -79,28 +308,48 @@ static void start_due(struct crew *c)
 			start_worker(c, w);
 }
 
-static void tell_all(const struct crew *c, int signo)
+static int exit_status(int wait_status)
 {
-	for (int i = 0; i < c->n; i++)
-		if (c->workers[i].pid)
-			kill(c->workers[i].pid, signo);
+	return WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : EXIT_FAULT;
 }
 
-/* A worker that fell is put up again after a pause; one that cannot listen or open its database ends all: a restart would not mend that. */
+static void see_who_is_up(struct crew *c)
+{
+	int up = 0;
+
+	for (int i = 0; i < c->n; i++)
+		up += c->shared->is_up[i];
+	c->complete |= up == c->n;
+}
+
+static void begin_end(struct crew *c)
+{
+	c->ending = true;
+	c->ending_since_ms = clock_ms();
+	stop_listening(c); /* the workers have theirs, and say how long */
+}
+
+/* A worker that cannot start at all ends the service: a restart would not mend that. Once the crew was complete it is a fault of the
+ * moment (the database's file moved, its password changed), and the others go on. */
 static void worker_gone(struct crew *c, struct worker *w, int wait_status)
 {
-	int status = exit_status(wait_status);
+	int i = (int)(w - c->workers), status = exit_status(wait_status);
 
-	app_worker_gone(c->shared, (int)(w - c->workers));
-	if (c->ending || status == EXIT_LISTEN || status == EXIT_CONFIG) {
+	app_worker_gone(c->app_shared, i);
+	see_who_is_up(c); /* the dead one was, perhaps */
+	if (c->ending || (!c->complete && (status == EXIT_LISTEN || status == EXIT_CONFIG))) {
 		c->result = c->result == EXIT_DONE ? status : c->result;
-		if (!c->ending)
+		if (!c->ending) {
+			begin_end(c);
 			tell_all(c, SIGTERM);
-		c->ending = true;
+		}
 	} else {
-		log_error("a worker ended: starting another", LOG_INT("pid", w->pid), LOG_INT("status", wait_status));
-		w->restart_ms = clock_ms() + RESTART_PAUSE_MS;
+		w->pause_ms = c->shared->is_up[i] || !w->pause_ms ? PAUSE_MS : w->pause_ms * 2 < PAUSE_MAX_MS ? w->pause_ms * 2 : PAUSE_MAX_MS;
+		w->restart_ms = clock_ms() + w->pause_ms;
+		log_error("a worker ended: starting another", LOG_INT("pid", w->pid), LOG_INT("status", status),
+			LOG_INT("signal", WIFSIGNALED(wait_status) ? WTERMSIG(wait_status) : 0), LOG_INT("pause_ms", w->pause_ms));
 	}
+	c->shared->is_up[i] = false;
 	w->pid = 0;
 	c->alive--;
 }
@@ -116,55 +365,102 @@ static void reap(struct crew *c)
 				worker_gone(c, &c->workers[i], status);
 }
 
-/* Signals are taken by sigtimedwait alone, so none is lost between two looks. */
-static int supervise(const char *file, struct config *config, int workers, struct app_shared *shared)
+static void look_at_all(struct crew *c)
 {
-	const struct timespec look = {.tv_nsec = 100 * 1000000};
-	struct crew c = {.file = file, .config = config, .shared = shared, .n = workers, .result = EXIT_DONE};
-	sigset_t signals;
-	int signo;
+	see_who_is_up(c);
+	if (c->ending && clock_ms() - c->ending_since_ms > c->good->drain_delay_ms + c->good->drain_timeout_ms + KILL_GRACE_MS)
+		tell_all(c, SIGKILL); /* it hangs */
+}
 
-	c.workers = mem_alloc(sizeof(*c.workers) * (size_t)c.n);
+static void on_signal(struct crew *c, int signo)
+{
+	switch (signo) {
+	case SIGHUP:
+		reload_all(c);
+		break;
+	case SIGTERM:
+	case SIGINT:
+	case SIGQUIT:
+		if (!c->ending) {
+			begin_end(c);
+			tell_all(c, SIGTERM);
+		} else if (clock_ms() - c->ending_since_ms >= APP_SAME_SIGNAL_MS) {
+			tell_all(c, APP_SIGNAL_END);
+		}
+		break;
+	default:
+		break;
+	}
+}
+
+static bool share(struct crew *c)
+{
+	c->workers = mem_alloc(sizeof(*c->workers) * (size_t)c->n);
+	c->shared = mem_shared(sizeof(*c->shared) + sizeof(c->shared->is_up[0]) * (size_t)c->n);
+	for (int i = 0; i < 2; i++)
+		if ((c->published[i] = memfd_create("wxlogind configuration", MFD_CLOEXEC)) < 0) {
+			log_error("no memory for what workers share", LOG_STR("cause", strerror(errno)));
+			return false;
+		}
+	return true;
+}
+
+/* Signals are taken by sigtimedwait alone, so none is lost between two looks. */
+static int supervise(struct crew *c)
+{
+	const struct timespec look = {.tv_nsec = LOOK_MS * 1000000};
+	sigset_t signals;
+
+	if (!share(c))
+		return EXIT_FAULT;
 	sigprocmask(SIG_BLOCK, NULL, &signals);
 	sigaddset(&signals, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
-	while (c.alive > 0 || !c.ending) {
-		start_due(&c);
-		signo = sigtimedwait(&signals, NULL, &look);
-		reap(&c);
-		if (signo > 0 && signo != SIGCHLD)
-			tell_all(&c, signo);
-		c.reloaded |= signo == SIGHUP;
-		c.ending |= signo == SIGTERM || signo == SIGINT;
+	while (c->alive > 0 || !c->ending) {
+		start_due(c);
+		on_signal(c, sigtimedwait(&signals, NULL, &look));
+		reap(c);
+		look_at_all(c);
 	}
-	free(c.workers);
-	config_free(config);
-	return c.result;
+	free(c->workers);
+	mem_shared_free(c->shared, sizeof(*c->shared) + sizeof(c->shared->is_up[0]) * (size_t)c->n);
+	if (c->good != c->started)
+		config_free(c->good);
+	config_free(c->started);
+	return c->result;
 }
 
-void crew_hold_signals(void)
-{
-	sigset_t signals;
+/* ---- one worker: this process ---- */
 
-	sigemptyset(&signals);
-	sigaddset(&signals, SIGTERM);
-	sigaddset(&signals, SIGINT);
-	sigaddset(&signals, SIGHUP);
-	sigprocmask(SIG_BLOCK, &signals, NULL);
+static void alone_is_up(void *ctx, struct loop *l)
+{
+	(void)ctx;
+	(void)l;
+}
+
+static int run_alone(struct crew *c)
+{
+	const struct app_crew told = {.ctx = c, .up = alone_is_up, .stop_listening = stop_listening, .reload = reload_alone};
+
+	return app_run(&(struct app_options){
+		.started = c->started, .config = c->good, .shared = c->app_shared, .workers = 1,
+		.sockets = {c->sockets[0], c->sockets[1]}, .socket_count = {c->socket_count[0], c->socket_count[1]},
+		.crew = &told});
 }
 
 int crew_run(const char *file, struct config *config)
 {
-	struct app_shared *shared;
-	int status, workers;
+	struct crew c = {.file = file, .started = config, .good = config, .result = EXIT_DONE};
+	int status = EXIT_LISTEN;
 
 	raise_descriptor_limit();
-	workers = (int)(config->workers ? config->workers : sysconf(_SC_NPROCESSORS_ONLN));
-	shared = app_share(workers);
-	if (workers > 1)
-		status = supervise(file, config, workers, shared);
+	c.n = (int)(config->workers ? config->workers : sysconf(_SC_NPROCESSORS_ONLN));
+	c.app_shared = app_share(c.n);
+	if (open_sockets(&c))
+		status = c.n > 1 ? supervise(&c) : run_alone(&c);
 	else
-		status = app_run(&(struct app_options){.config = config, .config_file = file, .shared = shared, .workers = 1});
-	app_unshare(shared);
+		config_free(config);
+	end_sockets(&c);
+	app_unshare(c.app_shared);
 	return status;
 }

@@ -1,13 +1,13 @@
-/* The supervisor of the workers. */
+/* The supervisor: see crew.c. */
 #ifndef CREW_H
 #define CREW_H
 
 #include "config/config.h"
 
-/* Holds back the signals that crew_run takes, until it does. Call it first. */
-void crew_hold_signals(void);
+/* Call it first: descriptors 0 to 2 are open, the signals that crew_run takes are held back until it does, memory is not dumpable. */
+void crew_prepare(void);
 
-/* Serves until a signal has ended it. Takes config over. Returns an EXIT_ status of app.h. */
+/* Serves until a signal has ended it. Takes config over; the log is open. Returns an EXIT_ status of app.h. */
 int crew_run(const char *file, struct config *config);
 
 #endif

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "app.h"
+#include "common/buf.h"
 #include "common/log.h"
 #include "connect.h"
 #include "crew.h"
@@ -15,10 +16,27 @@ static const char usage[] =
 	"              and say what each answered; nothing is changed\n"
 	"Exit status: 0 done, 1 bad configuration or no user database, 2 bad command line, 3 cannot listen, other: a fault.\n";
 
-static void print_said(void *ctx, bool is_error, const char *text)
+/* What was said of the configuration, until it is known whom to tell, and in which format. */
+struct said {
+	struct buf texts; /* each behind 'E' or 'W', and ended by a NUL */
+};
+
+static void on_said(void *ctx, bool is_error, const char *text)
 {
-	(void)ctx;
-	fprintf(stderr, "wxlogind: %s%s\n", is_error ? "" : "warning: ", text);
+	struct said *s = ctx;
+
+	buf_add(&s->texts, is_error ? "E" : "W", 1);
+	buf_add(&s->texts, text, strlen(text) + 1);
+}
+
+static void tell(struct said *s, bool to_log)
+{
+	for (const char *at = s->texts.data; at && at < s->texts.data + s->texts.len; at += strlen(at) + 1)
+		if (to_log)
+			log_warn("configuration", LOG_STR("note", at + 1));
+		else
+			fprintf(stderr, "wxlogind: %s%s\n", *at == 'E' ? "" : "warning: ", at + 1);
+	buf_free(&s->texts);
 }
 
 static int check_only(struct config *config, bool connect)
@@ -38,6 +56,7 @@ int main(int argc, char **argv)
 {
 	const char *file = NULL;
 	struct config *config;
+	struct said said = {0};
 	bool check = false, connect = false;
 
 	for (int i = 1; i < argc; i++) {
@@ -63,8 +82,11 @@ int main(int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	if (!check)
-		crew_hold_signals();
-	config = config_load(file, print_said, NULL);
+		crew_prepare();
+	config = config_load(file, on_said, &said);
+	if (config && !check)
+		log_init(config->log_level, config->log_format);
+	tell(&said, config && !check);
 	if (!config)
 		return EXIT_CONFIG;
 	if (check)

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/buf.h"
 #include "common/log.h"
 
 #define CONFIG_APP_SECRETS_MAX 2 /* while an AppSecret is being changed */
@@ -37,7 +38,9 @@ struct config {
 	int64_t max_body;
 	struct config_list trusted_proxies; /* addresses or networks, checked */
 	struct config_list cors_origins;
-	int64_t drain_timeout_ms;
+	int64_t drain_timeout_ms, drain_delay_ms;
+	int64_t unix_mode;
+	char   *unix_group;                 /* "" = the process's own */
 	/* [log] */
 	enum log_level  log_level;
 	enum log_format log_format;
@@ -87,6 +90,15 @@ typedef void (*config_say)(void *ctx, bool is_error, const char *text);
 /* file NULL: the default path if it exists, else defaults. The environment is read from environ. Everything wrong is said, then
  * NULL returned; warnings alone do not fail. */
 struct config *config_load(const char *file, config_say say, void *ctx);
+
+/* What was read from files. With replay false config_read fills it; with replay true config_read reads it instead of the files, so that
+ * another process gets the same configuration whatever the files hold by then. buf_free(&bytes) ends it. */
+struct config_files {
+	struct buf bytes;
+	size_t     at;
+	bool       replay;
+};
+struct config *config_read(const char *file, struct config_files *files, config_say say, void *ctx);
 void config_free(struct config *c); /* wipes secrets; NULL is fine */
 
 #define CONFIG_DEFAULT_FILE "/etc/wxlogind/wxlogind.ini"

@@ -38,6 +38,13 @@ const struct key key_table[] = {
 		"Origins of web pages that may call the public side; empty = no CORS headers.", .reload = true),
 	KEY(server, drain_timeout, DURATION, drain_timeout_ms, "30s",
 		"How long SIGTERM waits for requests in flight.", .max = DAY, .reload = true),
+	KEY(server, drain_delay, DURATION, drain_delay_ms, "0s",
+		"How long SIGTERM only turns /readyz to 503 and goes on serving, so that balancers can look away; drain_timeout begins after it.",
+		.max = 3600000, .reload = true),
+	KEY(server, unix_mode, MODE, unix_mode, "0660",
+		"Mode of unix sockets that are listened on.", .max = 0777),
+	KEY(server, unix_group, TEXT, unix_group, "",
+		"Group of unix sockets that are listened on, as a name or a number; empty = the process's own."),
 
 	KEY(log, level, WORD, log_level, "info",
 		"The least severe lines that are written.", .words = "debug info warn error", .reload = true),

@@ -75,6 +75,7 @@ struct reading {
 	config_say say;
 	void *ctx;
 	const char *file;
+	struct config_files *files; /* NULL: files are read, and that is all */
 	bool ok;
 	struct target main;
 	struct target *apps;

@@ -105,7 +105,7 @@ static struct target *app_add(struct reading *rd, const char *appid, const char 
 
 /* ---- the file ---- */
 
-static char *read_all(const char *path, size_t max, size_t *len)
+static char *read_now(const char *path, size_t max, size_t *len)
 {
 	FILE *f = fopen(path, "re");
 	char *text;
@@ -121,6 +121,47 @@ static char *read_all(const char *path, size_t max, size_t *len)
 		text = NULL;
 	}
 	fclose(f);
+	return text;
+}
+
+/* Each file is recorded as its length, or the negative errno, and its bytes. */
+static void record(struct config_files *f, const char *text, size_t len)
+{
+	int64_t head = text ? (int64_t)len : -(int64_t)errno;
+
+	buf_add(&f->bytes, &head, sizeof(head));
+	if (text)
+		buf_add(&f->bytes, text, len);
+}
+
+static char *replay(struct config_files *f, size_t *len)
+{
+	int64_t head = -EIO;
+	char *text;
+
+	if (f->bytes.len - f->at >= sizeof(head))
+		memcpy(&head, f->bytes.data + f->at, sizeof(head));
+	if (head < 0 || (uint64_t)head > f->bytes.len - f->at - sizeof(head)) {
+		f->at += f->bytes.len - f->at >= sizeof(head) ? sizeof(head) : 0;
+		errno = head < 0 ? (int)-head : EIO;
+		return NULL;
+	}
+	*len = (size_t)head;
+	text = mem_alloc(*len + 1);
+	memcpy(text, f->bytes.data + f->at + sizeof(head), *len);
+	f->at += sizeof(head) + *len;
+	return text;
+}
+
+static char *read_all(struct reading *rd, const char *path, size_t max, size_t *len)
+{
+	char *text;
+
+	if (rd->files && rd->files->replay)
+		return replay(rd->files, len);
+	text = read_now(path, max, len);
+	if (rd->files)
+		record(rd->files, text, *len);
 	return text;
 }
 
@@ -257,8 +298,8 @@ static void on_ini_error(void *ctx, int line, const char *what)
 
 static void read_file(struct reading *rd, bool required)
 {
-	size_t n;
-	char *text = read_all(rd->file, INI_MAX_BYTES, &n);
+	size_t n = 0;
+	char *text = read_all(rd, rd->file, INI_MAX_BYTES, &n);
 
 	if (text) {
 		ini_parse_text(text, n, on_ini, on_ini_error, rd);
@@ -363,7 +404,7 @@ static char *read_secret(struct reading *rd, const char *section, const struct k
 {
 	const char *fault;
 	size_t n = 0;
-	char *text = read_all(path, SECRET_MAX_BYTES, &n);
+	char *text = read_all(rd, path, SECRET_MAX_BYTES, &n);
 
 	if (!text) { /* the path is not repeated: it may be the secret itself */
 		reading_say(rd, true, where, "[%s] %s_file: cannot read the file of this name: %s. To give the secret itself, write %s = ...", section,
@@ -453,7 +494,12 @@ static void set_values(struct reading *rd)
 
 struct config *config_load(const char *file, config_say on_say, void *ctx)
 {
-	struct reading rd = {.c = mem_alloc(sizeof(struct config)), .say = on_say, .ctx = ctx, .ok = true};
+	return config_read(file, NULL, on_say, ctx);
+}
+
+struct config *config_read(const char *file, struct config_files *files, config_say on_say, void *ctx)
+{
+	struct reading rd = {.c = mem_alloc(sizeof(struct config)), .say = on_say, .ctx = ctx, .files = files, .ok = true};
 
 	rd.file = file ? file : CONFIG_DEFAULT_FILE;
 	target_init(&rd.main, NULL, NULL);

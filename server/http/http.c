@@ -78,7 +78,8 @@ static evhtp_res on_accepted(evhtp_connection_t *c, void *arg)
 	bool reject = !has_room(h);
 	struct gate *g;
 
-	if (++l->accepted % ACCEPTS_A_TURN == 0) { /* a burst of thousands takes turns with who is here already */
+	/* a burst of thousands takes turns with who is here already; and with the other processes that listen at this socket */
+	if (h->o.shared || ++l->accepted % ACCEPTS_A_TURN == 0) {
 		evconnlistener_disable(l->htp->server);
 		timer_start(l->pause, 0);
 	}
@@ -138,13 +139,10 @@ static void listener_close(struct listener *l)
 		evhtp_unbind_socket(l->htp);
 		l->htp->server = NULL;
 	}
-	if (l->unix_path)
-		unlink(l->unix_path);
-	free(l->unix_path);
-	l->unix_path = NULL;
+	listen_end(&l->own, false);
 }
 
-static bool listener_start(struct http *h, int fd, const char *unix_path)
+static bool listener_start(struct http *h, int fd)
 {
 	struct listener *l = &h->listeners[h->listener_count];
 
@@ -159,32 +157,30 @@ static bool listener_start(struct http *h, int fd, const char *unix_path)
 	if (evhtp_accept_socket(l->htp, fd, 0) != 0)
 		return false;
 	evconnlistener_set_error_cb(l->htp->server, on_accept_error);
-	l->unix_path = mem_strdup(unix_path);
+	l->own.fd = -1;
 	h->listener_count++;
 	return true;
 }
 
 bool http_adopt(struct http *h, int fd)
 {
-	return h->listener_count < LISTENERS_MAX && listener_start(h, fd, NULL);
+	return fd >= 0 && h->listener_count < LISTENERS_MAX && listener_start(h, fd);
 }
 
 bool http_listen(struct http *h, const char *addr, char *err, size_t err_len)
 {
-	int fd;
+	struct listen_socket s;
 
-	if (h->listener_count == LISTENERS_MAX) {
-		snprintf(err, err_len, "%s: more than %d addresses", addr, LISTENERS_MAX);
+	if (!listen_open(&s, addr, &(struct listen_options){.unix_mode = 0660}, err, err_len))
+		return false;
+	if (!http_adopt(h, s.fd)) {
+		snprintf(err, err_len, "%s: cannot be served: more than %d addresses", addr, LISTENERS_MAX);
+		listen_end(&s, false);
 		return false;
 	}
-	fd = listen_open(addr, h->name, h->o.reuse_port, err, err_len);
-	if (fd < 0)
-		return false;
-	if (listener_start(h, fd, listen_unix_path(addr)))
-		return true;
-	snprintf(err, err_len, "%s: evhtp does not take the socket", addr);
-	close(fd);
-	return false;
+	s.fd = -1; /* evhtp's */
+	h->listeners[h->listener_count - 1].own = s;
+	return true;
 }
 
 /* ---- life ---- */

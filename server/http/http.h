@@ -20,7 +20,7 @@ struct http_options {
 	int         client_timeout_ms; /* absolute for a whole request to arrive; and for an idle connection */
 	size_t      max_body;
 	int         backstop_ms;     /* a req unanswered this long is answered 503 */
-	bool        reuse_port;
+	bool        shared;          /* other processes accept from the same sockets */
 	/* Called before an error of HTTP itself is answered, to add headers to the answer (CORS). Of the request there is what had come. May
 	 * be NULL. */
 	void      (*before_refusal)(void *ctx, struct req *r);

@@ -1,7 +1,9 @@
-/* Listening sockets: opened, named. */
+/* Listening sockets are opened once, by the process that starts first, and shared by all that it forks: each accepts what it can, so that
+ * no connection waits for a process that has died. */
 #include "http/listen.h"
 
 #include <errno.h>
+#include <grp.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +13,7 @@
 #include <unistd.h>
 
 #include "common/addr.h"
-#include "common/log.h"
+#include "common/mem.h"
 
 enum { BACKLOG = 1024 };
 
@@ -23,77 +25,138 @@ static void unlink_stale(const struct addr *a)
 
 	if (lstat(a->un.sun_path, &st) || !S_ISSOCK(st.st_mode))
 		return;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd >= 0 && connect(fd, &a->sa, a->len) && errno == ECONNREFUSED)
 		unlink(a->un.sun_path);
 	if (fd >= 0)
 		close(fd);
 }
 
-static int open_socket(const struct addr *a, bool reuse_port, const char **what)
+static bool find_group(const char *name, gid_t *gid)
 {
-	int on = 1, fd = socket(a->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	char *end;
+	long number = strtol(name, &end, 10);
+	const struct group *g;
+
+	*gid = (gid_t)number;
+	if (*name && !*end && number >= 0)
+		return true;
+	g = getgrnam(name);
+	if (g)
+		*gid = g->gr_gid;
+	return g != NULL;
+}
+
+/* Nobody can connect before mode and group are what they should be. */
+static bool bind_unix(int fd, const struct addr *a, const struct listen_options *o, const char **what)
+{
+	gid_t group = (gid_t)-1;
+	mode_t mask;
+	bool ok;
+
+	*what = "unix_group: no such group";
+	errno = 0;
+	if (o->unix_group && *o->unix_group && !find_group(o->unix_group, &group))
+		return false;
+	*what = "bind";
+	mask = umask(0777);
+	ok = bind(fd, &a->sa, a->len) == 0;
+	umask(mask);
+	if (!ok)
+		return false;
+	*what = "unix_group";
+	ok = group == (gid_t)-1 || chown(a->un.sun_path, (uid_t)-1, group) == 0;
+	if (ok)
+		*what = "unix_mode";
+	return ok && chmod(a->un.sun_path, (mode_t)o->unix_mode) == 0;
+}
+
+static bool bind_tcp(int fd, const struct addr *a, const char **what)
+{
+	int on = 1;
+
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* accepted sockets inherit it */
+	if (a->sa.sa_family == AF_INET6)
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
+	*what = "bind";
+	return bind(fd, &a->sa, a->len) == 0;
+}
+
+static int open_socket(const struct addr *a, const struct listen_options *o, const char **what)
+{
+	int fd = socket(a->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), why;
 
 	*what = "socket";
 	if (fd < 0)
 		return -1;
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	if (!addr_is_unix(a)) {
-		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* accepted sockets inherit it */
-		if (reuse_port)
-			setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
-	}
-	if (a->sa.sa_family == AF_INET6)
-		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
-	*what = "bind";
-	if (bind(fd, &a->sa, a->len) == 0) {
+	if (addr_is_unix(a) ? bind_unix(fd, a, o, what) : bind_tcp(fd, a, what)) {
 		*what = "listen";
 		if (listen(fd, BACKLOG) == 0)
 			return fd;
 	}
-	on = errno;
+	why = errno;
 	close(fd);
-	errno = on;
+	errno = why;
 	return -1;
 }
 
-static void log_listening(const char *name, int fd, const char *addr)
+void listen_name(int fd, char *out, size_t n)
 {
 	struct addr a = {0};
-	char text[ADDR_TEXT_MAX];
+	char text[ADDR_TEXT_MAX] = "?";
 
 	a.len = sizeof(a.un);
-	snprintf(text, sizeof(text), "%s", addr);
-	if (strncmp(addr, "unix:", 5) && getsockname(fd, &a.sa, &a.len) == 0)
-		addr_print(text, &a); /* with the port that was asked for as 0 */
-	log_info("listening", LOG_STR("listener", name), LOG_STR("address", text));
+	if (getsockname(fd, &a.sa, &a.len) == 0)
+		addr_print(text, &a);
+	snprintf(out, n, "%s", text);
 }
 
-int listen_open(const char *addr, const char *name, bool reuse_port, char *err, size_t err_len)
+static void remember_file(struct listen_socket *s, const char *path)
 {
-	const char *unix_path = listen_unix_path(addr);
-	struct addr a;
-	const char *what;
-	int fd;
+	struct stat st;
 
+	if (stat(path, &st))
+		return;
+	s->unix_path = mem_strdup(path);
+	s->dev = st.st_dev;
+	s->ino = st.st_ino;
+}
+
+bool listen_open(struct listen_socket *s, const char *addr, const struct listen_options *o, char *err, size_t err_len)
+{
+	const char *what;
+	struct addr a;
+
+	*s = (struct listen_socket){.fd = -1};
 	if (!addr_parse(&a, addr)) {
 		snprintf(err, err_len, "%s: not " ADDR_SHAPE, addr);
-		return -1;
+		return false;
 	}
-	if (unix_path)
+	if (addr_is_unix(&a))
 		unlink_stale(&a);
-	fd = open_socket(&a, reuse_port, &what);
-	if (fd < 0) {
-		snprintf(err, err_len, "%s: %s: %s", addr, what, strerror(errno));
-		return -1;
-	}
-	if (unix_path)
-		chmod(unix_path, 0660);
-	log_listening(name, fd, addr);
-	return fd;
+	s->fd = open_socket(&a, o, &what);
+	if (s->fd < 0)
+		snprintf(err, err_len, "%s: %s%s%s", addr, what, errno ? ": " : "", errno ? strerror(errno) : "");
+	else if (addr_is_unix(&a))
+		remember_file(s, a.un.sun_path);
+	return s->fd >= 0;
 }
 
-const char *listen_unix_path(const char *addr)
+void listen_close(struct listen_socket *s)
 {
-	return strncmp(addr, "unix:", 5) ? NULL : addr + 5;
+	if (s->fd >= 0)
+		close(s->fd);
+	s->fd = -1;
+}
+
+void listen_end(struct listen_socket *s, bool keep_file)
+{
+	struct stat st;
+
+	listen_close(s);
+	if (s->unix_path && !keep_file && stat(s->unix_path, &st) == 0 && st.st_dev == s->dev && st.st_ino == s->ino)
+		unlink(s->unix_path);
+	free(s->unix_path);
+	s->unix_path = NULL;
 }

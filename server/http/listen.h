@@ -4,11 +4,27 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
-/* A descriptor that listens at addr: "host:port" (numeric host, or localhost), "[v6]:port", "unix:/path". -1 with the cause in err.
- * A stale unix socket is replaced. name is the listener's, for the log. */
-int listen_open(const char *addr, const char *name, bool reuse_port, char *err, size_t err_len);
+struct listen_options {
+	int         unix_mode;  /* of unix sockets */
+	const char *unix_group; /* a name or a number; NULL or "" = the process's own */
+};
 
-const char *listen_unix_path(const char *addr); /* NULL: not of a unix socket */
+struct listen_socket {
+	int   fd;        /* -1: closed */
+	char *unix_path; /* the file that we made; NULL = none */
+	dev_t dev;
+	ino_t ino;
+};
+
+/* Listens at addr: "host:port" (numeric host, or localhost), "[v6]:port", "unix:/path". false with the cause in err. A stale unix socket
+ * is replaced. */
+bool listen_open(struct listen_socket *s, const char *addr, const struct listen_options *o, char *err, size_t err_len);
+void listen_close(struct listen_socket *s); /* the descriptor; the file stays */
+/* Closes it, and removes the file unless another process has put its own in its place. keep_file: another process listens there. */
+void listen_end(struct listen_socket *s, bool keep_file);
+
+void listen_name(int fd, char *text, size_t n); /* the address as it is written in the configuration */
 
 #endif

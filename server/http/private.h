@@ -5,13 +5,14 @@
 #include "common/buf.h"
 #include "common/metrics.h"
 #include "http/gate.h"
+#include "http/listen.h"
 
 enum { LISTENERS_MAX = 16, REJECTED_MAX = 64, ROUTE_SERIES = 64, HEADERS_MAX = 16 };
 
 struct listener {
 	struct http *http;
 	evhtp_t *htp;
-	char    *unix_path;
+	struct listen_socket own; /* that http_listen opened */
 	struct timer *pause; /* after accept failed, or took enough for one turn */
 	unsigned accepted;
 };

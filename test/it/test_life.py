@@ -117,9 +117,24 @@ def test_an_end_while_many_hang_up(stack, redis, wxfake):
         poll(lambda: len([k for k in redis.keys() if ":c:" in k]) == 200, what="all claimed")
         server.process.signal(signal.SIGSTOP)
     server.process.signal(signal.SIGTERM)
-    server.process.signal(signal.SIGINT)  # a second word: at once
     server.process.signal(signal.SIGCONT)
     server.process.stop()
+
+
+def test_a_second_signal_ends_at_once(stack, redis, wxfake):
+    """A second after the first, that is: some senders signal twice."""
+    server = stack.server(redis, wxfake, wechat__timeout="20s")
+    wxfake.fault(mode="hang")
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as busy:
+        busy.sendall(login_bytes(wxfake.code()))
+        poll(lambda: wxfake.calls() == 1, what="the call")
+        server.process.signal(signal.SIGTERM)
+
+        def told_again():
+            server.process.signal(signal.SIGINT)
+            return server.process.proc.poll() is not None
+        poll(told_again, what="the end")
+    assert "ending at once" in server.process.text() and server.process.proc.returncode == 0
 
 
 def test_reload(stack, redis, wxfake):
@@ -136,13 +151,6 @@ def test_reload(stack, redis, wxfake):
     server.file.write_text(text.replace("[session]", "[session]\nttl = 1d"))
     server.process.signal(signal.SIGHUP)
     poll(lambda: "key=session.ttl" in server.process.text(), what="named")
-
-
-def test_a_core_each_is_no_change(stack, redis, wxfake):
-    server = stack.server(redis, wxfake, server__workers="0")
-    server.process.signal(signal.SIGHUP)
-    poll(lambda: "msg=reloaded" in server.process.text(), what="reloaded")
-    assert "needs a restart" not in server.process.text()
 
 
 def test_a_reload_does_not_open_the_internal_side(stack, redis, wxfake):
@@ -169,48 +177,6 @@ def test_a_reload_does_not_open_the_internal_side(stack, redis, wxfake):
     server.process.signal(signal.SIGHUP)
     poll(lambda: server.process.text().count("msg=reloaded") == 3, what="reloaded")
     assert server.process.text().count("key=server.internal_listen") == 2  # as it was
-
-
-def workers(server):
-    return open(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read().split()
-
-
-def kill_one(server):
-    """Another takes its place."""
-    before = workers(server)
-    assert len(before) == 2
-    os.kill(int(before[0]), signal.SIGKILL)
-    poll(lambda: len(workers(server)) == 2 and before[0] not in workers(server), what="another worker")
-
-
-def test_workers_share_the_ports(stack, redis, wxfake):
-    server = stack.server(redis, wxfake, server__workers="2")
-    for _ in range(20):
-        token = server.login(wxfake.code()).token
-        assert server.auth(token).status == 200
-    kill_one(server)
-    # whichever worker is asked, it speaks for all of them, the dead one's work included
-    assert server.metric("wxlogind_logins_total", outcome="ok") == 20
-    poll(lambda: server.metric("wxlogind_redis_connected") == 1, what="all connected")
-
-
-def test_a_late_worker_knows_of_the_reload(stack, redis, wxfake):
-    server = stack.server(redis, wxfake, server__workers="2", **{f"app_{APPID}__secret": "not the secret"})
-    assert server.login(wxfake.code()).error == "wechat_config"
-    server.file.write_text(server.file.read_text().replace("not the secret", SECRET))
-    server.process.signal(signal.SIGHUP)
-    poll(lambda: server.process.text().count("msg=reloaded") == 2, what="reloaded")
-    kill_one(server)
-    poll(lambda: server.process.text().count("msg=reloaded") == 3, what="the late one too")
-    poll(lambda: server.metric("wxlogind_redis_connected") == 1, what="all connected")
-    assert {server.login(wxfake.code()).status for _ in range(20)} == {200}
-
-
-def test_workers_share_the_limits(stack, redis, wxfake):
-    """A caller's connections land on any worker: its share is one all the same."""
-    server = stack.server(redis, wxfake, server__workers="3", limit__login_per_app="10/1h")
-    assert sorted(server.login("no such code").status for _ in range(30)) == [401] * 10 + [429] * 20
-    assert server.metric("wxlogind_logins_total", outcome="rate_limited") == 20
 
 
 def test_a_thousand_slow_clients(stack, redis, wxfake):

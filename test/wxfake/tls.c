@@ -30,6 +30,7 @@ struct tls {
 	struct event_base     *base;
 	SSL_CTX               *ctx;
 	struct evconnlistener *listener;
+	struct listen_socket outer;
 	struct sockaddr_in     inner; /* of the plain server */
 	struct relay          *relays;
 };
@@ -187,15 +188,12 @@ struct tls *tls_new(struct loop *l, const char *cert, const char *key)
 
 bool tls_listen(struct tls *t, struct http *h, const char *addr, char *err, size_t err_len)
 {
-	int fd;
-
 	if (!open_inner(t, h)) {
 		snprintf(err, err_len, "no port of loopback for the plain server");
 		return false;
 	}
-	fd = listen_open(addr, "wxfake", false, err, err_len);
-	if (fd >= 0)
-		t->listener = evconnlistener_new(t->base, on_accepted, t, LEV_OPT_CLOSE_ON_FREE, 0, fd);
+	if (listen_open(&t->outer, addr, &(struct listen_options){.unix_mode = 0660}, err, err_len))
+		t->listener = evconnlistener_new(t->base, on_accepted, t, 0, 0, t->outer.fd);
 	return t->listener != NULL;
 }
 
@@ -203,8 +201,10 @@ void tls_free(struct tls *t)
 {
 	if (!t)
 		return;
-	if (t->listener)
+	if (t->listener) {
 		evconnlistener_free(t->listener);
+		listen_end(&t->outer, false);
+	}
 	while (t->relays)
 		relay_free(t->relays);
 	SSL_CTX_free(t->ctx);
