@@ -212,3 +212,38 @@ def redis_nonsense(d):
     d.must(slowest <= LIMIT_S, f"an answer took {slowest:.2f} s")
     d.must_not_grow(growth, 10)
     assert call(s.internal, "GET", "/healthz").status == 200 and descriptors(s.process.pid) < 60
+
+
+@drill("redis-planned", "a planned failover behind a name; A only reads and its connections stay, B ends sessions at the new master")
+def redis_planned(d):
+    old, new, w = d.redis(), d.redis(), d.wxfake()
+    new.cli("REPLICAOF", "127.0.0.1", old.port)
+    poll(lambda: "master_link_status:up" in new.cli("INFO", "replication"), 10, "the replica follows")
+    name = Proxy(old.port)
+    d.closing.callback(name.close)
+    url, latest, stale, ended_count = f"redis://127.0.0.1:{name.port}/0", 0.0, 0, 0
+    for entries in ("0", "1000"):  # from Redis, and from memory
+        a = d.server(None, w, redis__url=url, session__cache_entries=entries)
+        tokens = [a.login(w.code()).token for _ in range(40)]
+        poll(lambda: all(a.auth(t).status == 200 for t in tokens) and new.cli("DBSIZE") == old.cli("DBSIZE"), 10, "all there")
+        new.cli("REPLICAOF", "NO", "ONE")
+        name.target = new.port
+        old.cli("REPLICAOF", "127.0.0.1", new.port)
+        demoted, ended = now(), {}
+        b = d.server(new, w, session__cache_entries="0")
+        for token in tokens[:30]:
+            d.must(b.session(token, "DELETE").status == 204, "not ended")
+            ended[token] = now()
+        while now() < demoted + 4:
+            for token in tokens[:30]:
+                asked = now()
+                if a.auth(token).status == 200:
+                    latest = max(latest, asked - demoted)
+                    stale += asked > max(ended[token], demoted + 1.5)
+        poll(a.ready, 4, "ready at the new master")
+        d.must(all(a.auth(t).status == 200 for t in tokens[30:]), "lost")
+        ended_count += len(ended)
+        old, new = new, old
+        poll(lambda: "master_link_status:up" in new.cli("INFO", "replication"), 10, "the other follows")
+    d.figure(f"{ended_count} ended at the new master; latest 200 {latest:.2f} s after the demotion; stale later than 1.5 s: {stale}")
+    d.must(stale == 0, f"{stale} answers 200 later than 1.5 s after the demotion")
