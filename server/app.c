@@ -37,6 +37,7 @@ struct app {
 	struct config   *started; /* the first: what waits for a restart is in force as it says */
 	struct loop     *loop;
 	struct fetch    *login_fetch, *token_fetch, *service_fetch, *pass_fetch;
+	struct tls      *redis_tls;
 	struct redis    *redis;
 	struct cache    *cache;
 	struct seal     *seal;
@@ -258,8 +259,9 @@ static void build_gates(struct app *a)
 	struct config *c = a->started;
 	const char **urls = mem_alloc(sizeof(*urls) * (c->wechat_fallback_urls.n + 1));
 	char session_keys[128];
-	const struct redis_options redis = options_redis(c);
+	struct redis_options redis = options_redis(c);
 
+	redis.tls = a->redis_tls;
 	a->loop = loop_new();
 	loop_buffer_log(a->loop);
 	a->login_fetch = build_fetch(a, (int)c->wechat_max_connections, LOGIN_QUEUE, LOGIN_REPLY_MAX);
@@ -383,6 +385,7 @@ static void tear_down(struct app *a)
 	fetch_free(a->pass_fetch);
 	wechat_free(a->wechat);
 	redis_free(a->redis);
+	tls_free(a->redis_tls);
 	user_db_free(a->users);
 	audit_free(a->audit);
 	codes_free(a->codes);
@@ -433,6 +436,10 @@ int app_run(const struct app_options *o)
 
 	metrics_join(o->worker);
 	metric_set(metric_series(METRIC_BUILD_INFO, VERSION, NULL, NULL), 1);
+	if (!options_redis_tls(a.config, &a.redis_tls)) {
+		config_free(a.config);
+		return EXIT_CONFIG;
+	}
 	build_gates(&a);
 	status = !build_users(&a) || !build_audit(&a) ? EXIT_CONFIG : !build_sides(&a) ? EXIT_LISTEN : EXIT_DONE;
 	if (status == EXIT_DONE) {

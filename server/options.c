@@ -1,12 +1,14 @@
 #include "options.h"
 
+#include "common/log.h"
+
 enum { REDIS_PENDING = 16384, USERS_TIMEOUT_MS = 2000, USERS_QUEUE = 4096 };
 
 struct redis_options options_redis(const struct config *c)
 {
 	return (struct redis_options){
-		.host = c->redis_host,
-		.port = (int)c->redis_port,
+		.host = c->redis_hosts[0].host,
+		.port = (int)c->redis_hosts[0].port,
 		.unix_path = c->redis_path,
 		.user = c->redis_user,
 		.password = c->redis_password,
@@ -15,6 +17,18 @@ struct redis_options options_redis(const struct config *c)
 		.timeout_ms = (int)c->redis_timeout_ms,
 		.max_pending = REDIS_PENDING,
 	};
+}
+
+bool options_redis_tls(const struct config *c, struct tls **tls)
+{
+	const struct tls_options o = {.ca_file = c->redis_ca_file, .name = c->redis_tls_name, .cert_file = c->redis_cert_file,
+		.key_file = c->redis_key_file};
+	char why[256];
+
+	*tls = c->redis_tls ? tls_new(&o, why, sizeof(why)) : NULL;
+	if (c->redis_tls && !*tls)
+		log_error("TLS to Redis cannot be set up: see redis.ca_file, cert_file and key_file", LOG_STR("cause", why));
+	return *tls || !c->redis_tls;
 }
 
 struct user_db_options options_users(const struct config *c)

@@ -5,9 +5,11 @@
 #include "config/config.h"
 #include "io/fetch.h"
 #include "io/redis.h"
+#include "io/tls.h"
 #include "store/user.h"
 
-struct redis_options options_redis(const struct config *c);
+struct redis_options options_redis(const struct config *c); /* but for tls */
+bool options_redis_tls(const struct config *c, struct tls **tls); /* NULL where it is not configured; false: a file is wrong, logged */
 struct user_db_options options_users(const struct config *c);
 struct fetch_options options_fetch(const struct config *c, int connections, int queue, size_t max_reply);
 

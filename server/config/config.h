@@ -27,6 +27,8 @@ struct config_rate { /* count per period, 0 = no limit */
 	int64_t period_ms;
 };
 
+enum { CONFIG_REDIS_HOSTS_MAX = 32 };
+
 struct config {
 	/* [server] */
 	struct config_list listen;          /* "host:port", "[v6]:port", "unix:/path" */
@@ -47,8 +49,18 @@ struct config {
 	/* [redis]; the URL's parts are here too */
 	char   *redis_url;
 	char   *redis_password;             /* from the key, else from the URL, else "" */
-	char   *redis_host, *redis_path, *redis_user;
-	int64_t redis_port, redis_db;
+	enum { CONFIG_REDIS_ONE, CONFIG_REDIS_SENTINEL, CONFIG_REDIS_CLUSTER } redis_kind;
+	struct config_host { char *host; int64_t port; } redis_hosts[CONFIG_REDIS_HOSTS_MAX];
+	size_t  redis_host_count;           /* 0: redis_path */
+	char   *redis_path, *redis_user;
+	char   *redis_master_name;          /* sentinel:// */
+	bool    redis_proof_master;         /* ?proof=master */
+	int64_t redis_db;
+	bool    redis_tls;                  /* or implied by rediss:// */
+	char   *redis_ca_file, *redis_tls_name, *redis_cert_file, *redis_key_file;
+	char   *redis_sentinel_user, *redis_sentinel_password;
+	char   *redis_replicas_text;
+	int64_t redis_replicas;
 	char   *redis_key_prefix;
 	int64_t redis_timeout_ms;
 	/* [session] */

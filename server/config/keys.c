@@ -52,7 +52,25 @@ const struct key key_table[] = {
 		"Format of log lines, always on standard error.", .words = "logfmt json"),
 
 	KEY(redis, url, TEXT, redis_url, "redis://127.0.0.1:6379/0",
-		"Where sessions are kept: redis://[user[:password]@]host:port/db or unix:///path?db=0."),
+		"Where sessions are kept: redis://[user[:password]@]host:port/db, rediss:// (TLS), unix:///path?db=0, "
+		"sentinel://[user[:password]@]h1:26379,h2:26379,h3:26379/mymaster or cluster://[user[:password]@]h1:6379,h2:6379. See redis.md."),
+	KEY(redis, tls, BOOL, redis_tls, "no",
+		"TLS for sentinel:// and cluster:// (to the sentinels too); rediss:// implies it."),
+	KEY(redis, ca_file, PATH, redis_ca_file, "",
+		"File of certificates that Redis' certificate must be signed by; empty = the system's."),
+	KEY(redis, tls_name, TEXT, redis_tls_name, "",
+		"Name that Redis' certificate must have, instead of the host that is connected to."),
+	KEY(redis, cert_file, PATH, redis_cert_file, "",
+		"Certificate of our own, where Redis asks for one."),
+	KEY(redis, key_file, PATH, redis_key_file, "",
+		"Private key of cert_file."),
+	KEY(redis, sentinel_user, TEXT, redis_sentinel_user, "",
+		"User at the sentinels, where they ask for one."),
+	KEY(redis, sentinel_password, SECRET, redis_sentinel_password, "",
+		"Password at the sentinels, where they ask for one."),
+	KEY(redis, replicas, TEXT, redis_replicas_text, "",
+		"How many replicas must have the end of a session before it is acknowledged; empty = 1 for sentinel:// and cluster://, else 0.",
+		.reload = true),
 	KEY(redis, password, SECRET, redis_password, "",
 		"Password of Redis, instead of one in the URL."),
 	KEY(redis, key_prefix, TEXT, redis_key_prefix, "wxlogin:",
@@ -165,7 +183,9 @@ void config_free(struct config *c)
 			for (size_t a = 0; a < c->app_count; a++)
 				value_free(k, (char *)&c->apps[a] + k->offset);
 	}
-	free(c->redis_host);
+	for (size_t i = 0; i < c->redis_host_count; i++)
+		free(c->redis_hosts[i].host);
+	free(c->redis_master_name);
 	free(c->redis_path);
 	free(c->redis_user);
 	free(c->users_path);

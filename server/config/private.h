@@ -98,7 +98,14 @@ void value_set(struct reading *rd, const char *section, const struct key *k, voi
 bool value_same(const struct key *k, const struct config *a, const struct config *b);
 void value_free(const struct key *k, void *at);
 
-/* ---- check.c, url.c: what values must be to each other ---- */
+/* ---- url.c: parts of URLs ---- */
+
+char *url_decoded(const char *s, size_t n); /* NULL: a % without two hex digits */
+/* user[:password]. A password goes to *password, unless a key of its own has set it. */
+bool url_login(const char *text, const char *stop, char **user, char **password);
+bool url_host(const char *text, const char *stop, char **host, int64_t *port); /* one host[:port] or [v6][:port] */
+
+/* ---- check.c, url.c, redis_url.c: what values must be to each other ---- */
 
 void config_check(struct reading *rd);
 void check_redis_url(struct reading *rd);

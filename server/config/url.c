@@ -1,4 +1,4 @@
-/* The parts of [redis] url and [users] url. Either may hold a password: no message repeats them. */
+/* The parts of URLs, and of [users] url. A URL may hold a password: no message repeats it. */
 #include "config/private.h"
 
 #include <stdlib.h>
@@ -6,7 +6,7 @@
 
 #include "common/encode.h"
 
-static char *decoded(const char *s, size_t n)
+char *url_decoded(const char *s, size_t n)
 {
 	char *out = mem_alloc(n + 1);
 
@@ -17,15 +17,14 @@ static char *decoded(const char *s, size_t n)
 	return out;
 }
 
-/* user[:password] of a URL. A password goes to *password, unless a key of its own has set it. */
-static bool split_login(const char *text, const char *stop, char **user, char **password)
+bool url_login(const char *text, const char *stop, char **user, char **password)
 {
 	const char *sep = memchr(text, ':', (size_t)(stop - text));
-	char *given = sep ? decoded(sep + 1, (size_t)(stop - sep - 1)) : mem_strdup("");
+	char *given = sep ? url_decoded(sep + 1, (size_t)(stop - sep - 1)) : mem_strdup("");
 
 	bool ok;
 
-	*user = decoded(text, (size_t)((sep ? sep : stop) - text));
+	*user = url_decoded(text, (size_t)((sep ? sep : stop) - text));
 	ok = *user && given;
 	if (!ok || **password) {
 		mem_free_secret(given);
@@ -38,8 +37,7 @@ static bool split_login(const char *text, const char *stop, char **user, char **
 
 #define HOST_CHARACTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_:"
 
-/* One host[:port] or [v6][:port] of a URL. */
-static bool split_host(const char *text, const char *stop, char **host, int64_t *port)
+bool url_host(const char *text, const char *stop, char **host, int64_t *port)
 {
 	const char *colon = NULL, *end, *p;
 
@@ -62,69 +60,13 @@ static bool split_host(const char *text, const char *stop, char **host, int64_t 
 	return value_number(&p, port) && p == stop && *port >= 1 && *port <= 65535;
 }
 
-static bool read_db(const char *text, int64_t *db)
-{
-	return value_number(&text, db) && !*text && *db <= INT32_MAX; /* what Redis itself can count */
-}
-
-static const char *after_login(const char *rest)
-{
-	const char *at = strrchr(rest, '@');
-
-	return at ? at + 1 : rest;
-}
-
-/* redis://[user[:password]@]host[:port][/db] */
-static bool split_redis(struct config *c, const char *rest)
-{
-	const char *at = strrchr(rest, '@'), *host = after_login(rest), *slash = strchr(host, '/'), *stop = slash ? slash : host + strlen(host);
-
-	c->redis_port = 6379;
-	if ((at && !split_login(rest, at, &c->redis_user, &c->redis_password)) || !split_host(host, stop, &c->redis_host, &c->redis_port))
-		return false;
-	if (slash && slash[1] && !read_db(slash + 1, &c->redis_db))
-		return false;
-	return *c->redis_host != '\0';
-}
-
-/* unix:///path[?db=n] */
-static bool split_redis_unix(struct config *c, const char *path)
-{
-	const char *query = strchr(path, '?');
-
-	c->redis_path = decoded(path, query ? (size_t)(query - path) : strlen(path));
-	if (!c->redis_path || *c->redis_path != '/' || strlen(c->redis_path) >= 108)
-		return false;
-	return !query || (!strncmp(query, "?db=", 4) && read_db(query + 4, &c->redis_db));
-}
-
-void check_redis_url(struct reading *rd)
-{
-	struct config *c = rd->c;
-	const char *url = c->redis_url, *where = reading_where(rd, "redis", "url");
-	bool ok;
-
-	if (!strncmp(url, "sentinel://", 11) || !strncmp(url, "cluster://", 10)) {
-		reading_say(rd, true, where, "[redis] url: Sentinel and Cluster come with a later version");
-		return;
-	}
-	ok = !strncmp(url, "redis://", 8) ? split_redis(c, url + 8) : !strncmp(url, "unix://", 7) && split_redis_unix(c, url + 7);
-	if (!ok && !strncmp(url, "redis://", 8) && strchr(after_login(url + 8), ',')) /* the URL may hold a password: it is not repeated */
-		reading_say(rd, true, where, "[redis] url: redis:// names one server; for several write sentinel://h1:26379,h2:26379,h3:26379/mymaster "
-			"or cluster://h1:6379,h2:6379");
-	else if (!ok)
-		reading_say(rd, true, where, "[redis] url: must be redis://[user[:password]@]host:port/db or unix:///path?db=0");
-	if (!c->redis_user)
-		c->redis_user = mem_strdup("");
-}
-
 void check_proxy_url(struct reading *rd)
 {
 	const char *url = rd->c->wechat_proxy, *rest = url + 7, *at = strrchr(url, '@');
 	char *user = NULL, *password = mem_strdup(""), *host = NULL;
 	int64_t port = 0;
-	bool ok = !*url || (!strncmp(url, "http://", 7) && (!at || split_login(rest, at, &user, &password)) &&
-		split_host(at ? at + 1 : rest, url + strlen(url), &host, &port) && *host && port);
+	bool ok = !*url || (!strncmp(url, "http://", 7) && (!at || url_login(rest, at, &user, &password)) &&
+		url_host(at ? at + 1 : rest, url + strlen(url), &host, &port) && *host && port);
 
 	if (!ok) /* it may hold a password: it is not repeated */
 		reading_say(rd, true, reading_where(rd, "wechat", "proxy"), "[wechat] proxy: must be http://[user:password@]host:port");
@@ -137,7 +79,7 @@ void check_proxy_url(struct reading *rd)
 static const char *split_sqlite(struct config *c, const char *path)
 {
 	c->users_scheme = "sqlite";
-	c->users_path = decoded(path, strlen(path));
+	c->users_path = url_decoded(path, strlen(path));
 	return c->users_path && c->users_path[0] == '/' && c->users_path[1] ? NULL : "sqlite wants an absolute path, as sqlite:///var/lib/wxlogind/users.db";
 }
 
@@ -159,7 +101,7 @@ static const char *split_mysql_query(struct config *c, const char *query)
 {
 	if (!strncmp(query, "?tls=", 5) && *c->users_host && read_tls(query + 5, strlen(query + 5), &c->users_tls))
 		return NULL;
-	c->users_path = !strncmp(query, "?socket=", 8) ? decoded(query + 8, strlen(query + 8)) : NULL;
+	c->users_path = !strncmp(query, "?socket=", 8) ? url_decoded(query + 8, strlen(query + 8)) : NULL;
 	if (!c->users_path || *c->users_path != '/' || *c->users_host)
 		return "after the database only ?socket=/path may stand, and then no host, as mysql://user@/database?socket=/run/mysqld/mysqld.sock; "
 		       "or, with a host, ?tls=off, ?tls=on or ?tls=verify";
@@ -176,11 +118,11 @@ static const char *split_mysql(struct config *c, const char *rest)
 		return "mysql wants a database, as mysql://user[:password]@host[:port]/database";
 	if (!at || at == rest || *rest == ':')
 		return "mysql wants a user, as mysql://user[:password]@host[:port]/database";
-	if (!split_login(rest, at, &c->users_user, &c->users_password))
+	if (!url_login(rest, at, &c->users_user, &c->users_password))
 		return "in user and password % stands only before two hex digits";
-	if (!split_host(at + 1, slash, &c->users_host, &c->users_port))
+	if (!url_host(at + 1, slash, &c->users_host, &c->users_port))
 		return "mysql wants one host, and a port of 1 to 65535";
-	c->users_database = decoded(slash + 1, query ? (size_t)(query - slash - 1) : strlen(slash + 1));
+	c->users_database = url_decoded(slash + 1, query ? (size_t)(query - slash - 1) : strlen(slash + 1));
 	if (!c->users_database || !*c->users_database)
 		return "mysql wants a database, as mysql://user[:password]@host[:port]/database";
 	if (query)

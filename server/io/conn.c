@@ -19,6 +19,7 @@
 #include "common/buf.h"
 #include "common/clock.h"
 #include "io/resolve.h"
+#include "io/tls.h"
 
 enum {
 	ADDRESSES_MAX = 8,
@@ -33,7 +34,7 @@ enum {
 	WHY_MAX = REPLY_SENTENCE_MAX + 40,
 };
 
-enum state { ST_DOWN, ST_RESOLVING, ST_CONNECTING, ST_HANDSHAKE, ST_UP };
+enum state { ST_DOWN, ST_RESOLVING, ST_CONNECTING, ST_TLS, ST_HANDSHAKE, ST_UP };
 enum kind { OWNERS, HANDSHAKE, OPTIONAL, LAST_OF_HANDSHAKE };
 
 struct pending {
@@ -50,6 +51,8 @@ struct conn {
 	/* the connection */
 	enum state   state;
 	int          fd;            /* -1 = none */
+	struct tls_link *link;      /* NULL = plain */
+	bool         write_waits;   /* for the socket to be readable, as TLS may ask */
 	struct event readable, writable;
 	struct event flush;         /* at the end of the turn */
 	redisReader *reader;
@@ -158,6 +161,9 @@ static void conn_close(struct conn *c)
 	if (c->fd >= 0) {
 		event_del(&c->readable);
 		event_del(&c->writable);
+		tls_close(c->link);
+		c->link = NULL;
+		c->write_waits = false;
 		close(c->fd);
 		c->fd = -1;
 	}
@@ -361,27 +367,63 @@ static void take(struct conn *c, const char *bytes, size_t n)
 		conn_lost(c, "the answer is too long");
 }
 
+/* As read(), over TLS or not. */
+static ssize_t socket_read(struct conn *c, void *p, size_t n)
+{
+	ssize_t got;
+
+	if (!c->link)
+		return read(c->fd, p, n);
+	got = tls_read(c->link, p, n);
+	if (got == TLS_WRITE)
+		event_add(&c->writable, NULL);
+	errno = got == TLS_BAD ? EPROTO : EAGAIN;
+	return got < 0 ? -1 : got;
+}
+
+static ssize_t socket_write(struct conn *c, const void *p, size_t n)
+{
+	ssize_t got;
+
+	if (!c->link)
+		return write(c->fd, p, n);
+	got = tls_write(c->link, p, n);
+	c->write_waits = got == TLS_READ;
+	errno = got == TLS_BAD || got == TLS_END ? EPROTO : EAGAIN;
+	return got <= 0 ? -1 : got;
+}
+
+static const char *socket_error(struct conn *c)
+{
+	return c->link ? tls_why(c->link) : strerror(errno);
+}
+
 static void read_some(struct conn *c)
 {
 	static char bytes[READ_BYTES];
 	unsigned generation = c->generation;
 
 	for (int i = 0; i < READS_A_TURN && c->generation == generation; i++) {
-		ssize_t n = read(c->fd, bytes, sizeof(bytes));
+		ssize_t n = socket_read(c, bytes, sizeof(bytes));
 
 		if (n > 0) {
 			take(c, bytes, (size_t)n);
-			if ((size_t)n < sizeof(bytes))
+			if ((size_t)n < sizeof(bytes) && !c->link)
 				return;
 		} else if (n == 0) {
 			conn_lost(c, "closed by Redis");
 		} else if (errno == EAGAIN || errno == EWOULDBLOCK) {
 			return;
 		} else if (errno != EINTR) {
-			conn_lost(c, strerror(errno));
+			conn_lost(c, socket_error(c));
 		}
 	}
+	if (c->generation == generation && c->link && tls_has_more(c->link))
+		event_active(&c->readable, EV_READ, 0);
 }
+
+static void write_some(struct conn *c);
+static void tls_step(struct conn *c);
 
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
@@ -390,7 +432,12 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	enter(c);
-	read_some(c);
+	if (c->state == ST_TLS)
+		tls_step(c);
+	else
+		read_some(c);
+	if (c->state >= ST_HANDSHAKE && c->write_waits)
+		write_some(c);
 	leave(c);
 }
 
@@ -399,15 +446,16 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 static void write_some(struct conn *c)
 {
 	while (c->out_sent < c->out.len) {
-		ssize_t n = write(c->fd, c->out.data + c->out_sent, c->out.len - c->out_sent);
+		ssize_t n = socket_write(c, c->out.data + c->out_sent, c->out.len - c->out_sent);
 
 		if (n >= 0) {
 			c->out_sent += (size_t)n;
 		} else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-			event_add(&c->writable, NULL);
+			if (!c->write_waits)
+				event_add(&c->writable, NULL);
 			return;
 		} else if (errno != EINTR) {
-			conn_lost(c, strerror(errno));
+			conn_lost(c, socket_error(c));
 			return;
 		}
 	}
@@ -534,8 +582,8 @@ static void on_late(void *ctx)
 	struct conn *c = ctx;
 
 	c->late_set = false;
-	if (c->state == ST_CONNECTING) {
-		connect_next(c, "no connection in time");
+	if (c->state == ST_CONNECTING || c->state == ST_TLS) {
+		connect_next(c, c->state == ST_TLS ? "no TLS handshake in time (is it the port for TLS?)" : "no connection in time");
 		return;
 	}
 	/* If it was we who stood still, the answers are there. */
@@ -570,7 +618,6 @@ static void handshake(struct conn *c)
 	timer_stop(c->late);
 	c->late_set = false;
 	c->reader = reply_reader_new();
-	event_add(&c->readable, NULL);
 	if (c->o.user[0])
 		GREET(c, HANDSHAKE, "AUTH", c->o.user, c->o.password);
 	else if (c->o.password[0])
@@ -584,6 +631,33 @@ static void handshake(struct conn *c)
 	GREET(c, LAST_OF_HANDSHAKE, "PING");
 }
 
+static void tls_step(struct conn *c)
+{
+	int got = tls_handshake(c->link);
+	char why[WHY_MAX];
+
+	if (got == TLS_DONE) {
+		handshake(c);
+	} else if (got == TLS_WRITE) {
+		event_add(&c->writable, NULL);
+	} else if (got == TLS_BAD) {
+		snprintf(why, sizeof(why), "%s", tls_why(c->link)); /* which ends with the link */
+		connect_next(c, why);
+	}
+}
+
+static void connected(struct conn *c)
+{
+	event_add(&c->readable, NULL);
+	if (!c->o.tls) {
+		handshake(c);
+		return;
+	}
+	c->state = ST_TLS;
+	c->link = tls_open(c->o.tls, c->fd, c->o.host);
+	tls_step(c);
+}
+
 static void on_writable(evutil_socket_t fd, short what, void *arg)
 {
 	struct conn *c = arg;
@@ -592,12 +666,14 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 
 	(void)what;
 	enter(c);
-	if (c->state != ST_CONNECTING)
+	if (c->state == ST_TLS)
+		tls_step(c);
+	else if (c->state != ST_CONNECTING)
 		write_some(c);
 	else if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0 || error)
 		connect_next(c, strerror(error));
 	else
-		handshake(c);
+		connected(c);
 	leave(c);
 }
 

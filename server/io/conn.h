@@ -22,6 +22,7 @@
 
 struct conn;
 struct command;
+struct tls;
 
 enum conn_fate { CONN_ANSWERED, CONN_LOST, CONN_LATE };
 
@@ -44,6 +45,7 @@ struct conn_options {
 	int         db;
 	int         timeout_ms;  /* for one command, and for connecting with its handshake */
 	int         max_pending; /* commands in flight */
+	struct tls *tls;         /* NULL = none; must live as long. The host's name or address is verified */
 	const char *purpose;     /* "commands", "invalidation": a string constant, for the log and for CLIENT SETNAME */
 	void      (*on_state)(void *ctx, bool up); /* greeted, or lost after that; neither from conn_new nor from conn_free */
 	void      (*on_push)(void *ctx, const struct redisReply *message); /* NULL, or takes ["message", channel, payload]; borrowed */

@@ -285,7 +285,7 @@ static struct node *open_node(struct redis *r)
 	r->nodes++;
 	return node_new(r->loop, &(struct node_options){
 		.conn = {.host = o->host, .port = o->port, .unix_path = o->unix_path, .user = o->user, .password = o->password, .db = o->db,
-			.timeout_ms = o->timeout_ms, .max_pending = o->max_pending},
+			.timeout_ms = o->timeout_ms, .max_pending = o->max_pending, .tls = o->tls},
 		.key_prefix = o->key_prefix,
 		.place = &r->places[0],
 		.said = &r->said,

@@ -18,6 +18,7 @@
 #include "io/reply.h"
 
 struct redis;
+struct tls;
 
 struct redis_options {
 	const char *host;        /* NULL for a unix socket */
@@ -29,6 +30,7 @@ struct redis_options {
 	int         db;
 	int         timeout_ms;  /* for one command, and for connecting with its handshake */
 	int         max_pending; /* commands in flight; more are refused */
+	struct tls *tls;         /* NULL = none; must live as long */
 };
 
 typedef void (*redis_cb)(void *ctx, enum outcome oc, const struct redisReply *reply);

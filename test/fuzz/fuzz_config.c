@@ -33,8 +33,10 @@ static void within_bounds(const struct config *c)
 	MUST(c->listen.n > 0 && c->internal_listen.n > 0);
 	MUST(c->workers >= 0 && c->max_connections > 0 && c->client_timeout_ms > 0 && c->drain_timeout_ms >= 0);
 	MUST(c->max_body > 0 && c->max_body <= 1024 * 1024);
-	MUST(c->redis_timeout_ms > 0 && c->redis_port >= 0 && c->redis_port <= 65535 && c->redis_db >= 0);
-	MUST((c->redis_path && *c->redis_path) || (c->redis_host && *c->redis_host));
+	MUST(c->redis_timeout_ms > 0 && c->redis_db >= 0 && c->redis_replicas >= 0);
+	MUST((c->redis_path && *c->redis_path) || c->redis_host_count > 0);
+	for (size_t i = 0; i < c->redis_host_count; i++)
+		MUST(*c->redis_hosts[i].host && c->redis_hosts[i].port > 0 && c->redis_hosts[i].port <= 65535);
 	MUST(c->ttl_ms > 0 && c->max_age_ms > 0 && c->max_per_user >= 0 && c->cache_entries >= 0);
 	MUST(c->wechat_connect_timeout_ms > 0 && c->wechat_timeout_ms > 0 && c->wechat_max_connections > 0);
 	MUST(c->app_count > 0);

@@ -43,8 +43,8 @@ static void test_defaults(void **state)
 	assert_string_equal(c->listen.items[0], "0.0.0.0:8080");
 	assert_string_equal(c->internal_listen.items[0], "127.0.0.1:8081");
 	assert_true(c->workers == 1 && c->max_connections == 20000 && c->client_timeout_ms == 15000 && c->max_body == 65536 && c->drain_timeout_ms == 30000);
-	assert_string_equal(c->redis_host, "127.0.0.1");
-	assert_true(c->redis_port == 6379 && c->redis_db == 0 && c->redis_timeout_ms == 500);
+	assert_string_equal(c->redis_hosts[0].host, "127.0.0.1");
+	assert_true(c->redis_hosts[0].port == 6379 && c->redis_db == 0 && c->redis_timeout_ms == 500);
 	assert_string_equal(c->redis_key_prefix, "wxlogin:");
 	assert_true(c->ttl_ms == 7 * INT64_C(86400000) && c->max_age_ms == 30 * INT64_C(86400000) && c->max_per_user == 0 && c->replay_window_ms == 60000);
 	assert_true(c->cache_entries == 100000 && c->encryption_key_count == 0);
