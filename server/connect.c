@@ -107,7 +107,12 @@ static void try_redis(struct trial *t)
 	if (c->redis_path)
 		snprintf(what, sizeof(what), "redis unix:%s, database %" PRId64, c->redis_path, c->redis_db);
 	else
-		snprintf(what, sizeof(what), "redis %s:%" PRId64 ", database %" PRId64, c->redis_host, c->redis_port, c->redis_db);
+		snprintf(what, sizeof(what), "redis %s:%" PRId64 "%s, database %" PRId64, c->redis_hosts[0].host, c->redis_hosts[0].port,
+			c->redis_host_count > 1 ? " and others" : "", c->redis_db);
+	if (!options_redis_tls(c, &o.tls)) {
+		said(t, false, what, "its certificate files cannot be used");
+		return;
+	}
 	t->loop = loop_new();
 	r.redis = redis_new(t->loop, &o);
 	r.look = timer_new(t->loop, look_at_redis, &r);
@@ -119,6 +124,7 @@ static void try_redis(struct trial *t)
 		said(t, false, what, "%s", redis_trouble(r.redis));
 	timer_free(r.look);
 	redis_free(r.redis);
+	tls_free(o.tls);
 	loop_free(t->loop);
 }
 

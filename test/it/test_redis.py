@@ -87,11 +87,12 @@ def pair(stack):
             poll(lambda: self.new.cli("DBSIZE") == self.old.cli("DBSIZE"), what="the replica has it all")
 
         def fail_over(self):
-            """As a planned failover does it. The moment the old master was one no longer."""
+            """As a planned failover does it; but the old master does not reach the new one, and so keeps its data as it is. The moment
+            the old master was one no longer."""
             self.caught_up()
             self.new.cli("REPLICAOF", "NO", "ONE")
             self.target = self.new.port
-            self.old.cli("REPLICAOF", "127.0.0.1", self.new.port)
+            self.old.cli("REPLICAOF", "127.0.0.1", 1)
             return time.monotonic()
 
     p = Pair()
