@@ -12,7 +12,7 @@ RUN make -s -j"$(nproc)" all && strip build/wxlogind build/wxfake
 
 FROM debian:bookworm-slim
 RUN apt-get update && apt-get install -y --no-install-recommends \
-	ca-certificates curl libcjson1 libcurl4 libevent-2.1-7 libevent-openssl-2.1-7 libevhtp0 libexpat1 libhiredis0.14 libmariadb3 libsqlite3-0 libssl3 \
+	ca-certificates curl libcjson1 libcurl4 libevent-2.1-7 libevent-openssl-2.1-7 libevhtp0 libexpat1 libhiredis0.14 libmariadb3 libsqlite3-0 libssl3 sqlite3 \
 	&& rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/* \
 	&& useradd --uid 10001 --home-dir /var/lib/wxlogind --no-create-home --shell /usr/sbin/nologin wxlogind \
 	&& install -d -o wxlogind -g wxlogind -m 700 /var/lib/wxlogind

@@ -77,7 +77,7 @@ lint: ## clang-tidy, cppcheck, who includes whom
 clean:
 	rm -rf build build-asan build-tsan build-fuzz build-clang
 help:
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -hE '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/'
 .SECONDARY:
 .DELETE_ON_ERROR:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -22,7 +22,7 @@ from conftest import APPID, ROOT, Process, call, free_port, poll
 
 RECIPES = ROOT / "docs" / "forward-auth"
 KINDS = ("nginx", "nginx-headers-more", "nginx-fastcgi", "caddy", "haproxy")
-TOKEN = "an internal token of the tests"
+TOKEN = "an-internal-token-of-the-tests"
 Asked = collections.namedtuple("Asked", "connection method path headers body")
 
 
@@ -205,12 +205,12 @@ def is_401(a, reason):
     assert a.json["reason"] == reason and a.json["message"] and a.json["request_id"]
     assert a.headers["Content-Type"] == "application/json"
     assert a.headers.get_all("WWW-Authenticate") == [f'Bearer error="invalid_token", error_description="{reason}"']
-    assert a.headers["X-Wx-Reason"] == reason
+    assert a.headers["X-Wx-Reason"] == reason and a.headers["Cache-Control"] == "no-store"
 
 
 def is_503(a):
     assert (a.status, a.error) == (503, "store_unavailable"), a
-    assert a.json["message"] and int(a.headers["Retry-After"]) >= 1
+    assert a.json["message"] and int(a.headers["Retry-After"]) >= 1 and a.headers["Cache-Control"] == "no-store"
     assert a.headers["Content-Type"] == "application/json"
     return True
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 
@@ -82,6 +83,24 @@ def test_each_port_is_one_variable():
     assert there["services"]["caddy"]["ports"] == ["1001:80", "1002:443", "1002:443/udp"]
     assert there["networks"]["edge"]["ipam"]["config"] == [{"subnet": "10.9.8.0/28"}]
     assert there["services"]["wxlogind"]["environment"]["WXLOGIND_SERVER_TRUSTED_PROXIES"] == "10.9.8.0/28"
+
+
+def test_scripts_run(tmp_path):
+    """With --once it logs in and ends; without, it stays until it is told to end, and leaves nothing behind."""
+    env = {**os.environ, "TMPDIR": str(tmp_path), "MAKEFLAGS": ""}
+    assert subprocess.run(["scripts/run", "--once"], cwd=ROOT, env=env, capture_output=True, timeout=300).returncode == 0
+    with open(tmp_path / "said", "wb") as said:
+        p = subprocess.Popen(["scripts/run"], cwd=ROOT, env=env, stdout=said, stderr=said, start_new_session=True)
+    try:
+        poll(lambda: "See it in a browser" in (tmp_path / "said").read_text(), seconds=120, what="up")
+        p.terminate()  # was wrong: bash waited for tail, which nobody ended
+        assert p.wait(30) == 143
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(p.pid, signal.SIGKILL)
+        assert p.poll() is not None
+    assert [f.name for f in tmp_path.iterdir()] == ["said"]
+    assert subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True).returncode == 1
 
 
 def test_the_local_stack_is_set_as_scripts_run_sets_it():

@@ -27,8 +27,8 @@ enum { OURS_MAX = 64, ADDRESS_MAX = 128, AGAIN_MS = 100 /* a page that opens mea
 
 static const char our_name[] = "wxlogind"; /* and what begins with it */
 
-/* wxlogind tests its second connection with this twenty times a second: true, but it would drown all else. */
-static const char heartbeat[] = "SUBSCRIBE __redis__:invalidate";
+/* wxlogind tests its connections with these several times a second: true, but it would drown all else. */
+static const char *const heartbeats[] = {"PING", "ROLE", "INFO", "SUBSCRIBE __redis__:invalidate"};
 
 struct monitor {
 	struct fake *f;
@@ -145,11 +145,17 @@ static void add_arg(struct buf *out, const struct buf *arg, bool may_be_key)
 
 static bool is_heartbeat(const char *name, const char *rest)
 {
-	struct buf arg = {0};
-	bool same = next_arg(rest, &arg) && !strcasecmp(name, "SUBSCRIBE") && !strcmp(arg.data ? arg.data : "", strchr(heartbeat, ' ') + 1);
+	struct buf arg = {0}, line = {0};
+	bool same = false;
 
+	buf_str(&line, name);
+	if (!strcasecmp(name, "SUBSCRIBE") && next_arg(rest, &arg))
+		buf_printf(&line, " %s", arg.data ? arg.data : "");
+	for (size_t i = 0; i < NELEM(heartbeats); i++)
+		same = same || !strcasecmp(line.data, heartbeats[i]);
+	buf_free(&line);
 	buf_free(&arg);
-	return same || !strcasecmp(name, "PING");
+	return same;
 }
 
 static void tell_command(struct monitor *m, int64_t wall_us, bool script, const char *args)
