@@ -22,13 +22,13 @@
 #include "store/token.h"
 #include "store/user.h"
 
-enum { LOGIN_REPLY_MAX = 64 * 1024, LOGIN_QUEUE = 4096, DESCRIPTORS_KEPT = 64, IP_BUCKETS = 65536, APP_BUCKETS = 1024 };
+enum { LOGIN_REPLY_MAX = 64 * 1024, LOGIN_QUEUE = 4096, DESCRIPTORS_KEPT = 64, IP_BUCKETS = 65536, APP_BUCKETS = 1024, USER_BUCKETS = 65536 };
 enum { BACKSTOP_SLACK_MS = 25000 }; /* a call that a backend passes through may take 10 s, twice */
 enum { AUDIT_QUEUE = 65536 };
 enum { TOKEN_CONNECTIONS = 4, TOKEN_QUEUE = 64, SERVICE_CONNECTIONS = 16, SERVICE_QUEUE = 1024, PASS_CONNECTIONS = 32, PASS_QUEUE = 256, PASS_REPLY_MAX = 1024 * 1024 };
 
 struct app_shared {
-	struct buckets *ip_buckets, *app_buckets;
+	struct buckets *ip_buckets, *app_buckets, *user_buckets;
 };
 
 struct app {
@@ -66,6 +66,7 @@ struct app_shared *app_share(int workers)
 	metrics_share(workers);
 	s->ip_buckets = buckets_new(IP_BUCKETS);
 	s->app_buckets = buckets_new(APP_BUCKETS);
+	s->user_buckets = buckets_new(USER_BUCKETS);
 	return s;
 }
 
@@ -81,6 +82,7 @@ void app_unshare(struct app_shared *s)
 		return;
 	buckets_free(s->ip_buckets);
 	buckets_free(s->app_buckets);
+	buckets_free(s->user_buckets);
 	free(s);
 }
 
@@ -104,6 +106,11 @@ static int bearable(const struct config *c)
 	return (int)left;
 }
 
+static struct bucket_limit limit_of(struct config_rate rate)
+{
+	return (struct bucket_limit){rate.count, rate.period_ms};
+}
+
 static void apply_limits(struct app *a)
 {
 	struct config *c = a->config;
@@ -119,8 +126,12 @@ static void apply_limits(struct app *a)
 		else
 			a->api.unix_is_trusted = true; /* "unix:", else the configuration would have been refused */
 	}
-	a->api.login_per_ip = (struct bucket_limit){c->login_per_ip.count, c->login_per_ip.period_ms};
-	a->api.login_per_app = (struct bucket_limit){c->login_per_app.count, c->login_per_app.period_ms};
+	a->api.login_per_ip = limit_of(c->login_per_ip);
+	a->api.login_per_48 = limit_of(c->login_per_48);
+	a->api.login_per_app = limit_of(c->login_per_app);
+	a->api.phone_per_user = limit_of(c->phone_per_user);
+	a->api.check_per_user = limit_of(c->check_per_user);
+	a->api.open_data_per_user = limit_of(c->open_data_per_user);
 }
 
 static void apply(struct app *a)
@@ -353,6 +364,7 @@ static bool build_sides(struct app *a)
 
 	a->api.ip_buckets = a->o->shared->ip_buckets;
 	a->api.app_buckets = a->o->shared->app_buckets;
+	a->api.user_buckets = a->o->shared->user_buckets;
 	a->api.loop = a->loop;
 	a->api.redis = a->redis;
 	a->api.sessions = a->sessions;

@@ -37,8 +37,8 @@ struct api { /* filled by app, read by handlers; what it points to is app's */
 	const struct ip_net *trusted_proxies;
 	size_t           trusted_proxy_count;
 	bool             unix_is_trusted;
-	struct buckets  *ip_buckets, *app_buckets;
-	struct bucket_limit login_per_ip, login_per_app;
+	struct buckets  *ip_buckets, *app_buckets, *user_buckets;
+	struct bucket_limit login_per_ip, login_per_48, login_per_app, phone_per_user, check_per_user, open_data_per_user;
 	bool             warned_unlimited, warned_unnamed;
 	bool             draining;
 };

@@ -163,29 +163,6 @@ void guard_client(struct api *api, struct req *r, struct client *c)
 		strcpy(c->text, "unix");
 }
 
-static int limited(struct req *r, const char *which, int64_t wait_ms)
-{
-	req_note(r, "limit", which);
-	return (int)((wait_ms + 999) / 1000);
-}
-
-int guard_login_limit(struct api *api, struct req *r, const struct client *c, const char *appid)
-{
-	int64_t wait_ms;
-	size_t len = ip_is_v4(&c->ip) ? sizeof(c->ip.b) : 8; /* an IPv6 subscriber has a /64 */
-
-	if (!c->limited) {
-		if (!api->warned_unlimited && api->login_per_ip.count)
-			log_warn("logins from loopback are not limited by address: name your proxy in trusted_proxies", LOG_STR("peer", c->text));
-		api->warned_unlimited = true;
-	} else if (!buckets_take(api->ip_buckets, c->ip.b, len, &api->login_per_ip, &wait_ms)) {
-		return limited(r, "login_per_ip", wait_ms);
-	}
-	if (!buckets_take(api->app_buckets, appid, strlen(appid), &api->login_per_app, &wait_ms))
-		return limited(r, "login_per_app", wait_ms);
-	return 0;
-}
-
 /* ---- what it carries ---- */
 
 bool guard_allow_origin(const struct api *api, struct req *r)

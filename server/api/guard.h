@@ -1,4 +1,4 @@
-/* What stands before a handler: the internal token, CORS, limits, who the client is, and the third_session a request carries. */
+/* What stands before a handler: the internal token, CORS, who the client is, and the third_session a request carries. */
 #ifndef API_GUARD_H
 #define API_GUARD_H
 
@@ -13,9 +13,6 @@ struct client {
 	bool limited;           /* false for peers that may speak for a whole site: loopback or a unix socket, and no trusted proxy */
 };
 void guard_client(struct api *api, struct req *r, struct client *c);
-
-/* One login's share of [limit]: 0, or the seconds until it may be asked again. */
-int guard_login_limit(struct api *api, struct req *r, const struct client *c, const char *appid);
 
 /* Each answers the request itself when it returns false. */
 bool guard_internal(const struct api *api, struct req *r, const struct route *rt);

@@ -6,6 +6,7 @@
 
 #include "api/body.h"
 #include "api/guard.h"
+#include "api/limit.h"
 #include "api/record.h"
 #include "common/buf.h"
 #include "common/clock.h"
@@ -369,6 +370,8 @@ static void on_exchanged(void *ctx, enum outcome oc, const struct wechat_session
 	struct arena *a = req_arena(l->req);
 
 	l->errcode = ws->errcode;
+	if (oc == OC_INVALID_CODE)
+		limit_login_refused(l->api, &l->client);
 	if (oc == OC_OK) {
 		l->ws = (struct wechat_session){
 			.openid = arena_strdup(a, ws->openid),
@@ -427,7 +430,7 @@ static enum outcome may_begin(struct login *l)
 {
 	struct api *api = l->api;
 
-	if ((l->wait_s = guard_login_limit(api, l->req, &l->client, l->app.appid)) > 0)
+	if ((l->wait_s = limit_login(api, l->req, &l->client, l->app.appid)) > 0)
 		return OC_RATE_LIMITED;
 	if (!redis_is_ready(api->redis))
 		return OC_STORE_UNAVAILABLE; /* before the code is spent */

@@ -6,6 +6,7 @@
 
 #include "api/body.h"
 #include "api/guard.h"
+#include "api/limit.h"
 #include "common/mem.h"
 #include "wechat/sealed.h"
 
@@ -129,6 +130,8 @@ static void on_session(void *ctx, const struct session *ses)
 	}
 	o->appid = arena_strdup(req_arena(o->req), ses->appid);
 	o->openid = arena_strdup(req_arena(o->req), ses->openid);
+	if (!limit_user(o->api, o->req, "open_data_per_user", &o->api->open_data_per_user, o->appid, o->openid))
+		return;
 	req_hold(o->req);
 	session_keys(o->api->sessions, o->appid, o->openid, on_keys, o);
 }

@@ -6,6 +6,7 @@
 
 #include "api/body.h"
 #include "api/guard.h"
+#include "api/limit.h"
 #include "api/record.h"
 
 enum { CODE_MAX = 256, WAIT_MS = 2000 };
@@ -130,6 +131,8 @@ static void on_session(void *ctx, const struct session *ses)
 	if (!p->app)
 		return;
 	p->openid = arena_strdup(req_arena(r), ses->openid);
+	if (!limit_user(p->api, r, "phone_per_user", &p->api->phone_per_user, p->app->appid, p->openid))
+		return;
 	if (!user_db_is_none(p->api->users) && !user_db_is_up(p->api->users)) {
 		reply_database_down(p, OC_STORE_UNAVAILABLE);
 		return;

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "api/guard.h"
+#include "api/limit.h"
 #include "common/json.h"
 
 struct looking {
@@ -108,6 +109,8 @@ static void on_session(void *ctx, const struct session *ses)
 		req_reply_error(r, &(struct req_error){.oc = OC_INVALID_REQUEST, .message = "check can only be wechat."});
 	} else {
 		l->openid = arena_strdup(req_arena(r), ses->openid);
+		if (!limit_user(l->api, r, "check_per_user", &l->api->check_per_user, l->app->appid, l->openid))
+			return;
 		req_hold(r);
 		session_keys(l->api->sessions, ses->appid, ses->openid, on_keys, l);
 	}

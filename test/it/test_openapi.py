@@ -478,6 +478,13 @@ def api_of(operation):
 ASKING_WECHAT = "login getSession getPhone getAccessToken callWechat"
 
 
+@case("openData", 429, "rate_limited")
+def more_open_data_than_a_users_share(w, operation):
+    server = w.another(limit__open_data_per_user="1/1m")
+    w.ask(example(w, operation), server=server)
+    return w.ask(example(w, operation), server=server)
+
+
 @case(ASKING_WECHAT, 429, "rate_limited")
 def wechats_limit(w, operation):
     return with_fault(w, operation, api_of(operation), mode="errcode", errcode=45009, count=9)

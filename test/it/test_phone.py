@@ -150,7 +150,7 @@ def test_where_users_are_none(stack, redis, wxfake):
 
 def test_logins_do_not_notice(stack, redis, wxfake):
     """A call that hangs takes neither the connections nor the time of logins."""
-    server = stack.server(redis, wxfake, wechat__timeout="2s", wechat__max_connections="2", users__url=f"sqlite://{stack.dir}/users.db")
+    server = stack.server(redis, wxfake, wechat__timeout="2s", wechat__max_connections="2", limit__phone_per_user="0", users__url=f"sqlite://{stack.dir}/users.db")
     token = server.login(wxfake.code(openid=OPENID)).token
     wxfake.fault(api="getuserphonenumber", mode="hang", count=100)
     answers = []
