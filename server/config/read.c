@@ -470,7 +470,7 @@ static void set_key(struct reading *rd, struct target *t, size_t i, void *at)
 	else if (g->text && !spelling_ok(rd, section, k, text, where))
 		text = k->fallback;
 	value_set(rd, section, k, (char *)at + k->offset, text, where);
-	if (k->type == T_PATH)
+	if (k->type == T_PATH && !(rd->files && rd->files->replay)) /* what was good is not looked at again */
 		path_ok(rd, section, k, text, where);
 	mem_free_secret(secret);
 }

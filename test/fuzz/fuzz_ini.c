@@ -37,6 +37,17 @@ static void plain_pair(struct seen *s, const char *key, const char *value)
 	}
 }
 
+static void lookalike(const char *text, size_t n)
+{
+	char out[INI_LOOKALIKE_MAX];
+	bool ascii = true;
+
+	for (size_t i = 0; i < n; i++)
+		ascii = ascii && (unsigned char)text[i] < 0x80;
+	if (ini_lookalike(text, n, out))
+		MUST(!ascii && strlen(out) < sizeof(out) - 1 && utf8_valid(out, strlen(out)));
+}
+
 static bool on_pair(void *ctx, const char *section, const char *key, const char *value, int line)
 {
 	struct seen *s = ctx;
@@ -53,6 +64,7 @@ static bool on_pair(void *ctx, const char *section, const char *key, const char 
 	n = strlen(value);
 	MUST(*key && !strchr(key, '=') && utf8_valid(key, strlen(key)) && utf8_valid(value, n));
 	MUST(n == 0 || (!strchr(" \t", value[0]) && !strchr(" \t", value[n - 1])));
+	lookalike(value, n);
 	plain_pair(s, key, value);
 	return true;
 }

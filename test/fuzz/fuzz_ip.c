@@ -37,6 +37,7 @@ static const char *fake_nth(const struct req *r, const char *name, int n)
 #define req_header_nth fake_nth
 #include "server/api/guard.c"
 
+#include "common/addr.h"
 #include "common/buf.h"
 #include "common/mem.h"
 
@@ -78,6 +79,18 @@ static void address(const char *text)
 			MUST(ip_net_has(&net, &ip)); /* the first that does not */
 		}
 	}
+}
+
+static void socket_address(const char *text)
+{
+	struct addr a, back;
+	char print[ADDR_TEXT_MAX];
+
+	if (!addr_parse(&a, text))
+		return;
+	addr_print(print, &a);
+	MUST(addr_parse(&back, print) && back.len == a.len && !memcmp(&a, &back, sizeof(a)));
+	MUST(addr_clashes(&a, &back) == (addr_is_unix(&a) || addr_port(&a) != 0));
 }
 
 static struct client who(void)
@@ -142,6 +155,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		lines[n++] = take_text(&in, '\n');
 	while (in.n > 0 && n < (int)NELEM(lines));
 	address(lines[0]);
+	socket_address(lines[0]);
 	forwarded(lines, n);
 	while (n > 0)
 		free(lines[--n]);

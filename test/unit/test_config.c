@@ -2,6 +2,7 @@
  * user sees them are in test/it/test_config.py. */
 #include "unit.h"
 
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "common/buf.h"
@@ -147,6 +148,43 @@ static void test_what_changed(void **state)
 	buf_free(&said);
 }
 
+static char *file_of(const char *text)
+{
+	char path[] = "/tmp/wxlogind-test-XXXXXX";
+	int fd = mkstemp(path);
+
+	assert_true(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
+	close(fd);
+	return strdup(path);
+}
+
+/* What was good once can be read again when its files are gone: a worker that is started anew. */
+static void test_files_that_are_gone(void **state)
+{
+	char *secret = file_of(SECRET "\n"), *ca = file_of("certificates"), text[512], *ini;
+	struct config_files files = {0};
+	struct config *first, *second;
+	const char *changed[8];
+
+	(void)state;
+	snprintf(text, sizeof(text), "[wechat]\nca_file = %s\n[app wx0000000000000001]\nsecret_file = %s\n", ca, secret);
+	ini = file_of(text);
+	first = config_read(ini, &files, on_said, NULL);
+	unlink(secret);
+	unlink(ca);
+	unlink(ini);
+	files.replay = true;
+	second = config_read(ini, &files, on_said, NULL);
+	assert_true(first && second && config_changed(first, second, changed, 8) == 0);
+	assert_string_equal(second->apps[0].secrets.items[0], SECRET);
+	config_free(first);
+	config_free(second);
+	buf_free(&files.bytes);
+	free(secret);
+	free(ca);
+	free(ini);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -155,6 +193,7 @@ int main(void)
 		cmocka_unit_test(test_keys_and_lists),
 		cmocka_unit_test(test_environment),
 		cmocka_unit_test(test_what_changed),
+		cmocka_unit_test(test_files_that_are_gone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
