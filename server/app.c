@@ -150,8 +150,10 @@ static void apply(struct app *a)
 	apply_limits(a);
 	a->api.cors_origins = (const char *const *)c->cors_origins.items;
 	a->api.cors_origin_count = c->cors_origins.n;
-	for (size_t i = 0; i < NELEM(a->sides); i++)
+	for (size_t i = 0; i < NELEM(a->sides); i++) {
 		http_set_limits(a->sides[i], max, (int)c->client_timeout_ms, (size_t)c->max_body);
+		http_set_log(a->sides[i], c->log_requests);
+	}
 }
 
 /* One line for the service, not one for each worker. */
@@ -375,6 +377,7 @@ static bool build_sides(struct app *a)
 	a->api.login_timeout_ms = c->wechat_timeout_ms;
 	a->api.redis_timeout_ms = c->redis_timeout_ms;
 	o.name = "public";
+	o.name_client = api_name_client;
 	o.before_refusal = api_public_refused;
 	a->sides[0] = http_new(a->loop, &o, api_public, &a->api);
 	o.name = "internal";

@@ -62,6 +62,11 @@ void api_public_refused(void *ctx, struct req *r)
 	guard_allow_origin(ctx, r);
 }
 
+void api_name_client(void *ctx, const struct req *r, char *out)
+{
+	guard_name_client(ctx, r, out);
+}
+
 void api_internal(void *ctx, struct req *r)
 {
 	struct api *api = ctx;

@@ -50,6 +50,7 @@ struct wechat_app *api_app_copy(struct arena *a, const struct wechat_app *app);
 /* http handlers; ctx is a struct api. */
 void api_public(void *ctx, struct req *r);
 void api_public_refused(void *ctx, struct req *r); /* before an error of HTTP itself is answered: adds its headers */
+void api_name_client(void *ctx, const struct req *r, char *out); /* for log lines: the peer, or whom trusted proxies name */
 void api_internal(void *ctx, struct req *r);
 
 #endif

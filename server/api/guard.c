@@ -143,6 +143,19 @@ static bool forwarded_for(const struct api *api, const struct req *r, struct ip 
 	return found;
 }
 
+void guard_name_client(const struct api *api, const struct req *r, char out[IP_TEXT_MAX])
+{
+	const char *peer = req_peer(r);
+	struct ip ip;
+	bool known = ip_parse(&ip, peer, strlen(peer)), trusted = known ? is_trusted(api, &ip) : api->unix_is_trusted;
+
+	known |= trusted && forwarded_for(api, r, &ip);
+	if (known)
+		ip_print(out, &ip);
+	else
+		strcpy(out, "unix");
+}
+
 void guard_client(struct api *api, struct req *r, struct client *c)
 {
 	const char *peer = req_peer(r);

@@ -13,6 +13,7 @@ struct client {
 	bool limited;           /* false for peers that may speak for a whole site: loopback or a unix socket, and no trusted proxy */
 };
 void guard_client(struct api *api, struct req *r, struct client *c);
+void guard_name_client(const struct api *api, const struct req *r, char out[IP_TEXT_MAX]); /* its text alone, for a log line */
 
 /* Each answers the request itself when it returns false. */
 bool guard_internal(const struct api *api, struct req *r, const struct route *rt);

@@ -6,6 +6,7 @@
 void healthz_handle(struct api *api, struct req *r)
 {
 	(void)api;
+	req_set_quiet(r);
 	req_reply_json(r, 200, "{\"status\":\"ok\"}");
 }
 
@@ -13,6 +14,7 @@ void readyz_handle(struct api *api, struct req *r)
 {
 	const char *trouble = redis_trouble(api->redis);
 
+	req_set_quiet(r);
 	if (!redis_is_ready(api->redis))
 		req_reply_error(r, &(struct req_error){.oc = OC_STORE_UNAVAILABLE,
 			.message = *trouble ? arena_printf(req_arena(r), "Redis is not ready: %s.", trouble) : "Redis does not answer."});
@@ -25,6 +27,7 @@ void readyz_handle(struct api *api, struct req *r)
 /* For balancers that know the public port only: what is missing is nobody's business there. */
 void readyz_public_handle(struct api *api, struct req *r)
 {
+	req_set_quiet(r);
 	if (redis_is_ready(api->redis) && !api->draining)
 		req_reply_json(r, 200, "{\"status\":\"ready\"}");
 	else

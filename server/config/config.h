@@ -46,6 +46,7 @@ struct config {
 	/* [log] */
 	enum log_level  log_level;
 	enum log_format log_format;
+	enum log_requests log_requests;
 	/* [redis]; the URL's parts are here too */
 	char   *redis_url;
 	char   *redis_password;             /* from the key, else from the URL, else "" */

@@ -50,6 +50,9 @@ const struct key key_table[] = {
 		"The least severe lines that are written.", .words = "debug info warn error", .reload = true),
 	KEY(log, format, WORD, log_format, "logfmt",
 		"Format of log lines, always on standard error.", .words = "logfmt json"),
+	KEY(log, requests, WORD, log_requests, "all",
+		"Which finished requests get a line: all, errors (status 400 and up) or none; health checks that succeed never get one.",
+		.words = "all errors none", .reload = true),
 
 	KEY(redis, url, TEXT, redis_url, "redis://127.0.0.1:6379/0",
 		"Where sessions are kept: redis://[user[:password]@]host:port/db, rediss:// (TLS), unix:///path?db=0, "

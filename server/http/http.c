@@ -208,6 +208,11 @@ void http_set_limits(struct http *h, int max_connections, int client_timeout_ms,
 	h->o.max_body = max_body;
 }
 
+void http_set_log(struct http *h, enum log_requests which)
+{
+	h->log_requests = which;
+}
+
 int http_connections(const struct http *h)
 {
 	return h->connections;

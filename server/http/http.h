@@ -8,10 +8,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "common/log.h"
 #include "http/req.h"
 #include "io/loop.h"
 
 struct http;
+
+enum { HTTP_CLIENT_MAX = 64 };
 
 struct http_options {
 	const char *name;            /* "public" or "internal": label of metrics and logs */
@@ -24,6 +27,8 @@ struct http_options {
 	/* Called before an error of HTTP itself is answered, to add headers to the answer (CORS). Of the request there is what had come. May
 	 * be NULL. */
 	void      (*before_refusal)(void *ctx, struct req *r);
+	/* Who sent the request, for its log line: where a proxy stands before us, its peer is not who is meant. NULL: the peer. */
+	void      (*name_client)(void *ctx, const struct req *r, char out[HTTP_CLIENT_MAX]);
 };
 
 typedef void (*http_handler)(void *ctx, struct req *r); /* owns the answer: every path ends in one req_reply* */
@@ -34,6 +39,7 @@ bool http_listen(struct http *h, const char *addr, char *err, size_t err_len);
 bool http_adopt(struct http *h, int fd); /* a socket that listens already; ours from here on, if true */
 /* On reload. The new ones hold at once, for those who wait already too. */
 void http_set_limits(struct http *h, int max_connections, int client_timeout_ms, size_t max_body);
+void http_set_log(struct http *h, enum log_requests which); /* on reload */
 /* Stops accepting, closes idle connections, marks the others to close after their answer; done comes (once, deferred) when none is left. */
 void http_drain(struct http *h, loop_fn done, void *ctx);
 int  http_connections(const struct http *h);

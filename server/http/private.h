@@ -37,6 +37,7 @@ struct http {
 	struct route_series { const char *route; int status; struct metric_series *count, *seconds; } series[ROUTE_SERIES]; /* found before */
 	int64_t accept_logged_ms;
 	int64_t refusals_since_ms;   /* the second in which refusals are counted */
+	enum log_requests log_requests;
 	int     refusals, unlogged;  /* in it; and those that left no line */
 };
 
@@ -60,6 +61,7 @@ struct req {
 	int     header_count;
 	int     status;
 	const char *outcome;         /* for the log line */
+	bool    quiet;               /* no line while it succeeds */
 	void    (*on_answer)(void *ctx, struct req *r, int status); /* see req_on_answer */
 	void    *on_answer_ctx;
 	struct { const char *key, *value; } notes[4];

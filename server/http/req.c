@@ -143,7 +143,7 @@ static struct log_field where_to(struct req *r)
 }
 
 /* Whoever sends no HTTP may send much of it: past so many in a second refusals are only counted. */
-static bool may_log(struct req *r)
+static bool few_enough(struct req *r)
 {
 	struct http *h = r->http;
 	int64_t now = clock_ms();
@@ -160,6 +160,13 @@ static bool may_log(struct req *r)
 	return false;
 }
 
+static bool is_logged(const struct req *r, int status)
+{
+	bool failed = status >= 400;
+
+	return failed ? r->http->log_requests != LOG_REQUESTS_NONE : r->http->log_requests == LOG_REQUESTS_ALL && !r->quiet;
+}
+
 void req_tell_unlogged(struct http *h)
 {
 	if (h->unlogged == 0 || clock_ms() - h->refusals_since_ms < 1000)
@@ -170,21 +177,26 @@ void req_tell_unlogged(struct http *h)
 
 void req_account(struct req *r, int status)
 {
+	enum log_level level = status >= 500 ? LOG_WARN : LOG_INFO;
 	int64_t us = clock_us() - r->started_us;
+	char client[HTTP_CLIENT_MAX];
 	int n = 7;
 
 	count(r, status, us);
-	if (!log_is_on(LOG_INFO) || !may_log(r))
+	if (!is_logged(r, status) || !log_is_on(level) || !few_enough(r))
 		return;
+	snprintf(client, sizeof(client), "%s", r->peer);
+	if (r->http->o.name_client)
+		r->http->o.name_client(r->http->ctx, r, client);
 	struct log_field f[16] = {
 		LOG_STR("listener", r->http->name), LOG_STR("method", r->method), where_to(r),
-		LOG_INT("status", status), LOG_INT("us", us), LOG_STR("peer", r->peer), LOG_STR("id", r->id),
+		LOG_INT("status", status), LOG_INT("us", us), LOG_STR("client", client), LOG_STR("id", r->id),
 	};
 	if (r->outcome)
 		f[n++] = LOG_STR("error", r->outcome);
 	for (int i = 0; i < r->note_count; i++)
 		f[n++] = LOG_STR(r->notes[i].key, r->notes[i].value);
-	log_write(LOG_INFO, r->refused ? "request refused" : "request", f);
+	log_write(level, r->refused ? "request refused" : "request", f);
 }
 
 void req_client_gone(struct req *r)
@@ -347,6 +359,11 @@ void req_set_route(struct req *r, const char *route)
 const char *req_route(const struct req *r)
 {
 	return r->route;
+}
+
+void req_set_quiet(struct req *r)
+{
+	r->quiet = true;
 }
 
 void req_note(struct req *r, const char *key, const char *value)

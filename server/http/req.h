@@ -46,6 +46,7 @@ const char *req_form_wrong(const struct req *r);
 /* Labels for log and metrics; route is a string constant. reason rides in the log line. */
 void req_set_route(struct req *r, const char *route);
 const char *req_route(const struct req *r);
+void req_set_quiet(struct req *r); /* no log line, unless it fails: for what asks every second */
 void req_note(struct req *r, const char *key, const char *value); /* one more field of the request's log line; copied; no secrets */
 
 /* Headers of the answer to come. Values with CR, LF or NUL are dropped: our bug. Copied. */

@@ -216,7 +216,7 @@ def test_refusals_do_not_fill_the_log(server):
     lines = [line for line in server.process.text().splitlines() if "request refused" in line]
     told = sum(int(line.rpartition("unlogged=")[2]) for line in server.process.text().splitlines() if "unlogged=" in line)
     assert len(lines) < 60 and len(lines) + told == 100
-    assert secret not in server.process.text() and 'error=invalid_request' in lines[0] and "peer=127.0.0.1" in lines[0]
+    assert secret not in server.process.text() and 'error=invalid_request' in lines[0] and "client=127.0.0.1" in lines[0]
 
 
 @pytest.mark.skipif(SANITIZED, reason="a sanitizer keeps freed memory")
