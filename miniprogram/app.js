@@ -4,9 +4,15 @@ App({
   /** The latest login. A page may load before it ends: getApp().loginReady.then(...). */
   loginReady: null,
 
+  /**
+   * Where pictures are uploaded to, as "https://api.example.com/avatar". Empty: they stay on this
+   * phone. docs/examples/avatar is such a server. Name its origin in `origins` as well.
+   */
+  avatarUpload: "",
+
   onLaunch() {
     common.configure({
-      // Where wxlogind answers. For a release: the https name that you entered in the WeChat console.
+      // Where wxlogind answers. For a release: the https name that you entered in WeChat's console.
       baseUrl: "http://127.0.0.1:8080",
     });
     this.login();
@@ -14,8 +20,7 @@ App({
 
   /** Also for pages that offer it again after it failed. */
   login() {
-    this.setLogin(common.userLogin());
-    return this.loginReady;
+    return this.setLogin(common.userLogin());
   },
 
   logout() {
@@ -26,8 +31,16 @@ App({
   },
 
   setLogin(login) {
-    this.loginReady = login;
-    // Pages say what went wrong. This only keeps a login that no page waits for from being an unhandled rejection.
-    login.catch(() => {});
+    // A phone that cannot store the session is logged in all the same, until the mini program ends.
+    const ready = login.catch((error) => {
+      if (error.code !== "storage") {
+        throw error;
+      }
+    });
+    this.loginReady = ready;
+    // Pages say what went wrong. This keeps a login that no page waits for from being an unhandled
+    // rejection.
+    ready.catch(() => {});
+    return ready;
   },
 });

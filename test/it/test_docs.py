@@ -1,13 +1,14 @@
 """What the documents say that can be checked: languages that agree, links that lead somewhere, names that exist, examples that run."""
 import re
+import subprocess
 
 import pytest
 import yaml
 
-from conftest import APPID, ROOT, Process, free_port, poll
+from conftest import APPID, BUILD, ROOT, Process, free_port, poll
 from test_proxies import end
 
-PAGES = sorted(p for p in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("miniprogram/*.md")])
+PAGES = sorted(p for p in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("miniprogram/*.md")] if "node_modules" not in p.parts)
 PAIRS = sorted(p for p in PAGES if p.with_name(p.name.replace(".md", ".zh-CN.md")).exists())
 
 
@@ -133,3 +134,13 @@ def test_the_documented_redis_user_has_rights_enough(tmp_path, stack, wxfake):
         assert "refused" not in text and "does not tell" not in text and "NOPERM" not in text, text
     finally:
         end(redis)
+
+
+def test_the_configuration_of_ones_own_appid_is_good(tmp_path):
+    [ini] = re.findall(r"```ini\n(.*?)```", (ROOT / "docs/own-appid.md").read_text(), re.S)
+    assert len(ini.strip().splitlines()) == 4
+    file = tmp_path / "own.ini"
+    file.write_text(ini)
+    done = subprocess.run([BUILD / "wxlogind", "-c", file, "--check"], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    assert "encryption_key" in done.stderr  # the warning that the page names

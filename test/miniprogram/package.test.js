@@ -101,9 +101,27 @@ test("the lock file of the tests names no registry", () => {
   assert.doesNotMatch(fs.readFileSync(path.join(__dirname, "package-lock.json"), "utf8"), /"resolved"|https?:\/\/(?!github\.com|opencollective\.com)/);
 });
 
+test("the READMEs' TypeScript compiles, and each of their beginnings has ten lines at most", () => {
+  const dir = fs.mkdtempSync(path.join(os.tmpdir(), "wxlogind-readme-"));
+  try {
+    const [, code] = /```ts\n([^]*?)```/.exec(read("README.md"));
+    const file = path.join(dir, "use.ts");
+    fs.writeFileSync(file, code.replace('"wxlogind-miniprogram"', '"./common.mjs"'));
+    ["common.mjs", "common.d.mts"].forEach((name) => fs.copyFileSync(path.join(MINIPROGRAM, "common", name), path.join(dir, name)));
+    assert.deepEqual(compile([file], { module: ts.ModuleKind.ESNext, moduleResolution: ts.ModuleResolutionKind.Bundler }), []);
+    for (const heading of ["Native", "uni-app", "Taro", "TypeScript"]) {
+      const [, section] = new RegExp(`\n## ${heading}\n([^]*?)\n## `).exec(read("README.md"));
+      const lines = [...section.matchAll(/```\w+\n([^]*?)```/g)].flatMap((m) => m[1].split("\n").filter((line) => line.trim()));
+      assert.ok(lines.length > 3 && lines.length <= 10, `${heading}: ${lines.length} lines`);
+    }
+  } finally {
+    fs.rmSync(dir, { recursive: true, force: true });
+  }
+});
+
 test("the two READMEs hold the same code and the same tables", () => {
   const shape = (text) => ({
-    code: [...text.matchAll(/```js\n([\s\S]*?)```/g)].map((m) => m[1].replace(/\s*\/\/.*$/gm, "")),
+    code: [...text.matchAll(/```\w+\n([\s\S]*?)```/g)].map((m) => m[1]),
     rows: [...text.matchAll(/^\| (`[^|]*) \|/gm)].map((m) => m[1]),
     headings: (text.match(/^#+ /gm) || []).length,
   });

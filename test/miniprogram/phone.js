@@ -67,6 +67,8 @@ class Phone {
     this.console = [];
     /** Stands between wx.request and the network: replace it to lose, delay or invent answers. Throwing is wx.request's `fail`. */
     this.transport = (options, send) => send(options);
+    /** What is in a file of this phone. */
+    this.files = (file) => `contents of ${file}`;
     /** Names of functions that never call back. */
     this.hung = new Set();
     this.now = 0;
@@ -202,7 +204,7 @@ class Phone {
       setStorage: (options) => answer(options, "setStorage", () => void this.store.set(options.key, options.data)),
       removeStorage: (options) => answer(options, "removeStorage", () => void this.store.delete(options.key)),
       request: (options) => this.exchange("request", options, send),
-      uploadFile: (options) => this.exchange("uploadFile", options, upload),
+      uploadFile: (options) => this.exchange("uploadFile", options, (sent) => upload(sent, this.files(sent.filePath))),
       downloadFile: (options) => this.exchange("downloadFile", options, download),
       connectSocket: (options) => this.connect(options),
     };
@@ -270,10 +272,10 @@ class Phone {
 const HANG = Symbol("hang");
 
 /** As wx.uploadFile sends. The result has no header, as on some phones. */
-async function upload({ url, filePath, name, formData = {}, header = {} }) {
+async function upload({ url, filePath, name, formData = {}, header = {} }, contents) {
   const body = new FormData();
   Object.entries(formData).forEach(([key, value]) => body.append(key, value));
-  body.append(name, new Blob([`contents of ${filePath}`]), path.basename(filePath));
+  body.append(name, new Blob([Buffer.from(contents, "latin1")]), path.basename(filePath));
   const res = await fetch(url, { method: "POST", body, redirect: "manual", headers: header });
   return { statusCode: res.status, data: await res.text() };
 }

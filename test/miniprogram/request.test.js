@@ -284,6 +284,9 @@ for (const back of ["userLogin", "onLogin"]) test(`after logout nobody is logged
   }
   assert.deepEqual(await phone.common.logout(), { ended: true });
   assert.equal(phone.requests.length, calls);
+  phone.session = OLD; // stored by somebody else: another copy of common.js, say
+  await assert.rejects(phone.common.request({ url: "/x" }), { code: "logged_out" });
+  phone.store.clear();
   assert.equal(phone.calls.login, 1);
   await phone.common[back]();
   assert.equal((await phone.common.request({ url: "/v1/session" })).statusCode, 200);

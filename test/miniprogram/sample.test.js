@@ -3,10 +3,13 @@
 const assert = require("node:assert/strict");
 const fs = require("node:fs");
 const path = require("node:path");
+const os = require("node:os");
+const { spawn } = require("node:child_process");
+const { once } = require("node:events");
 const { after, before, test } = require("node:test");
 const vm = require("node:vm");
 const { MINIPROGRAM, Phone } = require("./phone.js");
-const { APPID, Stack, poll } = require("./stack.js");
+const { APPID, Stack, freePort, poll, startBackend } = require("./stack.js");
 
 const read = (file) => fs.readFileSync(path.join(MINIPROGRAM, file), "utf8");
 const { pages, sitemapLocation } = JSON.parse(read("app.json"));
@@ -87,10 +90,10 @@ after(() => stack.stop());
 
 /** A phone with the sample on it. `user` are calls that wxlogind answers otherwise: by path. */
 class SamplePhone extends Phone {
-  constructor({ answers = {} } = {}) {
+  constructor({ answers = {}, origins = [] } = {}) {
     super({ fake: stack.fake });
     const configure = this.common.configure;
-    this.common.configure = (options) => configure({ ...options, baseUrl: stack.url });
+    this.common.configure = (options) => configure({ ...options, baseUrl: stack.url, origins });
     this.answers = answers;
     this.transport = (options, send) => {
       const answer = this.answers[`${options.method} ${options.url.slice(stack.url.length)}`];
@@ -255,6 +258,79 @@ test("profile: a server without profiles, and a login that failed: the page goes
   await shows(otherPage, (d) => d.nickName === "Ming" && !d.notes.profile, "the profile");
 });
 
+test("index: a phone that cannot store the session is logged in all the same", async () => {
+  const phone = new SamplePhone();
+  phone.wx.setStorage = (options) => options.fail({ errMsg: "setStorage:fail" });
+  const page = phone.launch().open(INDEX);
+  await shows(page, (d) => d.state === "in", "logged in");
+  assert.equal(phone.calls.login, 1);
+});
+
+/** docs/examples/avatar, behind a proxy that asks wxlogind who is calling. */
+async function startAvatars() {
+  const dir = fs.mkdtempSync(path.join(os.tmpdir(), "wxlogind-avatars-"));
+  const port = await freePort();
+  const server = spawn("python3", [path.join(MINIPROGRAM, "../docs/examples/avatar/avatar.py"), `127.0.0.1:${port}`], {
+    stdio: "inherit", env: { ...process.env, AVATAR_DIR: dir, AVATAR_URL: "https://cdn.example.com" },
+  });
+  const proxy = await startBackend(async ({ method, url, headers, bytes }) => {
+    const auth = await fetch(`${stack.internal}/internal/auth`, { headers: { authorization: headers.authorization || "" } });
+    if (method === "POST" && auth.status !== 200) {
+      return { status: 401, body: { error: "invalid_session" } };
+    }
+    const who = method === "GET" ? {} : { "X-Wx-Appid": auth.headers.get("x-wx-appid"), "X-Wx-Openid": auth.headers.get("x-wx-openid") };
+    const res = await fetch(`http://127.0.0.1:${port}${url}`, { method, headers: { ...who, "content-type": headers["content-type"] || "" }, body: method === "GET" ? undefined : bytes });
+    return { status: res.status, headers: { "content-type": res.headers.get("content-type") }, body: Buffer.from(await res.arrayBuffer()) };
+  });
+  await poll(() => fetch(`http://127.0.0.1:${port}/`).then(() => true, () => false), "the avatar server answers");
+  return {
+    url: proxy.url,
+    files: () => fs.readdirSync(dir).filter((name) => !name.startsWith(".")),
+    direct: (options) => fetch(`http://127.0.0.1:${port}/avatar`, options),
+    async stop() {
+      proxy.stop();
+      server.kill();
+      await once(server, "exit");
+      fs.rmSync(dir, { recursive: true, force: true });
+    },
+  };
+}
+
+test("profile: the picture is uploaded to the example server, and its https address is the user's avatar", async () => {
+  const avatars = await startAvatars();
+  try {
+    const phone = new SamplePhone({ origins: [avatars.url] });
+    phone.files = (file) => `\x89PNG\r\n\x1a\n ${file}`;
+    phone.app.avatarUpload = `${avatars.url}/avatar`;
+    const page = phone.launch().open(PROFILE);
+    const choose = async (file) => {
+      page.onChooseAvatar({ detail: { avatarUrl: file } });
+      assert.equal(page.data.avatarUrl, file, "shown at once");
+      await shows(page, (d) => /Saved|Not saved/.test(d.notes.avatar), "the note");
+    };
+    await choose("http://tmp/a.png");
+    const first = page.data.avatarUrl;
+    assert.match(first, /^https:\/\/cdn\.example\.com\/avatar\/[0-9a-f]{32}-[0-9a-f]{8}\.png$/);
+    assert.equal((await phone.common.getUserInfo()).avatarUrl, first);
+    const picture = await fetch(first.replace("https://cdn.example.com", avatars.url));
+    assert.equal(picture.headers.get("content-type"), "image/png");
+    await choose("http://tmp/b.png");
+    assert.notEqual(page.data.avatarUrl, first, "another picture has another address");
+    assert.equal(avatars.files().length, 1, "and the older one is gone");
+    phone.files = () => "<svg onload=alert(1)>";
+    await choose("http://tmp/c.svg");
+    assert.match(page.data.notes.avatar, /Not saved/);
+    assert.equal(avatars.files().length, 1);
+    const form = () => { const body = new FormData(); body.append("avatar", new Blob(["\x89PNG\r\n\x1a\n"]), "a.png"); return body; };
+    assert.equal((await avatars.direct({ method: "POST", body: form() })).status, 401, "not without the proxy's headers");
+    const who = { "X-Wx-Appid": APPID, "X-Wx-Openid": "o" };
+    assert.equal((await avatars.direct({ method: "POST", body: "x".repeat(2 << 20), headers: who })).status, 413);
+    assert.equal((await avatars.direct({ method: "POST", body: "x", headers: who })).status, 400);
+  } finally {
+    await avatars.stop();
+  }
+});
+
 test("profile: picture chosen, and not chosen", () => {
   const page = new SamplePhone({ answers: profileIs({}) }).launch().open(PROFILE);
   page.onChooseAvatar({ detail: { errMsg: "chooseAvatar:fail cancel" } });
@@ -286,6 +362,8 @@ test("profile: a number given, declined, and lost on the way", async () => {
   const phone = new SamplePhone({ answers: profileIs({}) });
   const page = phone.launch().open(PROFILE);
   const give = () => page.onPhone({ detail: { code: "abc", errMsg: "getPhoneNumber:ok" } });
+  page.onPhone({ detail: { errno: 1400001, errMsg: "getPhoneNumber:fail" } });
+  await shows(page, (d) => /quota/.test(d.notes.phone), "the note");
   page.onPhone({ detail: { errMsg: "getPhoneNumber:fail user deny" } });
   await shows(page, (d) => /No number given/.test(d.notes.phone), "the note");
   phone.answers["POST /v1/user/phone"] = () => { throw new Error("no network"); };
@@ -311,6 +389,30 @@ test("profile: the privacy notice is asked for, declined, offered again, agreed 
   page.onPrivacyAgree();
   assert.equal(page.data.privacyNeeded, false);
   assert.equal(page.data.notes.privacy, "");
+});
+
+test("profile: errno 103, 104 and 112 end in a sentence, and nothing asks again by itself", async () => {
+  for (const [errno, text, needed] of [[103, /go on without/, true], [104, /go on without/, true], [112, /has not declared/, false]]) {
+    const phone = new SamplePhone({ answers: profileIs({}) });
+    let asked = 0;
+    phone.wx.getPrivacySetting = ({ success }) => { asked++; success({ needAuthorization: false, privacyContractName: "" }); };
+    const page = phone.launch().open(PROFILE);
+    page.onPhone({ detail: { errno, errMsg: "getPhoneNumber:fail" } });
+    await shows(page, (d) => text.test(d.notes.privacy), "the sentence");
+    assert.equal(page.data.privacyNeeded, needed);
+    page.data.notes.privacy = "";
+    page.onChooseAvatar({ detail: { errno, errMsg: "chooseAvatar:fail" } });
+    assert.match(page.data.notes.privacy, text);
+    assert.equal(asked, 1);
+    assert.equal(phone.requests.filter((r) => r.url.endsWith("/phone")).length, 0);
+  }
+});
+
+test("profile: the phone buttons: joined with the notice while it is not agreed to, else quick and real-time", () => {
+  const wxml = read(`${PROFILE}.wxml`);
+  const [, joined, plain] = /wx:if="{{privacyNeeded}}">\s*(<button open-type="getPhoneNumber[^]*?)<\/block>\s*<block wx:else>([^]*?)<\/block>/.exec(wxml);
+  assert.match(joined, /open-type="getPhoneNumber\|agreePrivacyAuthorization" bindgetphonenumber="onPhone" bindagreeprivacyauthorization="onPrivacyAgree"/);
+  assert.match(plain, /open-type="getPhoneNumber" bindgetphonenumber="onPhone"[^]*open-type="getRealtimePhoneNumber" bindgetrealtimephonenumber="onPhone"/);
 });
 
 test("profile: the privacy notice declined in WeChat's own dialog", async () => {

@@ -291,6 +291,15 @@ test("the profile page: privacy declined and agreed to, picture, back and forth"
   await phone("Logged in").waitFor();
 });
 
+test("the profile page: a button that is joined with the privacy notice agrees and gives the number in one tap", async () => {
+  await open();
+  await page.locator("#screen").getByText("Name, picture, phone").click();
+  await page.locator("#screen").getByRole("button", { name: "Accept the notice and give the number" }).click();
+  await page.locator("#sheet").getByRole("button", { name: "Allow" }).click();
+  await page.locator("#screen").getByText(/^138\d{8}$/).waitFor();
+  assert.equal(await page.locator("#screen").getByText("Privacy", { exact: true }).count(), 0);
+});
+
 test("the profile page: the name is saved, the number comes from WeChat by way of wxlogind; the name is there the next time", async () => {
   await open();
   await page.locator("#screen").getByText("Name, picture, phone").click();
@@ -307,6 +316,9 @@ test("the profile page: the name is saved, the number comes from WeChat by way o
   assert.deepEqual(rows.filter((row) => row.startsWith("phone")), ["phone>wechat getPhoneNumber", "phone>wxlogind POST /v1/user/phone"]);
   assert.ok(rows.includes("wxlogind>wechat POST /wxa/business/getuserphonenumber"), rows.join("\n"));
   assert.doesNotMatch(await page.locator("#rows").innerText(), /138\d{8}/, "the diagram has no number in full");
+  await page.locator("#screen").getByRole("button", { name: "Verify the number now" }).click();
+  await page.locator("#sheet").getByRole("button", { name: "Allow" }).click();
+  await poll(async () => (await picture()).includes("phone>wechat getRealtimePhoneNumber"), "the real-time button asks WeChat");
   await press("restart");
   await settled();
   await page.locator("#screen").getByText("Name, picture, phone").click();

@@ -164,14 +164,11 @@ class Stack {
 async function startBackend(answer) {
   const seen = [];
   const server = http.createServer(async (req, res) => {
-    let body = "";
-    for await (const piece of req) {
-      body += piece;
-    }
-    const got = { method: req.method, url: req.url, headers: req.headers, body };
+    const bytes = Buffer.concat(await req.toArray());
+    const got = { method: req.method, url: req.url, headers: req.headers, bytes, body: bytes.toString() };
     seen.push(got);
     const { status = 200, headers = {}, body: out = "" } = await answer(got);
-    res.writeHead(status, headers).end(typeof out === "string" ? out : JSON.stringify(out));
+    res.writeHead(status, headers).end(typeof out === "string" || Buffer.isBuffer(out) ? out : JSON.stringify(out));
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -185,4 +182,4 @@ async function startBackend(answer) {
   };
 }
 
-module.exports = { APPID, Stack, poll, startBackend };
+module.exports = { APPID, Stack, freePort, poll, startBackend };

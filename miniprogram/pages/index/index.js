@@ -4,8 +4,9 @@ const common = require("../../common/common.js");
 const PROBLEMS = {
   wx_login: "微信没有给出登录凭证 · WeChat gave no code",
   invalid_code: "微信拒绝了登录凭证 · WeChat refused the code",
-  user_blocked: "微信限制了此账号登录 · WeChat does not let this account log in",
+  user_blocked: "此账号暂时不能登录 · This account may not log in",
   network: "网络不通 · No network",
+  timeout: "等待超时 · No answer in time",
   wechat_unavailable: "微信暂时没有应答 · WeChat does not answer just now",
   logged_out: "",
   rate_limited: "登录太频繁，请稍后再试 · Too many logins, try again later",
@@ -16,9 +17,13 @@ function problemText(error) {
     return "已在另一台设备登录 · Logged in on another device";
   }
   if (error.reason === "revoked") {
-    return "会话已被终止 · The session was ended";
+    return "已被服务端踢下线 · The session was ended";
   }
-  return error.code in PROBLEMS ? PROBLEMS[error.code] : "登录服务暂时不可用 · The login service is not available";
+  if (error.reason === "blocked") {
+    return PROBLEMS.user_blocked;
+  }
+  const unknown = "登录服务暂时不可用 · The login service is not available";
+  return error.code in PROBLEMS ? PROBLEMS[error.code] : unknown;
 }
 
 Page({
@@ -46,12 +51,13 @@ Page({
     getApp().logout().then(({ ended }) => {
       this.setData({
         state: "out",
-        problem: ended ? "" : "手机已退出，但服务器没有收到通知 · Logged out here; the server could not be told",
+        problem: ended ? "" : "手机已退出，但服务器没有收到 · Logged out here; the server could not be told",
       });
     });
   },
 
-  /** Shows the session once `login` is done, or what went wrong. Either way the page goes on: what needs no login still works. */
+  /** Shows the session once `login` is done, or what went wrong. Either way the page goes on: what
+   * needs no login still works. */
   showLogin(login) {
     this.setData({ state: "working", problem: "" });
     login.then(() => common.request({ url: "/v1/session" })).then(

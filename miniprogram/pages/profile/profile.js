@@ -9,6 +9,14 @@ const KEEPS_NONE = "服务器没有保存资料 · The server keeps no profile";
 
 const NO_PRIVACY = "未同意隐私指引，仍可继续使用 · Privacy notice not accepted: you can go on without";
 
+/** What WeChat says where the privacy notice is in the way. Within ten seconds of a refusal it asks
+ * nobody again and fails at once: so the page says it and waits for the user. */
+const PRIVACY = {
+  103: NO_PRIVACY, // refused, in WeChat's dialog of an authorisation and the notice in one
+  104: NO_PRIVACY, // refused
+  112: "小程序未在隐私指引中声明此功能 · The owner has not declared this in the privacy notice",
+};
+
 Page({
   data: {
     /** The user has not yet agreed to the privacy notice, and WeChat wants to be asked first. */
@@ -58,14 +66,14 @@ Page({
     this.note("privacy", NO_PRIVACY);
   },
 
-  /** A button that needs the user's agreement came back without it. */
+  /** Whether a button came back empty because of the privacy notice. Then the page says so. */
   privacyDeclined({ errno, errMsg }) {
-    const declined = errno === 104 || /privacy/.test(errMsg || "");
-    if (declined) {
-      this.setData({ privacyNeeded: true });
-      this.note("privacy", NO_PRIVACY);
+    const text = PRIVACY[errno] || (/privacy/.test(errMsg || "") ? NO_PRIVACY : "");
+    if (text) {
+      this.setData({ privacyNeeded: text === NO_PRIVACY });
+      this.note("privacy", text);
     }
-    return declined;
+    return Boolean(text);
   },
 
   /* ---- what the server keeps ---- */
@@ -98,13 +106,33 @@ Page({
       }
       return;
     }
-    // A temporary file on this phone, and wxlogind keeps addresses, not pictures. Upload it to your own store with wx.uploadFile, then
-    // common.setUserInfo({ avatarUrl: <the https address it got> }).
     this.setData({ avatarUrl: detail.avatarUrl });
-    this.note("avatar", "头像只在本机 · The picture is on this phone only");
+    this.keepAvatar(detail.avatarUrl);
   },
 
-  /* ---- nickname: read on submit, because WeChat may clear a name that it refuses after the field has lost focus ---- */
+  /** The picture is a temporary file on this phone, and wxlogind keeps addresses, not pictures. So a
+   * server of one's own gets the file, and wxlogind its https address. */
+  keepAvatar(filePath) {
+    const url = getApp().avatarUpload;
+    if (!url) {
+      this.note("avatar", "头像只在本机 · The picture is on this phone only");
+      return;
+    }
+    this.note("avatar", "正在上传… · Uploading…");
+    common
+      .uploadFile({ url, filePath, name: "avatar", timeout: 60000 })
+      .then((res) => common.setUserInfo({ avatarUrl: JSON.parse(res.data).url }))
+      .then(
+        (profile) => {
+          this.setData({ avatarUrl: profile.avatarUrl || "" });
+          this.note("avatar", "已保存 · Saved");
+        },
+        () => this.note("avatar", "头像没有保存成功，请再选 · Not saved: choose it again")
+      );
+  },
+
+  /* ---- nickname: read on submit, because WeChat may clear a name that it refuses after the field
+   * has lost focus ---- */
 
   onNicknameSubmit({ detail }) {
     const nickName = detail.value.nickname.trim();
@@ -117,7 +145,10 @@ Page({
         this.setData({ nickName: profile.nickName || "" });
         this.note("nickname", "已保存 · Saved");
       },
-      (error) => this.note("nickname", error.statusCode === 404 ? KEEPS_NONE : "没有保存成功，请再试 · Not saved: try again")
+      (error) => {
+        const problem = "没有保存成功，请再试 · Not saved: try again";
+        this.note("nickname", error.statusCode === 404 ? KEEPS_NONE : problem);
+      }
     );
   },
 
@@ -132,10 +163,13 @@ Page({
       (error) => {
         if (error.statusCode === 404) {
           this.note("phone", "服务器不提供手机号 · The server does not give numbers");
+        } else if (error.errno === 1400001) {
+          this.note("phone", "暂时无法获取手机号 · The owner's quota for numbers is used up");
         } else if (error.code !== "wx_phone") {
           this.note("phone", "手机号没有取到，请再试 · The number did not come: try again");
         } else if (!this.privacyDeclined(e.detail)) {
-          this.note("phone", "没有提供手机号，可以随时再授权 · No number given: you can give it at any time");
+          const none = "没有提供手机号，可以随时再授权 · No number given: you can give it at any time";
+          this.note("phone", none);
         }
       }
     );

@@ -314,20 +314,24 @@ export class Screen {
   /* ---- what the user does ---- */
 
   async tapped(tag, attrs) {
-    const openType = attrs["open-type"];
+    const openTypes = (attrs["open-type"] || "").split("|").filter(Boolean);
     if (tag === "navigator") {
       this.navigateTo(attrs.url.slice(1));
-    } else if (openType === "chooseAvatar") {
-      this.onAct("avatar");
-      this.fire(attrs.bindchooseavatar, await this.phone.chooseAvatar());
-    } else if (openType === "getPhoneNumber") {
-      this.onAct("phone");
-      this.fire(attrs.bindgetphonenumber, await this.phone.getPhoneNumber());
-    } else if (openType === "agreePrivacyAuthorization") {
+    }
+    if (openTypes.includes("agreePrivacyAuthorization")) { // first, where it is joined to another
       this.phone.agreePrivacy();
       this.fire(attrs.bindagreeprivacyauthorization, {});
-    } else if (openType) {
-      throw new Error(`wxml: open-type="${openType}" is more than the simulator understands`);
+    }
+    for (const openType of openTypes.filter((type) => type !== "agreePrivacyAuthorization")) {
+      if (openType === "chooseAvatar") {
+        this.onAct("avatar");
+        this.fire(attrs.bindchooseavatar, await this.phone.chooseAvatar());
+      } else if (openType === "getPhoneNumber" || openType === "getRealtimePhoneNumber") {
+        this.onAct("phone");
+        this.fire(attrs[`bind${openType.toLowerCase()}`], await this.phone.getPhoneNumber(openType));
+      } else {
+        throw new Error(`wxml: open-type="${openType}" is more than the simulator understands`);
+      }
     }
     if (attrs.bindtap) {
       this.onAct(attrs.bindtap);

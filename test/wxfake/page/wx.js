@@ -88,8 +88,8 @@ export class Phone {
     return result;
   }
 
-  code(kind) {
-    return this.askWechat(kind === "phone" ? "getPhoneNumber" : "wx.login", async () => {
+  code(kind, label = "wx.login") {
+    return this.askWechat(label, async () => {
       const given = await this.fake("code", { openid: this.openid, kind });
       localStorage.setItem("simulator:openid", given.openid);
       return { shown: `code ${shorten(given.code)}`, note: "note.code", result: given.code };
@@ -219,13 +219,14 @@ export class Phone {
     return avatarUrl ? { avatarUrl } : { errMsg: "chooseAvatar:fail cancel" };
   }
 
-  async getPhoneNumber() {
+  /** @param {string} openType `getPhoneNumber` or `getRealtimePhoneNumber` */
+  async getPhoneNumber(openType) {
     if (!(await this.askedPrivacy())) {
-      return { errno: 104, errMsg: "getPhoneNumber:fail privacy permission is not authorized" };
+      return { errno: 104, errMsg: `${openType}:fail privacy permission is not authorized` };
     }
     if (!(await this.sheets.phone())) {
-      return { errMsg: "getPhoneNumber:fail user deny" };
+      return { errMsg: `${openType}:fail user deny` };
     }
-    return { code: await this.code("phone"), errMsg: "getPhoneNumber:ok" };
+    return { code: await this.code("phone", openType), errMsg: `${openType}:ok` };
   }
 }

@@ -1,0 +1,10 @@
+module.exports = {
+  projectName: "wxlogind-example",
+  designWidth: 750,
+  deviceRatio: { 750: 1 },
+  sourceRoot: "src",
+  outputRoot: "dist",
+  framework: "react",
+  compiler: { type: "webpack5", prebundle: { enable: false } },
+  mini: {},
+};
