@@ -18,7 +18,7 @@ FUZZ   := $(patsubst test/fuzz/%.c,$(B)/fuzz/%,$(wildcard test/fuzz/fuzz_*.c))
 obj     = $(patsubst %.c,$(B)/%.o,$(1))
 LIBRARY := $(B)/libwxlogind.a
 
-.PHONY: all unit it test asan tsan fuzz docs lint clean install help
+.PHONY: all unit it test asan tsan fuzz docs lint clean install uninstall help
 all: $(B)/wxlogind $(B)/wxfake $(B)/confdoc
 
 $(LIBRARY): $(call obj,$(COMMON) $(ROOMS))
@@ -72,6 +72,17 @@ $(B)/fuzz/%: $(B)/test/fuzz/%.o $(LIBRARY)
 docs: $(B)/confdoc ## write what the documents say of configuration keys, from the table of keys
 	$(B)/confdoc example >$(B)/new && mv $(B)/new server/wxlogind.ini.example
 	$(B)/confdoc md docs/configuration.md >$(B)/new && mv $(B)/new docs/configuration.md
+	$(B)/confdoc man docs/man/wxlogind.ini.5 >$(B)/new && mv $(B)/new docs/man/wxlogind.ini.5
+# What is installed, below PREFIX: mode, from, to.
+INSTALL := 755:$(B)/wxlogind:sbin/wxlogind 755:$(B)/wxfake:bin/wxfake \
+	644:docs/man/wxlogind.8:share/man/man8/wxlogind.8 644:docs/man/wxlogind.ini.5:share/man/man5/wxlogind.ini.5 \
+	644:docs/man/wxfake.1:share/man/man1/wxfake.1 644:server/wxlogind.ini.example:share/doc/wxlogind/wxlogind.ini.example
+part = $(word $(2),$(subst :, ,$(1)))
+install: $(B)/wxlogind $(B)/wxfake ## into PREFIX (default /usr/local), below DESTDIR
+	$(foreach i,$(INSTALL),install -D -m $(call part,$(i),1) $(call part,$(i),2) "$(DESTDIR)$(PREFIX)/$(call part,$(i),3)" &&) true
+uninstall: ## removes what install has put there
+	rm -f $(foreach i,$(INSTALL),"$(DESTDIR)$(PREFIX)/$(call part,$(i),3)")
+	[ ! -d "$(DESTDIR)$(PREFIX)/share/doc/wxlogind" ] || rmdir "$(DESTDIR)$(PREFIX)/share/doc/wxlogind"
 lint: ## clang-tidy, cppcheck, who includes whom
 	scripts/lint
 clean:

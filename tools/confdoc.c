@@ -58,6 +58,8 @@ static void md_table(const char *section)
 
 static void roff(const char *text)
 {
+	if (*text == '.' || *text == '\'')
+		printf("\\&"); /* else it would be a request */
 	for (; *text; text++)
 		if (*text == '-' || *text == '\\')
 			printf(*text == '-' ? "\\-" : "\\e");
