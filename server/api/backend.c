@@ -51,7 +51,10 @@ void access_token_handle(struct api *api, struct req *r)
 		return;
 	record_success(api, r, AUDIT_TOKEN_READ, AUDIT_BY_BACKEND, app->appid, NULL);
 	req_hold(r);
-	keeper_get(api->keeper, app, bad && *bad ? bad : NULL, on_token, r);
+	if (bad && *bad)
+		keeper_drop(api->keeper, app, bad, on_token, r);
+	else
+		keeper_get(api->keeper, app, on_token, r);
 }
 
 /* ---- a call of their own ---- */

@@ -35,7 +35,7 @@ struct errand {
 	struct keeper *k;
 	struct arena  *arena;
 	struct wechat_app app;
-	const char    *bad;
+	struct token_report report;
 	char           holder[18];   /* what we sign the lock with */
 	struct waiter *waiters;
 	bool           forced;       /* the renewal under way is */
@@ -91,13 +91,13 @@ static void on_may_force(void *ctx, enum outcome oc, int64_t wait_ms)
 	struct errand *e = ctx;
 
 	if (oc == OC_OK && wait_ms == 0) {
-		log_warn("an access_token is dead before its time: forcing a new one", LOG_STR("appid", e->app.appid));
+		log_warn("an access_token is to be dropped: forcing a new one", LOG_STR("appid", e->app.appid));
 		e->forced = true;
 		renew(e);
 		return;
 	}
 	if (oc == OC_OK)
-		log_warn("an access_token is dead, and WeChat's limits forbid to force a new one yet", LOG_STR("appid", e->app.appid),
+		log_warn("an access_token is to be dropped, but WeChat's limits forbid to force a new one yet", LOG_STR("appid", e->app.appid),
 			LOG_INT("wait_ms", wait_ms));
 	fail(e, &(struct keeper_answer){.oc = oc == OC_OK ? OC_WECHAT_UNAVAILABLE : oc, .retry_after_s = (int)((wait_ms + 999) / 1000)});
 }
@@ -164,15 +164,15 @@ static void look(void *ctx)
 {
 	struct errand *e = ctx;
 
-	token_look(e->k->tokens, e->app.appid, e->bad, e->holder, lock_ms(e->k), on_look, e);
+	token_look(e->k->tokens, e->app.appid, &e->report, e->holder, lock_ms(e->k), on_look, e);
 }
 
-static bool same(const char *a, const char *b)
+static bool same(const struct token_report *a, const struct token_report *b)
 {
-	return a == b || (a && b && !strcmp(a, b));
+	return a->drop == b->drop && (a->token == b->token || (a->token && b->token && !strcmp(a->token, b->token)));
 }
 
-static struct errand *errand_new(struct keeper *k, const struct wechat_app *app, const char *bad)
+static struct errand *errand_new(struct keeper *k, const struct wechat_app *app, const struct token_report *report)
 {
 	struct arena *a = arena_new();
 	struct errand *e = arena_alloc(a, sizeof(*e));
@@ -183,7 +183,9 @@ static struct errand *errand_new(struct keeper *k, const struct wechat_app *app,
 	e->app.appid = arena_strdup(a, app->appid);
 	for (size_t i = 0; i < NELEM(app->secrets); i++)
 		e->app.secrets[i] = app->secrets[i] ? arena_strdup(a, app->secrets[i]) : NULL;
-	e->bad = bad ? arena_strdup(a, bad) : NULL;
+	e->report = *report;
+	if (report->token)
+		e->report.token = arena_strdup(a, report->token);
 	crypt_random(random, sizeof(random));
 	hex_encode(e->holder, random, sizeof(random));
 	e->look_ms = LOOK_FIRST_MS;
@@ -193,21 +195,31 @@ static struct errand *errand_new(struct keeper *k, const struct wechat_app *app,
 	return e;
 }
 
-void keeper_get(struct keeper *k, const struct wechat_app *app, const char *bad, keeper_cb cb, void *ctx)
+static void get(struct keeper *k, const struct wechat_app *app, const struct token_report *report, keeper_cb cb, void *ctx)
 {
 	struct errand *e;
 	struct waiter *w;
 
 	DL_FOREACH(k->errands, e) /* one without waiters was answered: its token may be another by now */
-		if (e->waiters && !strcmp(e->app.appid, app->appid) && same(e->bad, bad))
+		if (e->waiters && !strcmp(e->app.appid, app->appid) && same(&e->report, report))
 			break;
 	if (!e) {
-		e = errand_new(k, app, bad);
+		e = errand_new(k, app, report);
 		look(e);
 	}
 	w = arena_alloc(e->arena, sizeof(*w));
 	*w = (struct waiter){e->waiters, cb, ctx};
 	e->waiters = w;
+}
+
+void keeper_get(struct keeper *k, const struct wechat_app *app, keeper_cb cb, void *ctx)
+{
+	get(k, app, &(struct token_report){.token = NULL}, cb, ctx);
+}
+
+void keeper_drop(struct keeper *k, const struct wechat_app *app, const char *bad, keeper_cb cb, void *ctx)
+{
+	get(k, app, &(struct token_report){.token = bad, .drop = true}, cb, ctx);
 }
 
 /* ---- a call that needs it ---- */
@@ -226,7 +238,7 @@ static void on_use_token(void *ctx, const struct keeper_answer *ans)
 
 void keeper_use(struct keeper_use *u)
 {
-	keeper_get(u->keeper, u->app, NULL, on_use_token, u);
+	keeper_get(u->keeper, u->app, on_use_token, u);
 }
 
 bool keeper_use_again(struct keeper_use *u, int errcode)
@@ -234,7 +246,7 @@ bool keeper_use_again(struct keeper_use *u, int errcode)
 	if (u->again || !wechat_token_is_stale(errcode))
 		return false;
 	u->again = true;
-	keeper_get(u->keeper, u->app, u->token, on_use_token, u);
+	get(u->keeper, u->app, &(struct token_report){.token = u->token}, on_use_token, u);
 	return true;
 }
 

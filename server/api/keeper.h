@@ -26,12 +26,16 @@ struct keeper_answer {
 	int          retry_after_s; /* for Retry-After, where it is more than the outcome says */
 };
 
-/* bad: a token that WeChat refused just now, or NULL: it is not given again, and if nothing else helps a renewal is forced, within WeChat's
- * limits. OK; or STORE_UNAVAILABLE, WECHAT_UNAVAILABLE, WECHAT_CONFIG, RATE_LIMITED, ... */
+/* The token there is, or a new one. OK; or STORE_UNAVAILABLE, WECHAT_UNAVAILABLE, WECHAT_CONFIG, RATE_LIMITED, ... */
 typedef void (*keeper_cb)(void *ctx, const struct keeper_answer *ans);
-void keeper_get(struct keeper *k, const struct wechat_app *app, const char *bad, keeper_cb cb, void *ctx);
+void keeper_get(struct keeper *k, const struct wechat_app *app, keeper_cb cb, void *ctx);
 
-/* A call to WeChat that needs the token, and is made once more with another when WeChat says that this one is stale. Embedded by who makes
+/* Another than bad, which must not be used any more: if nothing else helps a renewal is forced, within WeChat's limits. Where those forbid it
+ * this caller has none (WECHAT_UNAVAILABLE, with retry_after_s), and the others keep the one there is. */
+void keeper_drop(struct keeper *k, const struct wechat_app *app, const char *bad, keeper_cb cb, void *ctx);
+
+/* A call to WeChat that needs the token, and is made once more when WeChat says that the token is stale: with the one that WeChat names
+ * then. It may be the same, since that error has other causes; WeChat is not asked more than once in ten seconds. Embedded by who makes
  * it, and filled in; lives until the end. keeper_use: exactly one of call and fail comes, never before it returns. */
 struct keeper_use {
 	struct keeper *keeper;

@@ -9,7 +9,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 
-enum { HASH_LEN = 22, KEY_MAX = 192, FAILED_MS = 1000, BAD_MS = 300000 };
+enum { HASH_LEN = 22, KEY_MAX = 192, FAILED_MS = 1000, BAD_MS = 300000, ASKED_MS = 10000 };
 
 struct tokens {
 	struct redis *redis;
@@ -34,7 +34,7 @@ static struct redis_script forget_script = {.text =
 };
 
 struct names {
-	char token[KEY_MAX], lock[KEY_MAX], bad[KEY_MAX], forced[KEY_MAX];
+	char token[KEY_MAX], lock[KEY_MAX], bad[KEY_MAX], asked[KEY_MAX], forced[KEY_MAX];
 };
 
 static void names_make(const struct tokens *t, const char *appid, struct names *n)
@@ -42,6 +42,7 @@ static void names_make(const struct tokens *t, const char *appid, struct names *
 	snprintf(n->token, KEY_MAX, "%st:{%s}", t->prefix, appid);
 	snprintf(n->lock, KEY_MAX, "%st:{%s}:lock", t->prefix, appid);
 	snprintf(n->bad, KEY_MAX, "%st:{%s}:bad", t->prefix, appid);
+	snprintf(n->asked, KEY_MAX, "%st:{%s}:asked", t->prefix, appid);
 	snprintf(n->forced, KEY_MAX, "%st:{%s}:forced", t->prefix, appid);
 }
 
@@ -118,21 +119,24 @@ static void on_look(void *ctx, enum outcome oc, const struct redisReply *reply)
 	free(l);
 }
 
-void token_look(struct tokens *t, const char *appid, const char *bad, const char *holder, int64_t lock_ms, token_look_cb cb, void *ctx)
+void token_look(struct tokens *t, const char *appid, const struct token_report *report, const char *holder, int64_t lock_ms, token_look_cb cb,
+	void *ctx)
 {
 	struct look *l = mem_alloc(sizeof(*l));
-	char bad_hash[HASH_LEN + 1] = "", lock[24], ahead[24], bad_ms[24];
+	char hash[HASH_LEN + 1] = "", lock[24], ahead[24], bad_ms[24], asked_ms[24];
 
 	l->t = t;
 	l->cb = cb;
 	l->ctx = ctx;
 	names_make(t, appid, &l->names);
-	if (bad)
-		hash_text(bad_hash, bad);
+	if (report->token)
+		hash_text(hash, report->token);
 	snprintf(lock, sizeof(lock), "%" PRId64, lock_ms);
 	snprintf(ahead, sizeof(ahead), "%d", TOKEN_AHEAD_MS);
 	snprintf(bad_ms, sizeof(bad_ms), "%d", BAD_MS);
-	const char *argv[] = {"3", l->names.token, l->names.lock, l->names.bad, bad_hash, holder, lock, ahead, bad_ms};
+	snprintf(asked_ms, sizeof(asked_ms), "%d", ASKED_MS);
+	const char *argv[] = {"4", l->names.token, l->names.lock, l->names.bad, l->names.asked, hash, report->drop ? "1" : "0", holder, lock, ahead,
+		bad_ms, asked_ms};
 	redis_eval(t->redis, &look_script, NELEM(argv), argv, NULL, on_look, l);
 }
 
@@ -182,7 +186,7 @@ void token_fail(struct tokens *t, const char *appid, const char *holder, enum ou
 	names_make(t, appid, &n);
 	snprintf(mark, sizeof(mark), errcode ? "!%s:%d" : "!%s", outcome_code(why), errcode);
 	snprintf(ms, sizeof(ms), "%d", FAILED_MS);
-	const char *argv[] = {"1", n.lock, holder, mark, ms};
+	const char *argv[] = {"2", n.lock, n.bad, holder, mark, ms};
 	redis_eval(t->redis, &fail_script, NELEM(argv), argv, NULL, on_nothing, NULL);
 }
 

@@ -2,7 +2,8 @@
  *
  *   {prefix}t:{appid}         22 characters of the token's SHA-256, then the token, sealed; ends when the token does
  *   {prefix}t:{appid}:lock    who is renewing; or for a second, why it failed: !outcome, or !outcome:errcode
- *   {prefix}t:{appid}:bad     the SHA-256 of the token that was reported dead last, for five minutes
+ *   {prefix}t:{appid}:bad     the SHA-256 of the token that was to be dropped last, for five minutes
+ *   {prefix}t:{appid}:asked   WeChat was asked about a token that somebody doubted, in the last ten seconds
  *   {prefix}t:{appid}:forced  when renewals were forced, the newest first, for a day
  *
  * A lock ends with its holder's time limit, so a dead one cannot keep it. */
@@ -27,24 +28,31 @@ struct tokens;
 struct tokens *tokens_new(struct redis *r, const char *key_prefix, const struct seal *seal); /* copies the prefix */
 void tokens_free(struct tokens *t); /* after redis_free */
 
+struct token_report { /* what a caller says of a token */
+	const char *token;     /* NULL = nothing */
+	bool        drop;      /* it must not be used any more. Else: WeChat called it stale, which may have another cause */
+};
+
 struct token_look {
-	const char *token;     /* one that lives, and is not the bad one; or NULL */
+	const char *token;     /* one that lives; or NULL */
 	int64_t  left_ms;
 	bool     ours;         /* the lock is the caller's now: it must renew, and say what came of it (token_save, token_fail) */
 	enum outcome failed;   /* OK, or how another's renewal failed a moment ago */
 	int      errcode;      /* what WeChat gave with that, or 0 */
 };
 
-/* Looks for a token; bad, if not NULL, is one that WeChat refused: it is dropped, if it is still the one, and not given again. Takes the
- * lock when there is none to give, or one that ends soon, and nobody has it. holder: any text of the caller's own. */
+/* Looks for a token. Takes the lock when nobody has it and there is none to give, one that ends soon, one that is to be dropped, or one
+ * that is doubted and that WeChat was not asked about in the last ten seconds. No report deletes a token: it stays until token_save
+ * brings another, so that one caller's trouble is not everybody's. holder: any text of the caller's own. */
 typedef void (*token_look_cb)(void *ctx, enum outcome oc, const struct token_look *look); /* NULL unless OK; borrowed */
-void token_look(struct tokens *t, const char *appid, const char *bad, const char *holder, int64_t lock_ms, token_look_cb cb, void *ctx);
+void token_look(struct tokens *t, const char *appid, const struct token_report *report, const char *holder, int64_t lock_ms, token_look_cb cb,
+	void *ctx);
 
-/* The holder's renewal brought this one. dead: it is the one that was reported dead: not kept, the lock stays, and it must be forced. */
+/* The holder's renewal brought this one. dead: it is the one that was to be dropped: not kept, the lock stays, and it must be forced. */
 typedef void (*token_save_cb)(void *ctx, enum outcome oc, bool dead);
 void token_save(struct tokens *t, const char *appid, const char *holder, const char *token, int64_t expires_in_s, token_save_cb cb, void *ctx);
 
-/* The holder's renewal failed: those who wait are told so for a second. */
+/* The holder's renewal failed: those who wait are told so for a second, and the token there was stays. */
 void token_fail(struct tokens *t, const char *appid, const char *holder, enum outcome why, int errcode);
 
 /* May a renewal be forced? wait_ms 0: yes, and it is counted; else when it may. */

@@ -7,7 +7,7 @@ static const struct errcode_row errcodes[] = {
 	{40001, OC_WECHAT_ERROR,       ERRCODE_STALE, LOG_INFO,  "the access_token is no longer the newest"},
 	{40014, OC_WECHAT_ERROR,       ERRCODE_STALE, LOG_INFO,  "the access_token is none"},
 	{42001, OC_WECHAT_ERROR,       ERRCODE_STALE, LOG_INFO,  "the access_token has expired"},
-	{41001, OC_WECHAT_ERROR,       ERRCODE_STALE, LOG_INFO,  "the access_token is missing"},
+	{41001, OC_WECHAT_ERROR,       0,             LOG_ERROR, "the access_token is missing: is a proxy changing the request?"},
 	{45011, OC_RATE_LIMITED,       0,             LOG_WARN,  "WeChat's limit for a minute is reached"},
 	{45009, OC_RATE_LIMITED,       ERRCODE_LATER, LOG_ERROR, "WeChat's limit for the day is reached"},
 	{40029, OC_INVALID_CODE,       0,             LOG_INFO,  "the code is expired, mistyped, or made by another appid: client and server must use the same"},

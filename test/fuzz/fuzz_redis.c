@@ -186,7 +186,7 @@ static void ask(struct sessions *s, struct tokens *t, unsigned which)
 		code_claim_try(codes, &claim, 1000, on_claimed, NULL);
 		break;
 	case 7:
-		token_look(t, "wx1", "bad", "holder", 1000, on_look, NULL);
+		token_look(t, "wx1", &(struct token_report){.token = "bad"}, "holder", 1000, on_look, NULL);
 		asked++;
 		token_save(t, "wx1", "holder", "token", 7200, on_saved, NULL);
 		asked++;

@@ -92,16 +92,33 @@ def test_codes(redis, run):
 
 
 def test_tokens(redis, run):
-    keys = ["t", "t:lock", "t:bad"]
-    assert run("token_look", keys, "", "h1", 5000, 290000, 300000) == ["", "0", "1", ""]
-    assert run("token_look", keys, "", "h2", 5000, 290000, 300000) == ["", "0", "0", "h1"]
-    assert run("token_save", keys, "h1", "HASH", "token", 7200000) == ["0"]
-    value, left, ours, lock = run("token_look", keys, "", "h2", 5000, 290000, 300000)
-    assert (value, ours, lock) == ("HASHtoken", "0", "") and 0 < int(left) <= 7200000
-    assert run("token_look", keys, "HASH", "h2", 5000, 290000, 300000) == ["", "0", "1", ""]  # reported dead: renew
-    assert run("token_save", keys, "h2", "HASH", "token", 7200000) == ["1"]
-    assert run("token_fail", ["t:lock"], "h2", "!wechat_error", 100) == ["0"]
-    poll(lambda: redis.cli("EXISTS", "t:lock") == "0\n", what="the end of the lock")
+    keys = ["t", "t:lock", "t:bad", "t:asked"]
+
+    def look(holder, report="", drop=0, asked_ms=10000):
+        value, left, ours, lock = run("token_look", keys, report, drop, holder, 5000, 290000, 300000, asked_ms)
+        assert not value or 0 < int(left) <= 7200000
+        return value, ours, lock
+
+    def save(holder, hash_text="HASH"):
+        return run("token_save", keys[:3], holder, hash_text, "token", 7200000)
+    assert look("h1") == ("", "1", "")
+    assert look("h2") == ("", "0", "h1")
+    assert save("h1") == ["0"]
+    assert look("h2") == look("h2", "OTHER") == look("h2", "OTHER", 1) == ("HASHtoken", "0", "")
+    # doubted: one asks WeChat, who doubts it too waits for that, the others have it; then it is good for a while
+    assert look("h2", "HASH") == ("", "1", "")
+    assert look("h3", "HASH") == ("", "0", "h2") and look("h4") == ("HASHtoken", "0", "h2")
+    assert save("h2") == ["0"]
+    assert look("h3", "HASH") == ("HASHtoken", "0", "")
+    # to be dropped: nobody has it while it is renewed; where it cannot be, only who wanted it dropped has none
+    assert look("h5", "HASH", 1) == ("", "1", "")
+    assert look("h6") == look("h6", "HASH") == look("h6", "HASH", 1) == ("", "0", "h5")
+    assert save("h5") == ["1"]
+    assert run("token_fail", keys[1:3], "h5", "!wechat_error", 60000) == ["0"]
+    assert look("h6", "HASH", 1) == ("", "0", "!wechat_error")
+    assert look("h6")[0] == look("h6", "HASH")[0] == "HASHtoken"
+    redis.cli("DEL", "t:lock", "t:bad", "t:asked")
+    assert look("h7", "HASH") == ("", "1", "")  # ten seconds later
     redis.cli("SET", "t", "sealed")
     run("token_forget", ["t"], "another")
     assert redis.cli("GET", "t") == "sealed\n"

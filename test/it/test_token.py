@@ -199,6 +199,42 @@ def test_logins_do_not_notice(stack, redis, wxfake):
         t.join()
 
 
+def test_a_good_token_outlives_reports(stack, redis, wxfake):
+    """Calls that WeChat answers 40001 or 41001 though the token is good: nobody loses it, and WeChat is asked about it once."""
+    servers = [stack.server(redis, wxfake, users__url="none", limit__phone_per_user="0") for _ in range(2)]
+    session = servers[0].login(wxfake.code()).token
+    first = token(servers[0]).json["access_token"]
+    for errcode in (40001, 41001, 42001, 40014):
+        wxfake.fault(api="getuserphonenumber", mode="errcode", errcode=errcode, count=8)
+        phone = lambda s: s.call("POST", "/v1/user/phone", {"code": "x"}, {"Authorization": f"Bearer {session}"})
+        everywhere(servers * 4, phone)
+        wxfake.clear()
+        answers = everywhere(servers * 12, token)
+        assert {(a.status, a.json["access_token"]) for a in answers} == {(200, first)}
+    assert wxfake.calls("stable_token") == 2  # the first, and one question about it
+
+
+def test_a_token_that_is_dead_is_replaced(stack, redis, wxfake):
+    server = stack.server(redis, wxfake, users__url="none")
+    session = server.login(wxfake.code(openid="oTestDeadToken")).token
+    first = token(server).json["access_token"]
+    assert wxfake.call("POST", "/fake/expire-token", {}).status == 204
+    a = server.call("POST", "/v1/user/phone", {"code": wxfake.code(kind="phone", openid="oTestDeadToken")}, {"Authorization": f"Bearer {session}"})
+    assert a.status == 200, a
+    second = token(server).json["access_token"]
+    assert second != first and wxfake.calls("stable_token") == 2
+
+
+def test_what_cannot_be_dropped_is_kept_for_the_others(stack, redis, wxfake):
+    """WeChat's limits forbid to force a new one: only who asked for that is refused."""
+    server = stack.server(redis, wxfake)
+    first = token(server).json["access_token"]
+    second = token(server, "?refresh=" + first).json["access_token"]
+    a = token(server, "?refresh=" + second)
+    assert (a.status, a.error) == (503, "wechat_unavailable")
+    assert {(b.status, b.json["access_token"]) for b in everywhere([server] * 24, token)} == {(200, second)}
+
+
 # ---- a backend's own calls ----
 
 @pytest.fixture
