@@ -393,6 +393,7 @@ static void tear_down(struct app *a)
 	for (size_t i = 0; i < NELEM(a->sides); i++)
 		http_free(a->sides[i]);
 	loop_settle(a->loop);
+	api_close(&a->api);
 	keeper_close(a->keeper);
 	fetch_free(a->login_fetch);
 	fetch_free(a->token_fetch);

@@ -29,6 +29,7 @@ struct api { /* filled by app, read by handlers; what it points to is app's */
 	const struct wechat_app *apps; /* may change on reload: a handler that waits copies what it keeps */
 	size_t           app_count;
 	int              logins, logins_max; /* under way; how many may be */
+	struct login    *looking;  /* logins that wait for a timer, to look whether another has brought what they want */
 	int64_t          login_timeout_ms; /* one login's whole talk with WeChat, waiting for another's included */
 	int64_t          redis_timeout_ms; /* one command's */
 	const char      *internal_token;   /* "" = none asked */
@@ -52,5 +53,7 @@ void api_public(void *ctx, struct req *r);
 void api_public_refused(void *ctx, struct req *r); /* before an error of HTTP itself is answered: adds its headers */
 void api_name_client(void *ctx, const struct req *r, char *out); /* for log lines: the peer, or whom trusted proxies name */
 void api_internal(void *ctx, struct req *r);
+
+void api_close(struct api *api); /* at the end, before Redis is closed: what waits for a timer waits no more; its callback comes */
 
 #endif

@@ -4,6 +4,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include <utlist.h>
+
 #include "api/body.h"
 #include "api/guard.h"
 #include "api/limit.h"
@@ -26,6 +28,7 @@ struct login {
 	struct code_claim claim;
 	bool        claimed;        /* the claim is ours and undecided */
 	struct timer *look_again;   /* while somebody else asks WeChat */
+	struct login *prev, *next;  /* of api->looking, while look_again runs */
 	int         look_ms;
 	struct wechat_session ws;   /* in the request's arena */
 	const char *token;
@@ -300,16 +303,17 @@ static void on_repeat_lives(void *ctx, enum outcome oc, const struct session *se
 	req_release(l->req);
 }
 
-static void look(void *ctx);
+static void look_now(void *ctx);
 
 static enum outcome look_later(struct login *l)
 {
 	if (clock_ms() >= l->deadline_ms)
 		return OC_WECHAT_UNAVAILABLE;
 	if (!l->look_again)
-		l->look_again = timer_new(l->api->loop, look, l);
+		l->look_again = timer_new(l->api->loop, look_now, l);
 	req_hold(l->req);
 	timer_start(l->look_again, l->look_ms);
+	DL_APPEND(l->api->looking, l);
 	l->look_ms = l->look_ms * 2 < LOOK_MAX_MS ? l->look_ms * 2 : LOOK_MAX_MS;
 	return OC_PENDING;
 }
@@ -346,12 +350,27 @@ static void on_claim(void *ctx, enum outcome oc, const struct claim_answer *ans)
 	req_release(l->req);
 }
 
-static void look(void *ctx)
+static void look(struct login *l)
 {
-	struct login *l = ctx;
 	int64_t hold_ms = l->api->login_timeout_ms + 2 * l->api->redis_timeout_ms + CLAIM_SLACK_MS; /* WeChat, then two writes: session, settle */
 
 	code_claim_try(l->api->codes, &l->claim, hold_ms, on_claim, l); /* keeps look_later's hold */
+}
+
+static void look_now(void *ctx)
+{
+	struct login *l = ctx;
+
+	DL_DELETE(l->api->looking, l);
+	look(l);
+}
+
+void api_close(struct api *api)
+{
+	while (api->looking) {
+		timer_stop(api->looking->look_again);
+		look_now(api->looking);
+	}
 }
 
 static enum outcome login_claim(struct login *l)

@@ -121,6 +121,22 @@ def test_an_end_while_many_hang_up(stack, redis, wxfake):
     server.process.stop()
 
 
+def test_the_end_while_a_login_waits_for_another(stack, redis, wxfake):
+    """Its claim is held by another process. A sanitizer says what is left behind."""
+    first = stack.server(redis, wxfake, wechat__timeout="20s", server__drain_timeout="100ms")
+    server = stack.server(redis, wxfake, wechat__timeout="20s", server__drain_timeout="100ms")
+    wxfake.fault(mode="hang")
+    request = login_bytes(wxfake.code())
+    with socket.create_connection(("127.0.0.1", first.port), timeout=10) as asks, \
+            socket.create_connection(("127.0.0.1", server.port), timeout=10) as waits:
+        asks.sendall(request)
+        poll(lambda: wxfake.calls() == 1, what="the call")
+        before = server.metric("wxlogind_redis_commands_total")
+        waits.sendall(request)
+        poll(lambda: server.metric("wxlogind_redis_commands_total") > before + 3, what="looks")
+        server.process.stop()
+
+
 def test_a_second_signal_ends_at_once(stack, redis, wxfake):
     """A second after the first, that is: some senders signal twice."""
     server = stack.server(redis, wxfake, wechat__timeout="20s")
