@@ -25,8 +25,8 @@ local function third_session(headers)
 	return value and {sane(value, 256) or "malformed"}
 end
 
-local function request_id(headers)
-	local value = sane(first(headers, "x-request-id"), 64)
+local function as_it_is(headers, name)
+	local value = sane(first(headers, name), 64)
 	return value and {value}
 end
 
@@ -51,7 +51,8 @@ core.register_action("wx_auth", {"http-req"}, function(txn)
 		headers = {
 			["authorization"] = authorization(theirs),
 			["x-third-session"] = third_session(theirs),
-			["x-request-id"] = request_id(theirs),
+			["x-request-id"] = as_it_is(theirs, "x-request-id"),
+			["traceparent"] = as_it_is(theirs, "traceparent"),
 			["x-forwarded-for"] = {txn.f:src()},
 			["x-internal-token"] = internal_token and {internal_token},
 		},

@@ -200,7 +200,7 @@ bool guard_cors(const struct api *api, struct req *r)
 	if (!guard_allow_origin(api, r) || req_method(r) != METHOD_OPTIONS || !req_header(r, "Access-Control-Request-Method"))
 		return true;
 	req_add_header(r, "Access-Control-Allow-Methods", "GET, POST, PUT, DELETE");
-	req_add_header(r, "Access-Control-Allow-Headers", "Authorization, Content-Type, X-Third-Session, X-Request-Id");
+	req_add_header(r, "Access-Control-Allow-Headers", "Authorization, Content-Type, X-Third-Session, X-Request-Id, traceparent");
 	req_add_header(r, "Access-Control-Max-Age", "600");
 	req_set_route(r, "preflight");
 	req_reply(r, 204, NULL, NULL, 0);

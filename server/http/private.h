@@ -51,6 +51,7 @@ struct req {
 	struct http *http;
 	struct gate *gate;           /* NULL once answered (to its end) or gone */
 	char    id[65];
+	const char *traceparent;     /* the caller's, or NULL */
 	const char *head;            /* the vetted head's bytes */
 	struct vet_head *v;
 	const char *method, *path, *query, *peer, *route;

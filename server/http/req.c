@@ -12,6 +12,7 @@
 #include "common/json.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/trace.h"
 #include "http/private.h"
 
 enum { PATH_SHOWN = 128, SEGMENT_SHOWN = 16, REFUSALS_LOGGED = 10, FORM_PAIRS_MAX = 32 };
@@ -77,6 +78,9 @@ void req_whole(struct req *r)
 	r->started_us = clock_us();
 	r->peer = arena_strdup(r->arena, r->gate->peer); /* the gate may go first */
 	make_id(r->id, req_header(r, "X-Request-Id"));
+	r->traceparent = req_header(r, "traceparent");
+	if (r->traceparent && (!trace_parent_ok(r->traceparent) || req_header_count(r, "traceparent") > 1))
+		r->traceparent = NULL;
 }
 
 void req_discard(struct req *r)
@@ -192,6 +196,8 @@ void req_account(struct req *r, int status)
 		LOG_STR("listener", r->http->name), LOG_STR("method", r->method), where_to(r),
 		LOG_INT("status", status), LOG_INT("us", us), LOG_STR("client", client), LOG_STR("id", r->id),
 	};
+	if (r->traceparent)
+		f[n++] = (struct log_field){.key = "trace_id", .str = arena_strndup(r->arena, r->traceparent + TRACE_ID_AT, TRACE_ID_LEN)};
 	if (r->outcome)
 		f[n++] = LOG_STR("error", r->outcome);
 	for (int i = 0; i < r->note_count; i++)
@@ -240,6 +246,11 @@ struct arena *req_arena(struct req *r)
 const char *req_id(const struct req *r)
 {
 	return r->id;
+}
+
+const char *req_traceparent(const struct req *r)
+{
+	return r->traceparent;
 }
 
 enum method req_method(const struct req *r)
@@ -424,7 +435,7 @@ static void header(struct buf *b, const char *name, const char *value)
 	buf_add(b, "\r\n", 2);
 }
 
-static void print_head(struct buf *b, int status, const char *id, const char *type, size_t len)
+static void print_head(struct buf *b, int status, const struct req *r, const char *type, size_t len)
 {
 	char number[24];
 
@@ -434,7 +445,9 @@ static void print_head(struct buf *b, int status, const char *id, const char *ty
 	buf_str(b, phrase(status));
 	buf_add(b, "\r\n", 2);
 	header(b, "Date", http_date());
-	header(b, "X-Request-Id", id);
+	header(b, "X-Request-Id", r->id);
+	if (r->traceparent)
+		header(b, "traceparent", r->traceparent);
 	header(b, "Cache-Control", "no-store"); /* who somebody is, and whether, changes from one moment to the next */
 	if (type)
 		header(b, "Content-Type", type);
@@ -469,7 +482,7 @@ void req_reply(struct req *r, int status, const char *content_type, const void *
 	if (!req_is_open(r))
 		return;
 	close = !r->keep_alive || r->http->draining;
-	print_head(b, status, r->id, content_type, len);
+	print_head(b, status, r, content_type, len);
 	for (int i = 0; i < r->header_count; i++)
 		header(b, r->headers[i].name, r->headers[i].value);
 	if (close)

@@ -26,6 +26,7 @@ struct arena *req_arena(struct req *r);
 
 /* What was asked. Strings live as long as the req. */
 const char *req_id(const struct req *r);         /* X-Request-Id: the caller's if sane, else ours */
+const char *req_traceparent(const struct req *r); /* the caller's, well formed; NULL when none. For what is asked on its behalf */
 enum method req_method(const struct req *r);
 const char *req_method_name(const struct req *r);
 const char *req_path(const struct req *r);       /* raw, without the query */

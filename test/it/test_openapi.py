@@ -353,7 +353,7 @@ def an_app_that_is_gone(w, operation):
     return w.ask(request, headers=w.bearer(token), server=server)
 
 
-@case("getAccessToken callWechat getUserInside listSessions deleteSessions deleteSessionById", 400, "unknown_app")
+@case("getAccessToken callWechat getUserInside listSessions", 400, "unknown_app")
 def unknown_app_in_the_path(w, operation):
     request = example(w, operation)
     return w.ask(request, path=request[1].replace(APPID, "wxnobody"))

@@ -23,6 +23,7 @@ from conftest import APPID, ROOT, Process, call, free_port, poll
 RECIPES = ROOT / "docs" / "forward-auth"
 KINDS = ("nginx", "nginx-headers-more", "nginx-fastcgi", "caddy", "haproxy")
 TOKEN = "an-internal-token-of-the-tests"
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 Asked = collections.namedtuple("Asked", "connection method path headers body")
 
 
@@ -318,7 +319,7 @@ def test_what_the_auth_call_holds(proxies, recorder, backend):
     for _ in range(20):
         for method, body in (("GET", None), ("POST", b"the body")):
             a = proxy.call(method, "/a/b?renew=0&x=1", body, token="T" * 43,
-                           headers={"X-Wx-Openid": "forged", "X_Wx_Openid": "forged", "Cookie": "c=1", "X-Request-Id": "id-1"})
+                           headers={"X-Wx-Openid": "forged", "X_Wx_Openid": "forged", "Cookie": "c=1", "X-Request-Id": "id-1", "traceparent": TRACEPARENT})
             assert (a.status, a.json["openid"], a.json["path"]) == (200, "oRecorded", "/a/b?renew=0&x=1"), a
     asked = recorder.asked
     assert len(asked) == 40
@@ -327,8 +328,8 @@ def test_what_the_auth_call_holds(proxies, recorder, backend):
         assert r.headers.get("Content-Length") in (None, "0") and "Transfer-Encoding" not in r.headers and "Cookie" not in r.headers, r
         assert "X-Internal-Token" not in r.headers and not re.search("forged", str(r.headers)), r
         assert r.headers.get_all("Authorization") == ["Bearer " + "T" * 43] and r.headers["X-Request-Id"] == "id-1"
-        assert r.headers["X-Forwarded-For"] == "127.0.0.1"
-        assert {h.lower() for h in r.headers} <= {"host", "authorization", "x-third-session", "x-request-id", "x-forwarded-for", "user-agent",
+        assert r.headers["X-Forwarded-For"] == "127.0.0.1" and r.headers["traceparent"] == TRACEPARENT
+        assert {h.lower() for h in r.headers} <= {"host", "authorization", "x-third-session", "x-request-id", "traceparent", "x-forwarded-for", "user-agent",
                                                   "accept", "accept-encoding", "content-length"}, r
     assert len({r.connection for r in asked}) <= 4  # kept, not one each
 
