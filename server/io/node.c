@@ -27,6 +27,7 @@ struct node {
 	int  probes;               /* unanswered, of whether it is a node of a cluster */
 	char run_id[RUN_ID_MAX];   /* of the server that data leads to; "" = not said */
 	char listen_id[RUN_ID_MAX];
+	int  major;                /* of its version; 0 = not said */
 	char *prefix;              /* of the keys that are listened for */
 	bool listening;            /* subscribed, at the same server */
 	bool told_asked;
@@ -129,17 +130,19 @@ static void on_info(const struct asked *a, enum conn_fate fate, const struct red
 {
 	struct node *n = a->owner;
 	const char *info = redis_reply_str(v, NULL);
-	char mode[16] = "";
+	char mode[16] = "", version[8] = "";
 
 	if (fate != CONN_ANSWERED)
 		return;
 	if (info) {
 		field_of(info, "run_id:", n->run_id, sizeof(n->run_id));
 		field_of(info, "redis_mode:", mode, sizeof(mode));
+		field_of(info, "redis_version:", version, sizeof(version));
 	} else if (say_once(n, SAID_NO_INFO)) {
 		log_info("redis does not say who it is: after a failover behind a name, memory may be used up to a second too long",
 			LOG_STR("needs", "INFO"));
 	}
+	n->major = atoi(version);
 	if (!strcmp(mode, "sentinel"))
 		node_leave(n, LOG_ERROR, "this is a Sentinel: write sentinel://host:port,host:port,host:port/name for redis.url");
 	else if (!strcmp(mode, "cluster"))
@@ -432,6 +435,11 @@ void node_free(struct node *n)
 	n->listen = NULL;
 	conn_free(n->data);
 	conn_free(listen);
+}
+
+int node_major(const struct node *n)
+{
+	return n->major;
 }
 
 bool node_is_ready(const struct node *n)

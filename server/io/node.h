@@ -27,6 +27,7 @@ void node_free(struct node *n); /* whoever waits is told before it returns */
 void node_listen(struct node *n, const char *prefix, redis_changed_fn on_changed, void *ctx); /* once */
 bool node_is_ready(const struct node *n);
 const char *node_trouble(const struct node *n);
+int node_major(const struct node *n); /* of its version (Valkey: of the Redis that it stands in for); 0 = not known */
 struct conn *node_conn(const struct node *n); /* for commands, while it is ready */
 void node_leave(struct node *n, enum log_level level, const char *why); /* closes both connections; tried again after a second */
 

@@ -343,6 +343,11 @@ bool redis_is_ready(const struct redis *r)
 	return node_is_ready(r->node);
 }
 
+int redis_major(const struct redis *r)
+{
+	return node_major(r->node);
+}
+
 const char *redis_trouble(const struct redis *r)
 {
 	return redis_is_ready(r) ? "" : node_trouble(r->node);

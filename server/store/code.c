@@ -1,4 +1,5 @@
-/* Each change of a code's key is one script that looks before it writes, so a holder that comes back late can spoil nothing. */
+/* Each change of a code's key looks before it writes, in one step, so a holder that comes back late can spoil nothing. But a session is
+ * the truth whoever holds the claim by now: it is simply written. */
 #include "store/code.h"
 
 #include <inttypes.h>
@@ -11,7 +12,7 @@
 #include "common/mem.h"
 #include "store/session.h"
 
-enum { LINGER_MS = 2000, SEALED_PLAIN = TOKEN_LEN + SHA256_LEN };
+enum { SET_NX_GET_SINCE = 7, LINGER_MS = 2000, SEALED_PLAIN = TOKEN_LEN + SHA256_LEN };
 
 struct codes {
 	struct redis *redis;
@@ -21,9 +22,6 @@ struct codes {
 
 static struct redis_script claim_script = {.text =
 #include "lua/code_claim.h"
-};
-static struct redis_script settle_session_script = {.text =
-#include "lua/code_settle_session.h"
 };
 static struct redis_script settle_refusal_script = {.text =
 #include "lua/code_settle_refusal.h"
@@ -143,7 +141,11 @@ void code_claim_try(struct codes *cs, struct code_claim *c, int64_t hold_ms, cod
 
 	*t = (struct try){.cs = cs, .claim = c, .cb = cb, .ctx = ctx};
 	snprintf(px, sizeof(px), "%" PRId64, hold_ms);
-	eval(cs, &claim_script, c, c->holder, px, NULL, on_claim, t);
+	const char *argv[] = {"SET", c->key, c->holder, "NX", "GET", "PX", px};
+	if (redis_major(cs->redis) >= SET_NX_GET_SINCE)
+		redis_command(cs->redis, NELEM(argv), argv, NULL, on_claim, t);
+	else
+		eval(cs, &claim_script, c, c->holder, px, NULL, on_claim, t); /* the same, at three times the price */
 }
 
 static void on_forgotten(void *ctx, enum outcome oc, const struct redisReply *reply)
@@ -167,7 +169,8 @@ void code_settle_session(struct codes *cs, const struct code_claim *c, const cha
 	mem_wipe(plain, sizeof(plain));
 	base64url_encode(value + 1, sealed, sizeof(sealed));
 	linger(cs, px);
-	eval(cs, &settle_session_script, c, value, px, NULL, on_forgotten, NULL);
+	const char *argv[] = {"SET", c->key, value, "PX", px};
+	redis_command(cs->redis, NELEM(argv), argv, NULL, on_forgotten, NULL);
 }
 
 void code_settle_refusal(struct codes *cs, const struct code_claim *c, enum outcome oc, int errcode)

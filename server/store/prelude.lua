@@ -40,10 +40,10 @@ local function digits(n)
 	return n > 0 and string.format('%.0f', n) or ''
 end
 
--- Writes a session. It is marked where its end comes before ttl is over.
+-- Writes a session. ttl, unless it is empty, is longer than its life: it is marked, since max_age ends it.
 local function put(key, value, life, ttl)
 	redis.call('SET', key, value, 'PX', life)
-	if life < ttl then redis.call('SET', mark(key), '', 'PX', ttl) end
+	if ttl ~= '' then redis.call('SET', mark(key), '', 'PX', ttl) end
 end
 
 -- Ends a session. DEL first: a Redis that is full takes the shorter value only from a script that has written before, and a session
@@ -119,20 +119,20 @@ end
 -- Enters a session, whose life is so many ms, into the index, which is to last as long. It is given an eighth more, a day at most, so
 -- that not every login has to move its end.
 local function enter(index, member, life)
-	redis.call('ZADD', index, 0, member)
+	redis.call('ZADD', index, '0', member)
+	life = tonumber(life)
 	if redis.call('PTTL', index) < life then
 		redis.call('PEXPIRE', index, string.format('%.0f', life + math.min(life / 8, 86400000)))
 	end
 end
 
--- Looks at twelve members of the index, somewhere, and goes on while it finds dead ones: these leave. One session in four does it: an
--- id is as good as a dice.
+-- Looks at sixteen members of the index, somewhere, and goes on while it finds dead ones: these leave. One session in eight does it:
+-- an id is as good as a dice, and so is the clock.
 local function sweep(index, base, id, now)
-	if string.byte(id, -1) % 4 ~= 0 then return end
+	if string.byte(id, -1) % 8 ~= 0 then return end
 	for round = 1, 25 do
-		local size = redis.call('ZCARD', index)
-		local at = tonumber(string.sub(redis.sha1hex(id .. now .. round), 1, 8), 16) % math.max(1, size)
-		local members = redis.call('ZRANGE', index, at, at + 11)
+		local at = (now + round * 7919) % math.max(1, redis.call('ZCARD', index))
+		local members = redis.call('ZRANGE', index, at, at + 15)
 		if #living(index, base, members) == #members then return end
 	end
 end

@@ -215,6 +215,7 @@ struct create {
 	session_create_cb cb;
 	void *ctx;
 	const char *appid, *openid;
+	int64_t life_ms;
 	char token[TOKEN_LEN + 1];
 };
 
@@ -222,14 +223,14 @@ static void on_created(void *ctx, enum outcome oc, const struct redisReply *repl
 {
 	struct create *c = ctx;
 	struct arena *arena = c->arena;
-	int64_t life_ms = 0, more = 0;
+	int64_t there = 0, more = 0;
 
-	if (oc == OC_OK && (!redis_reply_int(redis_reply_at(reply, 0), &life_ms) || life_ms <= 0))
+	if (oc == OC_OK && !(redis_reply_int(redis_reply_at(reply, 0), &there) && there))
 		oc = OC_STORE_UNAVAILABLE;
 	drop_ids(c->s, reply, 2);
 	if (redis_reply_int(redis_reply_at(reply, 1), &more) && more)
 		trim_start(c->s, c->appid, c->openid);
-	c->cb(c->ctx, oc, oc == OC_OK ? c->token : NULL, life_ms / 1000);
+	c->cb(c->ctx, oc, oc == OC_OK ? c->token : NULL, c->life_ms / 1000);
 	arena_free(arena);
 }
 
@@ -265,14 +266,15 @@ void session_create(struct sessions *s, const struct session_login *in, session_
 	struct sealed key;
 
 	*c = (struct create){.s = s, .arena = a, .cb = cb, .ctx = ctx, .appid = arena_strdup(a, in->appid), .openid = arena_strdup(a, in->openid)};
+	c->life_ms = s->ttl_ms < s->max_age_ms ? s->ttl_ms : s->max_age_ms;
 	user_names_make(s, in->appid, in->openid, &u);
 	token_make(c->token, u.tag);
 	token_names_make(s, c->token, &t);
 	key = counted(a, seal_text(s->seal, a, u.place, in->session_key));
 	const char *argv[] = {
 		"2", t.session, u.n.index,
-		arena_printf(a, "%" PRId64, s->ttl_ms),
-		arena_printf(a, "%" PRId64, s->max_age_ms),
+		arena_printf(a, "%" PRId64, c->life_ms),
+		s->ttl_ms > c->life_ms ? arena_printf(a, "%" PRId64, s->ttl_ms) : "",
 		arena_printf(a, "%s|%s|", in->appid, in->openid), in->unionid,
 		arena_printf(a, "|%s|%s|", field(a, in->ip, IP_MAX), field(a, in->user_agent, AGENT_MAX)),
 		t.id, t.n.session_base,

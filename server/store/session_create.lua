@@ -1,7 +1,8 @@
 -- KEYS session index
--- ARGV ttl max_age appid|openid| unionid |ip|user-agent| id session-base max_per_user session_key
+-- ARGV life ttl appid|openid| unionid |ip|user-agent| id session-base max_per_user session_key
 --      what-it-begins-with-if-it-is-the-same name
--- Answers its life in ms, 1 when more of the user's sessions are to go (session_trim), then the ids of those that it changed.
+-- life: what is less of ttl and max_age, in ms. ttl: empty when it is no more than life.
+-- Answers 1 when the session is there, 1 when more of the user's sessions are to go (session_trim), then the ids of those that it changed.
 --
 -- A session is one string under the hash of its token. The users of a tag (session.h) share one sorted set beside it, in the same
 -- slot: the index. Every change of a session and the index is one script, so nobody ever sees half of it.
@@ -25,13 +26,13 @@
 -- members, somewhere, and goes on while it finds dead ones: few of them stay, though nobody looks at theirs. It lasts as long as the
 -- session that lasts longest. Why not a key for each user: it would cost as much as the session. Up to Redis'
 -- zset-max-listpack-entries the members are one small allocation.
-local index, ttl, max_age, who, unionid, from = KEYS[2], tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
+local index, life, ttl, who, unionid, from = KEYS[2], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local id, base, max, keys, same, name = ARGV[6], ARGV[7], tonumber(ARGV[8]), ARGV[9], ARGV[10], ARGV[11]
 local now = clock_ms()
-local life, order, ahead = math.min(ttl, max_age), now, ''
-local out = {life, 0}
+local order, ahead = now, ''
+local out = {1, 0}
 local last, unionid_before, keys_before = newest(index, name, base)
-if last then
+if last then -- the user has others
 	order = math.max(now, tonumber(string.sub(last, 17, 29)) + 1)
 	if order > now then ahead = string.format('%.0f', order - now) end
 	if string.sub(keys_before, 1, #same) == same then

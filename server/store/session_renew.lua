@@ -21,7 +21,8 @@ if last and last > member then
 	if latest_unionid ~= '' then unionid = latest_unionid end
 end
 local seen = string.format('%.0f', math.max(0, math.floor((now - created) / 1000)))
-put(KEYS[1], order .. '|' .. seen .. '|' .. ahead .. '|' .. who .. unionid .. from .. keys, life, ttl)
+life = string.format('%.0f', life)
+put(KEYS[1], order .. '|' .. seen .. '|' .. ahead .. '|' .. who .. unionid .. from .. keys, life, tonumber(life) < ttl and ARGV[1] or '')
 enter(index, member, life)
 sweep(index, base, id, now)
-return life
+return tonumber(life)

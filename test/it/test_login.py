@@ -222,3 +222,19 @@ def test_over_tls(stack, redis):
     assert misnamed.login(other.code()).error == "wechat_unavailable"
     assert other.calls() == 0
     assert "issuer certificate" in stranger.process.text() and "the certificate is for another name" in misnamed.process.text()
+
+
+@pytest.mark.parametrize("says_who_it_is", [True, False])
+def test_scripts_of_a_login(stack, wxfake, says_who_it_is):
+    """Where Redis is 7.0 or newer a claim is one command; where that is not known, a script that says the same."""
+    redis = stack.redis()
+    redis.cli("ACL", "SETUSER", "one", "on", ">p", "~*", "&*", "+@all", *([] if says_who_it_is else ["-info"]))
+    server = stack.server(redis, wxfake, redis__url=f"redis://one:p@127.0.0.1:{redis.port}/0")
+    server.login(wxfake.code())
+    redis.cli("CONFIG", "RESETSTAT")
+    code = wxfake.code()
+    answers = [server.login(code, nonce="n") for _ in range(3)]
+    assert {a.status for a in answers} == {200} and len({a.token for a in answers}) == 1
+    assert server.login(code, nonce="another").error == "invalid_code"
+    calls = dict(re.findall(r"cmdstat_(eval|evalsha):calls=(\d+)", redis.cli("INFO", "commandstats")))
+    assert sum(map(int, calls.values())) == (1 if says_who_it_is else 5)  # the session; and four claims

@@ -24,9 +24,9 @@ def run(redis):
 
 @pytest.fixture
 def create(run):
-    def create(n, keys="\x01k", unionid="", name=NAME, ttl=60000, max_age=3600000, most=1000):
-        out = run("session_create", [BASE + identity(n), INDEX], ttl, max_age, "wx1|o1|", unionid, "|192.0.2.1|agent|", identity(n), BASE, most, keys, keys, name)
-        assert out[1] == "0"
+    def create(n, keys="\x01k", unionid="", name=NAME, life=60000, ttl="", most=1000):
+        out = run("session_create", [BASE + identity(n), INDEX], life, ttl, "wx1|o1|", unionid, "|192.0.2.1|agent|", identity(n), BASE, most, keys, keys, name)
+        assert out[:2] == ["1", "0"]
         return out[2:]
     return create
 
@@ -87,8 +87,7 @@ def test_codes(redis, run):
     assert run("code_claim", ["c"], "w2", 5000) == [""]
     assert run("code_settle_refusal", ["c"], "einvalid_code:40029", 5000, "w1") == ["0"]
     assert run("code_settle_refusal", ["c"], "einvalid_code:40029", 5000, "w2") == ["1"]
-    assert run("code_settle_session", ["c"], "s1", 5000) == ["1"]  # outweighs a refusal
-    assert redis.cli("GET", "c") == "s1\n" and 0 < int(redis.cli("PTTL", "c")) <= 5000
+    assert redis.cli("GET", "c") == "einvalid_code:40029\n" and 0 < int(redis.cli("PTTL", "c")) <= 5000
 
 
 def test_tokens(redis, run):

@@ -100,7 +100,7 @@ def test_wrong_paths(server, method, path, status, error):
 
 
 def test_public_side_has_none_of_it(server):
-    for path in (f"/internal/apps/{APPID}/users/o/sessions", "/internal/introspect", "/internal/auth", "/metrics", "/healthz"):
+    for path in (f"/internal/apps/{APPID}/users/o/sessions", "/internal/introspect", "/internal/auth", "/metrics"):
         assert server.call("GET", path).status == 404
 
 
