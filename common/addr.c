@@ -51,7 +51,8 @@ bool addr_parse(struct addr *a, const char *text)
 		return false;
 	if (n == 9 && !memcmp(text, "localhost", n))
 		ip_parse(&ip, "127.0.0.1", 9);
-	else if (!ip_parse(&ip, v6 ? text + 1 : text, v6 ? n - 2 : n) || v6 != (memchr(text, ':', n) != NULL))
+	else if (!ip_parse(&ip, v6 ? text + 1 : text, v6 ? n - 2 : n) ||
+		 v6 != (memchr(text, ':', n) != NULL))
 		return false;
 	if (v6) {
 		a->in6.sin6_family = AF_INET6;
@@ -81,12 +82,22 @@ bool addr_is_local(const struct addr *a)
 
 int addr_port(const struct addr *a)
 {
-	return addr_is_unix(a) ? 0 : ntohs(a->sa.sa_family == AF_INET6 ? a->in6.sin6_port : a->in.sin_port);
+	return addr_is_unix(a)
+		       ? 0
+		       : ntohs(a->sa.sa_family == AF_INET6 ? a->in6.sin6_port : a->in.sin_port);
 }
 
 static bool is_any(const struct addr *a)
 {
-	return a->sa.sa_family == AF_INET6 ? IN6_IS_ADDR_UNSPECIFIED(&a->in6.sin6_addr) : a->in.sin_addr.s_addr == htonl(INADDR_ANY);
+	return a->sa.sa_family == AF_INET6 ? IN6_IS_ADDR_UNSPECIFIED(&a->in6.sin6_addr)
+					   : a->in.sin_addr.s_addr == htonl(INADDR_ANY);
+}
+
+static bool same_host(const struct addr *a, const struct addr *b)
+{
+	return a->sa.sa_family == AF_INET6
+		       ? IN6_ARE_ADDR_EQUAL(&a->in6.sin6_addr, &b->in6.sin6_addr)
+		       : a->in.sin_addr.s_addr == b->in.sin_addr.s_addr;
 }
 
 bool addr_clashes(const struct addr *a, const struct addr *b)
@@ -97,7 +108,7 @@ bool addr_clashes(const struct addr *a, const struct addr *b)
 		return !strcmp(a->un.sun_path, b->un.sun_path);
 	if (addr_port(a) != addr_port(b) || addr_port(a) == 0)
 		return false;
-	return is_any(a) || is_any(b) || !memcmp(a, b, sizeof(*a));
+	return is_any(a) || is_any(b) || same_host(a, b);
 }
 
 void addr_print(char out[ADDR_TEXT_MAX], const struct addr *a)

@@ -1,4 +1,5 @@
-/* Addresses of sockets: the one reader of "host:port" with a numeric host or localhost, "[v6]:port" and "unix:/path". */
+/* Addresses of sockets: the one reader of "host:port" with a numeric host or localhost, "[v6]:port"
+ * and "unix:/path". */
 #ifndef COMMON_ADDR_H
 #define COMMON_ADDR_H
 
@@ -9,10 +10,10 @@
 
 struct addr {
 	union {
-		struct sockaddr     sa;
-		struct sockaddr_in  in;
+		struct sockaddr sa;
+		struct sockaddr_in in;
 		struct sockaddr_in6 in6;
-		struct sockaddr_un  un;
+		struct sockaddr_un un;
 	};
 	socklen_t len;
 };
@@ -22,7 +23,7 @@ struct addr {
 
 bool addr_parse(struct addr *a, const char *text);
 bool addr_is_unix(const struct addr *a);
-bool addr_is_local(const struct addr *a); /* only this machine can reach it: loopback or a unix socket */
+bool addr_is_local(const struct addr *a); /* loopback or a unix socket: only this machine gets there */
 int  addr_port(const struct addr *a);     /* 0: any, or a unix socket */
 /* One socket cannot listen on a while another listens on b. */
 bool addr_clashes(const struct addr *a, const struct addr *b);

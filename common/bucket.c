@@ -1,5 +1,6 @@
-/* A bucket is one number, the time at which it will be full again (the "theoretical arrival time" of the generic cell rate algorithm,
- * ITU-T I.371): taking a token moves it on by one token's time, and it may lie at most one period ahead. */
+/* A bucket is one number, the time at which it will be full again (the "theoretical arrival time"
+ * of the generic cell rate algorithm, ITU-T I.371): taking a token moves it on by one token's time,
+ * and it may lie at most one period ahead. */
 #include "common/bucket.h"
 
 #include <stdatomic.h>
@@ -14,14 +15,15 @@
 enum { WAYS = 8, SECRET_LEN = 16, KEY_MAX = 112 };
 
 struct bucket {
-	uint64_t         key;     /* a piece of its hash */
-	_Atomic(int64_t) full_us; /* by clock_us; in the past: it is full, and as good as not there */
+	uint64_t key; /* a piece of its hash */
+	_Atomic(int64_t)
+		full_us; /* by clock_us; in the past: it is full, and as good as not there */
 };
 _Static_assert(sizeof(struct bucket) == BUCKET_BYTES, "the documented cost of a bucket");
 
 struct buckets {
 	struct bucket *all;
-	size_t  sets;
+	size_t sets;
 	uint8_t secret[SECRET_LEN];
 };
 
@@ -43,10 +45,16 @@ void buckets_free(struct buckets *b)
 	free(b);
 }
 
-/* A limit is part of the name: after a change of the limit its keys have new buckets, and the new limit holds at once. */
-static struct bucket *find(struct buckets *b, const void *key, size_t len, const struct bucket_limit *limit)
+/* A limit is part of the name: after a change of the limit its keys have new buckets, and the new
+ * limit holds at once. */
+static struct bucket *find(
+	struct buckets *b, const void *key, size_t len, const struct bucket_limit *limit)
 {
-	struct { uint8_t secret[SECRET_LEN]; struct bucket_limit limit; uint8_t key[KEY_MAX]; } name;
+	struct {
+		uint8_t secret[SECRET_LEN];
+		struct bucket_limit limit;
+		uint8_t key[KEY_MAX];
+	} name;
 	uint8_t hash[SHA256_LEN];
 	uint64_t piece[2];
 	struct bucket *set, *fullest;
@@ -64,12 +72,14 @@ static struct bucket *find(struct buckets *b, const void *key, size_t len, const
 		if (set[i].full_us < fullest->full_us)
 			fullest = &set[i];
 	}
-	fullest->key = piece[1]; /* should another process see half of this, it takes a bucket that is full or nearly so */
+	fullest->key = piece[1]; /* should another process see half of this, it takes a bucket that
+				    is full or nearly so */
 	fullest->full_us = 0;
 	return fullest;
 }
 
-bool buckets_take(struct buckets *b, const void *key, size_t len, const struct bucket_limit *limit, int64_t *wait_ms)
+bool buckets_take(struct buckets *b, const void *key, size_t len, const struct bucket_limit *limit,
+	int64_t *wait_ms)
 {
 	int64_t now = clock_us(), period_us = limit->period_ms * 1000, was, full_us;
 	struct bucket *at;
@@ -88,7 +98,8 @@ bool buckets_take(struct buckets *b, const void *key, size_t len, const struct b
 	return true;
 }
 
-void buckets_spend(struct buckets *b, const void *key, size_t len, const struct bucket_limit *limit, int64_t tokens)
+void buckets_spend(struct buckets *b, const void *key, size_t len, const struct bucket_limit *limit,
+	int64_t tokens)
 {
 	int64_t now = clock_us(), period_us = limit->period_ms * 1000, was, full_us;
 	struct bucket *at;

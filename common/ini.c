@@ -37,9 +37,26 @@ static uint32_t character(const unsigned char *p, size_t *len)
 /* What of ASCII is meant by c; 0: c is itself; ' ' also for what cannot be seen. */
 static char meant(uint32_t c)
 {
-	static const struct { uint32_t c; char is; } signs[] = {
-		{0x3010, '['}, {0x3011, ']'}, {0x201c, '"'}, {0x201d, '"'}, {0x2018, '\''}, {0x2019, '\''}, {0x3001, ','}, {0x3002, '.'},
-		{0xa0, ' '}, {0x3000, ' '}, {0x202f, ' '}, {0x200b, ' '}, {0x200c, ' '}, {0x200d, ' '}, {0x2060, ' '}, {0xfeff, ' '},
+	static const struct {
+		uint32_t c;
+		char is;
+	} signs[] = {
+		{0x3010, '['},
+		{0x3011, ']'},
+		{0x201c, '"'},
+		{0x201d, '"'},
+		{0x2018, '\''},
+		{0x2019, '\''},
+		{0x3001, ','},
+		{0x3002, '.'},
+		{0xa0, ' '},
+		{0x3000, ' '},
+		{0x202f, ' '},
+		{0x200b, ' '},
+		{0x200c, ' '},
+		{0x200d, ' '},
+		{0x2060, ' '},
+		{0xfeff, ' '},
 	};
 
 	if (c >= 0xff01 && c <= 0xff5e)
@@ -61,9 +78,11 @@ bool ini_lookalike(const char *text, size_t n, char out[INI_LOOKALIKE_MAX])
 		char is = meant(c);
 
 		if (is == ' ')
-			snprintf(out, INI_LOOKALIKE_MAX, "there is a blank or invisible character that is not ASCII (U+%04X)", (unsigned)c);
+			snprintf(out, INI_LOOKALIKE_MAX,
+				"there is a blank or invisible character that is not ASCII (U+%04X)", (unsigned)c);
 		else if (is)
-			snprintf(out, INI_LOOKALIKE_MAX, "%.*s (U+%04X) stands where %c is meant", (int)len, text + i, (unsigned)c, is);
+			snprintf(out, INI_LOOKALIKE_MAX, "%.*s (U+%04X) stands where %c is meant",
+				(int)len, text + i, (unsigned)c, is);
 		if (is)
 			return true;
 	}
@@ -118,7 +137,10 @@ static bool read_section(struct reader *r, const char *p, size_t n, int line)
 	if (!end_pair(r))
 		return false;
 	if (p[n - 1] != ']') {
-		wrong(r, line, ini_lookalike(p, n, odd) ? odd : "a section begins with [ but does not end with ]");
+		wrong(r, line,
+			ini_lookalike(p, n, odd)
+				? odd
+				: "a section begins with [ but does not end with ]");
 		return true;
 	}
 	p++;
@@ -142,7 +164,10 @@ static bool read_pair(struct reader *r, const char *p, size_t n, int line)
 	if (!end_pair(r))
 		return false;
 	if (!eq) {
-		wrong(r, line, ini_lookalike(p, n, odd) ? odd : "neither a section, nor key = value, nor a comment");
+		wrong(r, line,
+			ini_lookalike(p, n, odd)
+				? odd
+				: "neither a section, nor key = value, nor a comment");
 		return true;
 	}
 	key_len = (size_t)(eq - p);

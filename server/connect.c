@@ -25,7 +25,8 @@ struct trial {
 	bool ok;
 };
 
-static void said(struct trial *t, bool ok, const char *what, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+static void said(struct trial *t, bool ok, const char *what, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
 
 static void said(struct trial *t, bool ok, const char *what, const char *fmt, ...)
 {
@@ -105,9 +106,11 @@ static void try_redis(struct trial *t)
 	char what[NAME_MAX_LEN];
 
 	if (c->redis_path)
-		snprintf(what, sizeof(what), "redis unix:%s, database %" PRId64, c->redis_path, c->redis_db);
+		snprintf(what, sizeof(what), "redis unix:%s, database %" PRId64, c->redis_path,
+			c->redis_db);
 	else
-		snprintf(what, sizeof(what), "redis %s:%" PRId64 "%s, database %" PRId64, c->redis_hosts[0].host, c->redis_hosts[0].port,
+		snprintf(what, sizeof(what), "redis %s:%" PRId64 "%s, database %" PRId64,
+			c->redis_hosts[0].host, c->redis_hosts[0].port,
 			c->redis_host_count > 1 ? " and others" : "", c->redis_db);
 	if (!options_redis_tls(c, &o.tls)) {
 		said(t, false, what, "its certificate files cannot be used");
@@ -137,7 +140,8 @@ static void try_users(struct trial *t)
 	bool ok = user_db_probe(&o, answer, sizeof(answer));
 
 	if (!strcmp(o.scheme, "mysql"))
-		snprintf(what, sizeof(what), "users mysql %s, database %s", o.path ? o.path : o.host, o.database);
+		snprintf(what, sizeof(what), "users mysql %s, database %s",
+			o.path ? o.path : o.host, o.database);
 	else
 		snprintf(what, sizeof(what), "users %s %s", o.scheme, o.path ? o.path : "");
 	said(t, ok, what, "%s", answer);
@@ -159,28 +163,39 @@ static void on_wechat(void *ctx, const struct fetch_reply *reply)
 
 	w->reached = reply->result == FETCH_DONE;
 	if (!w->reached)
-		said(w->t, false, w->what, "%s", reply->error && *reply->error ? reply->error : "no answer");
+		said(w->t, false, w->what, "%s",
+			reply->error && *reply->error ? reply->error : "no answer");
 	else if (!tree || json_int(tree, "errcode", INT32_MIN, INT32_MAX, &errcode) != JSON_GOT)
-		said(w->t, false, w->what, "HTTP %d and no answer of WeChat's: is a proxy or a filter in between?", reply->status);
+		said(w->t, false, w->what,
+			"HTTP %d and no answer of WeChat's: is a proxy or a filter in between?",
+			reply->status);
 	else if (errcode == INVALID_CODE)
-		said(w->t, true, w->what, "takes appid and AppSecret, and refuses our impossible code (%d)", INVALID_CODE);
+		said(w->t, true, w->what,
+			"takes appid and AppSecret, and refuses our impossible code (%d)",
+			INVALID_CODE);
 	else
-		said(w->t, false, w->what, "%" PRId64 ", %s", errcode, errcode_find((int)errcode)->mend);
+		said(w->t, false, w->what, "%" PRId64 ", %s", errcode,
+			errcode_find((int)errcode)->mend);
 	json_free(tree);
 	loop_stop(w->t->loop);
 }
 
 /* As a login asks; but no phone ever had this code. */
-static bool ask_wechat(struct trial *t, struct fetch *fetch, const char *host, const char *appid, const char *secret, const char *which)
+static bool ask_wechat(struct trial *t, struct fetch *fetch, const char *host, const char *appid,
+	const char *secret, const char *which)
 {
 	struct wechat_trial w = {.t = t};
 	struct buf url = {0};
 	char *encoded = mem_alloc(3 * strlen(secret) + 1);
 
 	percent_encode(encoded, secret, strlen(secret));
-	buf_printf(&url, "%s/sns/jscode2session?appid=%s&secret=%s&js_code=wxlogind-check&grant_type=authorization_code", host, appid, encoded);
+	buf_printf(&url, "%s/sns/jscode2session?appid=%s&secret=%s", host, appid, encoded);
+	buf_str(&url, "&js_code=wxlogind-check&grant_type=authorization_code");
 	snprintf(w.what, sizeof(w.what), "wechat %s, app %s%s", host, appid, which);
-	fetch_start(fetch, &(struct fetch_request){.method = "GET", .url = url.data, .timeout_ms = t->c->wechat_timeout_ms}, on_wechat, &w);
+	fetch_start(fetch,
+		&(struct fetch_request){
+			.method = "GET", .url = url.data, .timeout_ms = t->c->wechat_timeout_ms},
+		on_wechat, &w);
 	loop_run(t->loop);
 	buf_free(&url);
 	mem_free_secret(encoded);
@@ -195,7 +210,8 @@ static void ask_host(struct trial *t, struct fetch *fetch, const char *host)
 		const struct config_app *app = &t->c->apps[a];
 
 		for (size_t s = 0; s < app->secrets.n && reached; s++)
-			reached = ask_wechat(t, fetch, host, app->appid, app->secrets.items[s], s ? ", second secret" : "");
+			reached = ask_wechat(t, fetch, host, app->appid, app->secrets.items[s],
+				s ? ", second secret" : "");
 	}
 }
 

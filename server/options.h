@@ -1,4 +1,5 @@
-/* The options of rooms that the configuration sets: for a worker, and for --check --connect. Strings are the configuration's. */
+/* The options of rooms that the configuration sets: for a worker, and for --check --connect.
+ * Strings are the configuration's. */
 #ifndef OPTIONS_H
 #define OPTIONS_H
 
@@ -9,8 +10,10 @@
 #include "store/user.h"
 
 struct redis_options options_redis(const struct config *c); /* but for tls */
-bool options_redis_tls(const struct config *c, struct tls **tls); /* NULL where it is not configured; false: a file is wrong, logged */
+bool options_redis_tls(const struct config *c,
+	struct tls **tls); /* NULL where it is not configured; false: a file is wrong, logged */
 struct user_db_options options_users(const struct config *c);
-struct fetch_options options_fetch(const struct config *c, int connections, int queue, size_t max_reply);
+struct fetch_options options_fetch(
+	const struct config *c, int connections, int queue, size_t max_reply);
 
 #endif

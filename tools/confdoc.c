@@ -1,7 +1,7 @@
-/* Writes what the documents say of each configuration key, from the one table of keys (make docs). Not part of the server.
- *   confdoc md PAGE    PAGE with its tables written anew: each stands between <!-- keys: SECTION --> and <!-- end -->
- *   confdoc example    the example configuration
- *   confdoc man PAGE   as md, for a man page: between .\" keys: SECTION and .\" end */
+/* Writes what the documents say of each configuration key, from the one table of keys (make docs).
+ * Not part of the server. confdoc md PAGE    PAGE with its tables written anew: each stands between
+ * <!-- keys: SECTION --> and <!-- end --> confdoc example    the example configuration confdoc man
+ * PAGE   as md, for a man page: between .\" keys: SECTION and .\" end */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,8 +19,15 @@ static const char *title(const char *section)
 static void print_values(struct buf *b, const struct key *k)
 {
 	static const char *const types[] = {
-		[T_TEXT] = "text", [T_PATH] = "file", [T_SECRET] = "text", [T_SECRETS] = "list", [T_KEYS] = "list", [T_LIST] = "list",
-		[T_MODE] = "octal mode", [T_RATE] = "count/duration", [T_BOOL] = "yes, no",
+		[T_TEXT] = "text",
+		[T_PATH] = "file",
+		[T_SECRET] = "text",
+		[T_SECRETS] = "list",
+		[T_KEYS] = "list",
+		[T_LIST] = "list",
+		[T_MODE] = "octal mode",
+		[T_RATE] = "count/duration",
+		[T_BOOL] = "yes, no",
 	};
 
 	if (k->type == T_WORD) {
@@ -40,8 +47,8 @@ static void md_row(const struct key *k)
 	struct buf values = {0};
 
 	print_values(&values, k);
-	printf("| `%s`%s | %s%s%s | %s | ", k->name, key_is_secret(k) ? " (`_file`)" : "", *k->fallback ? "`" : "", k->fallback,
-		*k->fallback ? "`" : "", values.data);
+	printf("| `%s`%s | %s%s%s | %s | ", k->name, key_is_secret(k) ? " (`_file`)" : "",
+		*k->fallback ? "`" : "", k->fallback, *k->fallback ? "`" : "", values.data);
 	for (const char *p = k->help; *p; p++)
 		printf(*p == '|' ? "\\|" : "%c", *p);
 	printf(" | %s |\n", k->reload ? "reload" : "restart");
@@ -50,7 +57,8 @@ static void md_row(const struct key *k)
 
 static void md_table(const char *section)
 {
-	puts("| key | default | values | meaning | a change needs |\n| --- | --- | --- | --- | --- |");
+	puts("| key | default | values | meaning | a change needs |\n| --- | --- | --- | --- | --- "
+	     "|");
 	for (size_t i = 0; i < key_count; i++)
 		if (!strcmp(key_table[i].section, section))
 			md_row(&key_table[i]);
@@ -90,8 +98,10 @@ static void man_table(const char *section)
 	}
 }
 
-/* Between the line that begins with open and names a section, and the line that is close, the table of that section. */
-static int page(const char *path, const char *open, const char *close, void (*table)(const char *section))
+/* Between the line that begins with open and names a section, and the line that is close, the table
+ * of that section. */
+static int page(
+	const char *path, const char *open, const char *close, void (*table)(const char *section))
 {
 	FILE *f = fopen(path, "r");
 	char line[4096], section[32];
@@ -108,7 +118,8 @@ static int page(const char *path, const char *open, const char *close, void (*ta
 		if (!skip || ends)
 			fputs(line, stdout);
 		skip = skip && !ends;
-		if (!skip && !strncmp(line, open, n) && sscanf(line + n, "%31[a-z]", section) == 1) {
+		if (!skip && !strncmp(line, open, n) &&
+			sscanf(line + n, "%31[a-z]", section) == 1) {
 			table(section);
 			skip = true;
 		}
@@ -135,14 +146,17 @@ static void example(void)
 {
 	const char *section = "";
 
-	puts("; wxlogind: every key with its default. Uncomment what you change. wxlogind.ini(5) says more.\n"
-	     "; Any key can also come from the environment: [section] key is WXLOGIND_SECTION_KEY.\n"
+	puts("; wxlogind: every key with its default. Uncomment what you change. wxlogind.ini(5) "
+	     "says more.\n"
+	     "; Any key can also come from the environment: [section] key is "
+	     "WXLOGIND_SECTION_KEY.\n"
 	     "; After a change: wxlogind --check");
 	for (size_t i = 0; i < key_count; i++) {
 		const struct key *k = &key_table[i];
 
 		if (strcmp(section, k->section))
-			printf("\n%s[%s]\n", k->app ? "; one section for each mini program\n" : "", title(k->section));
+			printf("\n%s[%s]\n", k->app ? "; one section for each mini program\n" : "",
+				title(k->section));
 		section = k->section;
 		puts("");
 		comment(k->help);

@@ -10,16 +10,20 @@
 #define LETTERS_DIGITS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 enum { APPID_LEN = 18, SECRET_LEN = 32, SECRET_MIN = 5, TOKEN_MAX = 4096 };
 
-/* All addresses of one key are read into list. Port 0 would be a port that nobody knows, another for each worker. */
-static void check_addresses(struct reading *rd, const char *name, const struct config_list *l, struct addr *list)
+/* All addresses of one key are read into list. Port 0 would be a port that nobody knows, another
+ * for each worker. */
+static void check_addresses(
+	struct reading *rd, const char *name, const struct config_list *l, struct addr *list)
 {
 	const char *where = reading_where(rd, "server", name);
 
 	if (l->n == 0)
 		reading_say(rd, true, where, "[server] %s is empty: give an address", name);
 	for (size_t i = 0; i < l->n; i++)
-		if (!addr_parse(&list[i], l->items[i]) || (!addr_is_unix(&list[i]) && addr_port(&list[i]) == 0))
-			reading_say(rd, true, where, "[server] %s = %s: must be " ADDR_SHAPE, name, l->items[i]);
+		if (!addr_parse(&list[i], l->items[i]) ||
+			(!addr_is_unix(&list[i]) && addr_port(&list[i]) == 0))
+			reading_say(rd, true, where, "[server] %s = %s: must be " ADDR_SHAPE, name,
+				l->items[i]);
 }
 
 static void check_clashes(struct reading *rd, const struct addr *list, size_t public, size_t n)
@@ -33,7 +37,8 @@ static void check_clashes(struct reading *rd, const struct addr *list, size_t pu
 
 				addr_print(a, &list[i]);
 				addr_print(b, &list[k]);
-				reading_say(rd, true, reading_where(rd, "server", name), "[server] %s = %s: already taken by %s = %s", name, b,
+				reading_say(rd, true, reading_where(rd, "server", name),
+					"[server] %s = %s: already taken by %s = %s", name, b,
 					i < public ? "listen" : "internal_listen", a);
 			}
 }
@@ -51,7 +56,9 @@ static void check_listen(struct reading *rd)
 	for (size_t i = public; i < n && rd->ok; i++)
 		if (!addr_is_local(&list[i]) && !*c->internal_token)
 			reading_say(rd, true, reading_where(rd, "server", "internal_listen"),
-				"[server] internal_listen = %s is open to others than this machine: set internal_token, or listen on 127.0.0.1 or a unix socket",
+				"[server] internal_listen = %s is open to others than this "
+				"machine: set internal_token, or listen on 127.0.0.1 or a unix "
+				"socket",
 				c->internal_listen.items[i - public]);
 	free(list);
 }
@@ -59,16 +66,21 @@ static void check_listen(struct reading *rd)
 /* It travels as a header's value: X-Internal-Token, or Bearer. */
 static void check_internal_token(struct reading *rd)
 {
-	const char *where = reading_where(rd, "server", "internal_token"), *token = rd->c->internal_token;
+	const char *where = reading_where(rd, "server", "internal_token"),
+		   *token = rd->c->internal_token;
 	size_t n = strlen(token);
 
 	for (size_t i = 0; i < n; i++)
 		if (token[i] <= ' ' || token[i] > '~') {
-			reading_say(rd, true, where, "[server] internal_token: no header can carry it: only visible ASCII characters, and no blank");
+			reading_say(rd, true, where,
+				"[server] internal_token: no header can carry it: only visible "
+				"ASCII characters, and no blank");
 			return;
 		}
 	if (n > TOKEN_MAX)
-		reading_say(rd, true, where, "[server] internal_token: at most %d characters, or no header can carry it", TOKEN_MAX);
+		reading_say(rd, true, where,
+			"[server] internal_token: at most %d characters, or no header can carry it",
+			TOKEN_MAX);
 }
 
 static void check_session(struct reading *rd)
@@ -76,7 +88,8 @@ static void check_session(struct reading *rd)
 	const struct config *c = rd->c;
 
 	if (c->ttl_ms > c->max_age_ms)
-		reading_say(rd, false, reading_where(rd, "session", "ttl"), "[session] ttl is longer than max_age: no session lasts so long");
+		reading_say(rd, false, reading_where(rd, "session", "ttl"),
+			"[session] ttl is longer than max_age: no session lasts so long");
 }
 
 bool config_internal_is_local(const struct config *c)
@@ -107,7 +120,8 @@ static bool url_is_loopback(const char *url)
 {
 	const char *host = strstr(url, "://") + 3;
 
-	return !strncmp(host, "127.", 4) || !strncmp(host, "localhost", 9) || !strncmp(host, "[::1]", 5);
+	return !strncmp(host, "127.", 4) || !strncmp(host, "localhost", 9) ||
+	       !strncmp(host, "[::1]", 5);
 }
 
 static void check_wechat_url(struct reading *rd, const char *name, char *url)
@@ -117,9 +131,13 @@ static void check_wechat_url(struct reading *rd, const char *name, char *url)
 	while (n && url[n - 1] == '/')
 		url[--n] = '\0';
 	if (!http_url_ok(url))
-		reading_say(rd, true, reading_where(rd, "wechat", name), "[wechat] %s = %s: must be http(s)://host[:port]", name, url);
+		reading_say(rd, true, reading_where(rd, "wechat", name),
+			"[wechat] %s = %s: must be http(s)://host[:port]", name, url);
 	else if (!strncmp(url, "http:", 5) && !url_is_loopback(url))
-		reading_say(rd, false, reading_where(rd, "wechat", name), "[wechat] %s = %s: without TLS, AppSecrets and session_keys cross the network in the clear", name, url);
+		reading_say(rd, false, reading_where(rd, "wechat", name),
+			"[wechat] %s = %s: without TLS, AppSecrets and session_keys cross the "
+			"network in the clear",
+			name, url);
 }
 
 static void check_lists(struct reading *rd)
@@ -128,22 +146,29 @@ static void check_lists(struct reading *rd)
 
 	for (size_t i = 0; i < c->trusted_proxies.n; i++)
 		if (!network_ok(c->trusted_proxies.items[i]))
-			reading_say(rd, true, reading_where(rd, "server", "trusted_proxies"), "[server] trusted_proxies: %s is neither an address nor a network (10.0.0.0/8), nor unix:",
+			reading_say(rd, true, reading_where(rd, "server", "trusted_proxies"),
+				"[server] trusted_proxies: %s is neither an address nor a network "
+				"(10.0.0.0/8), nor unix:",
 				c->trusted_proxies.items[i]);
 	for (size_t i = 0; i < c->cors_origins.n; i++)
-		if (!http_url_ok(c->cors_origins.items[i]) || strchr(strstr(c->cors_origins.items[i], "://") + 3, '/'))
-			reading_say(rd, true, reading_where(rd, "server", "cors_origins"), "[server] cors_origins: %s is no origin (https://host[:port], no path)",
+		if (!http_url_ok(c->cors_origins.items[i]) ||
+			strchr(strstr(c->cors_origins.items[i], "://") + 3, '/'))
+			reading_say(rd, true, reading_where(rd, "server", "cors_origins"),
+				"[server] cors_origins: %s is no origin (https://host[:port], no "
+				"path)",
 				c->cors_origins.items[i]);
 	check_wechat_url(rd, "base_url", c->wechat_base_url);
 	for (size_t i = 0; i < c->wechat_fallback_urls.n; i++)
 		check_wechat_url(rd, "fallback_urls", c->wechat_fallback_urls.items[i]);
 	if (strlen(c->redis_key_prefix) > 64 || strpbrk(c->redis_key_prefix, "{} \t\n*?[]"))
-		reading_say(rd, true, reading_where(rd, "redis", "key_prefix"), "[redis] key_prefix: at most 64 characters, none of blank { } * ? [ ]");
+		reading_say(rd, true, reading_where(rd, "redis", "key_prefix"),
+			"[redis] key_prefix: at most 64 characters, none of blank { } * ? [ ]");
 }
 
 static bool appid_ok(const char *appid)
 {
-	return strlen(appid) == APPID_LEN && !strncmp(appid, "wx", 2) && strspn(appid, LETTERS_DIGITS) == APPID_LEN;
+	return strlen(appid) == APPID_LEN && !strncmp(appid, "wx", 2) &&
+	       strspn(appid, LETTERS_DIGITS) == APPID_LEN;
 }
 
 /* WeChat makes AppSecrets of 32 hex digits; a stand-in for WeChat may have others. */
@@ -152,10 +177,13 @@ static void check_secret(struct reading *rd, const struct target *t, const char 
 	size_t n = strlen(secret);
 
 	if (n < SECRET_MIN)
-		reading_say(rd, true, t->where, "[%s] secret: an AppSecret has 32 characters, this one %zu", t->section, n);
+		reading_say(rd, true, t->where,
+			"[%s] secret: an AppSecret has 32 characters, this one %zu", t->section, n);
 	else if (n != SECRET_LEN || strspn(secret, LETTERS_DIGITS) != n)
-		reading_say(rd, false, t->where, "[%s] secret: an AppSecret of WeChat has 32 letters and digits, this one has %zu characters%s", t->section, n,
-			n == SECRET_LEN ? ", others among them" : "");
+		reading_say(rd, false, t->where,
+			"[%s] secret: an AppSecret of WeChat has 32 letters and digits, this one "
+			"has %zu characters%s",
+			t->section, n, n == SECRET_LEN ? ", others among them" : "");
 }
 
 static void check_apps(struct reading *rd)
@@ -165,15 +193,20 @@ static void check_apps(struct reading *rd)
 		const struct target *t = &rd->apps[i];
 
 		if (!appid_ok(a->appid))
-			reading_say(rd, true, t->where, "[%s]: an appid is wx and 16 letters or digits", t->section);
+			reading_say(rd, true, t->where,
+				"[%s]: an appid is wx and 16 letters or digits", t->section);
 		if (a->secrets.n == 0 || a->secrets.n > CONFIG_APP_SECRETS_MAX)
-			reading_say(rd, true, t->where, "[%s] needs secret or secret_file: its AppSecret from WeChat's console; two by a comma while it is being changed",
+			reading_say(rd, true, t->where,
+				"[%s] needs secret or secret_file: its AppSecret from WeChat's "
+				"console; two by a comma while it is being changed",
 				t->section);
 		for (size_t k = 0; k < a->secrets.n; k++)
 			check_secret(rd, t, a->secrets.items[k]);
 	}
 	if (rd->app_count == 0)
-		reading_say(rd, true, rd->file, "no app is configured: add a section [app wx...] with its secret, or set WXLOGIND_APPID and WXLOGIND_SECRET");
+		reading_say(rd, true, rd->file,
+			"no app is configured: add a section [app wx...] with its secret, or set "
+			"WXLOGIND_APPID and WXLOGIND_SECRET");
 }
 
 static void check_audit(struct reading *rd)
@@ -185,7 +218,8 @@ static void check_audit(struct reading *rd)
 			"[audit] file = %s: give a path that begins with /", c->audit_file);
 	if (*c->audit_file && c->audit_openid == OPENID_HASH && c->encryption_key_count == 0)
 		reading_say(rd, true, reading_where(rd, "audit", "openid"),
-			"[audit] openid = hash needs [session] encryption_key: set one, or openid = clear");
+			"[audit] openid = hash needs [session] encryption_key: set one, or openid "
+			"= clear");
 }
 
 void config_check(struct reading *rd)
@@ -200,5 +234,7 @@ void config_check(struct reading *rd)
 	check_apps(rd);
 	check_audit(rd);
 	if (rd->c->encryption_key_count == 0)
-		reading_say(rd, false, reading_where(rd, "session", "encryption_key"), "[session] encryption_key is empty: session_keys are kept in Redis as they came");
+		reading_say(rd, false, reading_where(rd, "session", "encryption_key"),
+			"[session] encryption_key is empty: session_keys are kept in Redis as they "
+			"came");
 }

@@ -1,6 +1,7 @@
-/* Where values come from: the file, then the environment, which overrides it. Secrets that stand in files of their own are read last:
- * only those that count. Nothing that may be a secret is repeated in a message: neither values of secret keys, nor what stands where
- * a path should, nor a key's name that does not look like one (a wrapped line of base64). */
+/* Where values come from: the file, then the environment, which overrides it. Secrets that stand in
+ * files of their own are read last: only those that count. Nothing that may be a secret is repeated
+ * in a message: neither values of secret keys, nor what stands where a path should, nor a key's
+ * name that does not look like one (a wrapped line of base64). */
 #include "config/private.h"
 
 #include <errno.h>
@@ -14,7 +15,12 @@
 
 extern char **environ;
 
-enum { SECRET_MAX_BYTES = 64 * 1024, INI_MAX_BYTES = 1024 * 1024, TEXT_MAX = 1024, NAME_MAX_SHOWN = 40 };
+enum {
+	SECRET_MAX_BYTES = 64 * 1024,
+	INI_MAX_BYTES = 1024 * 1024,
+	TEXT_MAX = 1024,
+	NAME_MAX_SHOWN = 40
+};
 
 /* ---- saying ---- */
 
@@ -54,7 +60,9 @@ static char *place(const struct reading *rd, int line)
 
 static void target_init(struct target *t, char *section, char *where)
 {
-	*t = (struct target){.section = section, .where = where, .given = mem_alloc(sizeof(*t->given) * key_count)};
+	*t = (struct target){.section = section,
+		.where = where,
+		.given = mem_alloc(sizeof(*t->given) * key_count)};
 }
 
 static void put(struct given *g, char *text, char *where, bool is_twin, bool from_env)
@@ -196,9 +204,12 @@ static void unknown_key(struct reading *rd, const char *section, const char *key
 	if (ini_lookalike(key, strlen(key), odd))
 		reading_say(rd, true, where, "unknown key in [%s]: %s", section, odd);
 	else if (b.len || looks_like_a_name(key))
-		reading_say(rd, true, where, "unknown key %s in [%s]%s", key, section, b.len ? b.data : "");
+		reading_say(rd, true, where, "unknown key %s in [%s]%s", key, section,
+			b.len ? b.data : "");
 	else
-		reading_say(rd, true, where, "unknown key in [%s]. If this line belongs to the value above, indent it", section);
+		reading_say(rd, true, where,
+			"unknown key in [%s]. If this line belongs to the value above, indent it",
+			section);
 	buf_free(&b);
 }
 
@@ -212,18 +223,23 @@ static void on_section(struct reading *rd, const char *section, const char *wher
 	if (!known && !appid)
 		unknown_section(rd, section, where);
 	else if (appid && app_find(rd, appid))
-		reading_say(rd, true, where, "[%s] is given twice, first at %s", section, app_find(rd, appid)->where);
+		reading_say(rd, true, where, "[%s] is given twice, first at %s", section,
+			app_find(rd, appid)->where);
 	else if (appid)
 		app_add(rd, appid, where);
 }
 
-/* An indented line continues a list. Whoever indents all lines of a section means something else. */
-static bool lines_ok(struct reading *rd, const char *section, const struct key *k, const char *value, const char *where)
+/* An indented line continues a list. Whoever indents all lines of a section means another thing. */
+static bool lines_ok(struct reading *rd, const char *section, const struct key *k,
+	const char *value, const char *where)
 {
 	const char *line = strchr(value, '\n');
 
 	if (line && !key_is_list(k)) {
-		reading_say(rd, true, where, "[%s] %s: the line below it is indented, and so continues this value, which is no list", section, k->name);
+		reading_say(rd, true, where,
+			"[%s] %s: the line below it is indented, and so continues this value, "
+			"which is no list",
+			section, k->name);
 		return false;
 	}
 	for (; line; line = strchr(line, '\n')) {
@@ -233,15 +249,18 @@ static bool lines_ok(struct reading *rd, const char *section, const struct key *
 
 		snprintf(name, sizeof(name), "%.*s", (int)n, line);
 		if (*line == '[' || key_find(k->section, name, &is_twin) >= 0) {
-			reading_say(rd, true, where, "[%s] %s: %s below it is indented, and so continues this list: take the blanks away", section, k->name,
-				*line == '[' ? "a section" : name);
+			reading_say(rd, true, where,
+				"[%s] %s: %s below it is indented, and so continues this list: "
+				"take the blanks away",
+				section, k->name, *line == '[' ? "a section" : name);
 			return false;
 		}
 	}
 	return true;
 }
 
-static void on_key(struct reading *rd, const char *section, const char *key, const char *value, char *where)
+static void on_key(
+	struct reading *rd, const char *section, const char *key, const char *value, char *where)
 {
 	const char *appid = app_of_section(section);
 	struct target *t = appid ? app_find(rd, appid) : &rd->main;
@@ -256,10 +275,12 @@ static void on_key(struct reading *rd, const char *section, const char *key, con
 		put(&t->given[i], mem_strdup(value), where, is_twin, false);
 		return;
 	} else if (t->given[i].is_twin == is_twin)
-		reading_say(rd, true, where, "[%s] %s is given twice, first at %s", section, key, t->given[i].where);
+		reading_say(rd, true, where, "[%s] %s is given twice, first at %s", section, key,
+			t->given[i].where);
 	else
-		reading_say(rd, true, where, "[%s] %s and %s_file are both given, the first at %s: give one", section, key_table[i].name,
-			key_table[i].name, t->given[i].where);
+		reading_say(rd, true, where,
+			"[%s] %s and %s_file are both given, the first at %s: give one", section,
+			key_table[i].name, key_table[i].name, t->given[i].where);
 	free(where);
 }
 
@@ -322,7 +343,8 @@ static int find_variable(const char *name, size_t n, bool *is_twin)
 
 		key_variable(want, &key_table[i]);
 		len = strlen(want);
-		*is_twin = key_is_secret(&key_table[i]) && n == len + 5 && !memcmp(name + len, "_FILE", 5);
+		*is_twin = key_is_secret(&key_table[i]) && n == len + 5 &&
+			   !memcmp(name + len, "_FILE", 5);
 		if ((*is_twin || n == len) && !memcmp(name, want, len))
 			return (int)i;
 	}
@@ -336,12 +358,15 @@ static void unknown_variable(struct reading *rd, const char *name, size_t n)
 
 	snprintf(given, sizeof(given), "%.*s", (int)n, name);
 	suggest_variable(&b, given);
-	reading_say(rd, false, "environment", "%s is no setting of wxlogind%s", given, b.len ? b.data : "");
+	reading_say(rd, false, "environment", "%s is no setting of wxlogind%s", given,
+		b.len ? b.data : "");
 	buf_free(&b);
 }
 
-/* An empty variable is as good as none where it might be a slip: compose files pass on what is not set. */
-static void on_variable(struct reading *rd, struct target *t, int i, const char *value, bool is_twin)
+/* An empty variable is as good as none where it might be a slip: compose files pass on what is not
+ * set. */
+static void on_variable(
+	struct reading *rd, struct target *t, int i, const char *value, bool is_twin)
 {
 	struct given *g = &t->given[i];
 	bool empty = !*value && (is_twin || t != &rd->main);
@@ -352,7 +377,8 @@ static void on_variable(struct reading *rd, struct target *t, int i, const char 
 		char name[ENV_NAME_MAX];
 
 		key_variable(name, &key_table[i]);
-		reading_say(rd, true, "environment", "%s and %s_FILE are both set: set one", name, name);
+		reading_say(rd, true, "environment", "%s and %s_FILE are both set: set one", name,
+			name);
 		return;
 	}
 	put(g, mem_strdup(value), mem_strdup("environment"), is_twin, true);
@@ -371,7 +397,8 @@ static void read_environment(struct reading *rd)
 		bool is_twin;
 		int i;
 
-		if (n < 9 || memcmp(*e, "WXLOGIND_", 9) || (n == 14 && !memcmp(*e, "WXLOGIND_APPID", n)))
+		if (n < 9 || memcmp(*e, "WXLOGIND_", 9) ||
+			(n == 14 && !memcmp(*e, "WXLOGIND_APPID", n)))
 			continue;
 		i = find_variable(*e, n, &is_twin);
 		if (i < 0)
@@ -379,7 +406,8 @@ static void read_environment(struct reading *rd)
 		else if (!key_table[i].app || app)
 			on_variable(rd, key_table[i].app ? app : &rd->main, i, eq + 1, is_twin);
 		else if (eq[1])
-			reading_say(rd, true, "environment", "%.*s is set but WXLOGIND_APPID is not", (int)n, *e);
+			reading_say(rd, true, "environment",
+				"%.*s is set but WXLOGIND_APPID is not", (int)n, *e);
 	}
 }
 
@@ -393,22 +421,27 @@ static const char *secret_fault(const struct key *k, const char *text, size_t n)
 	if (strlen(text) != n)
 		return "the file holds a NUL byte";
 	if (!memcmp(text, "\xef\xbb\xbf", n < 3 ? n : 3))
-		return "the file begins with a byte order mark (U+FEFF), which would be part of the secret: save it as UTF-8 without BOM";
+		return "the file begins with a byte order mark (U+FEFF), which would be part of "
+		       "the secret: save it as UTF-8 without BOM";
 	if (!key_is_list(k) && strpbrk(text, "\r\n"))
-		return "the file has more than one line, or ends with more than one newline: a secret is one line";
+		return "the file has more than one line, or ends with more than one newline: a "
+		       "secret is one line";
 	return NULL;
 }
 
 /* A secret from a file, without the newline that editors leave at its end. NULL: said. */
-static char *read_secret(struct reading *rd, const char *section, const struct key *k, const char *path, const char *where)
+static char *read_secret(struct reading *rd, const char *section, const struct key *k,
+	const char *path, const char *where)
 {
 	const char *fault;
 	size_t n = 0;
 	char *text = read_all(rd, path, SECRET_MAX_BYTES, &n);
 
 	if (!text) { /* the path is not repeated: it may be the secret itself */
-		reading_say(rd, true, where, "[%s] %s_file: cannot read the file of this name: %s. To give the secret itself, write %s = ...", section,
-			k->name, strerror(errno), k->name);
+		reading_say(rd, true, where,
+			"[%s] %s_file: cannot read the file of this name: %s. To give the secret "
+			"itself, write %s = ...",
+			section, k->name, strerror(errno), k->name);
 		return NULL;
 	}
 	if (n && text[n - 1] == '\n')
@@ -430,7 +463,8 @@ static bool is_quoted(const char *s, size_t n)
 }
 
 /* What people write by habit of other formats and keyboards. */
-static bool spelling_ok(struct reading *rd, const char *section, const struct key *k, const char *text, const char *where)
+static bool spelling_ok(struct reading *rd, const char *section, const struct key *k,
+	const char *text, const char *where)
 {
 	char odd[INI_LOOKALIKE_MAX];
 	struct config_list items = {0};
@@ -442,7 +476,9 @@ static bool spelling_ok(struct reading *rd, const char *section, const struct ke
 		quoted |= is_quoted(items.items[i], strlen(items.items[i]));
 	value_list_free(&items);
 	if (quoted)
-		reading_say(rd, true, where, "[%s] %s: the quotes would be part of the value: write it without", section, k->name);
+		reading_say(rd, true, where,
+			"[%s] %s: the quotes would be part of the value: write it without", section,
+			k->name);
 	else if (!key_is_secret(k) && k->type != T_PATH && ini_lookalike(text, strlen(text), odd))
 		reading_say(rd, true, where, "[%s] %s: %s", section, k->name, odd);
 	else
@@ -450,17 +486,20 @@ static bool spelling_ok(struct reading *rd, const char *section, const struct ke
 	return false;
 }
 
-static void path_ok(struct reading *rd, const char *section, const struct key *k, const char *path, const char *where)
+static void path_ok(struct reading *rd, const char *section, const struct key *k, const char *path,
+	const char *where)
 {
 	if (*path && access(path, R_OK) != 0)
-		reading_say(rd, true, where, "[%s] %s = %s: cannot read it: %s", section, k->name, path, strerror(errno));
+		reading_say(rd, true, where, "[%s] %s = %s: cannot read it: %s", section, k->name,
+			path, strerror(errno));
 }
 
 static void set_key(struct reading *rd, struct target *t, size_t i, void *at)
 {
 	const struct key *k = &key_table[i];
 	const struct given *g = &t->given[i];
-	const char *section = section_of(t, k), *where = g->where ? g->where : "default", *text = g->text ? g->text : k->fallback;
+	const char *section = section_of(t, k), *where = g->where ? g->where : "default",
+		   *text = g->text ? g->text : k->fallback;
 	char *secret = g->is_twin ? read_secret(rd, section, k, text, where) : NULL;
 
 	if (g->is_twin && !secret)
@@ -470,7 +509,7 @@ static void set_key(struct reading *rd, struct target *t, size_t i, void *at)
 	else if (g->text && !spelling_ok(rd, section, k, text, where))
 		text = k->fallback;
 	value_set(rd, section, k, (char *)at + k->offset, text, where);
-	if (k->type == T_PATH && !(rd->files && rd->files->replay)) /* what was good is not looked at again */
+	if (k->type == T_PATH && !(rd->files && rd->files->replay)) /* else it was good once */
 		path_ok(rd, section, k, text, where);
 	mem_free_secret(secret);
 }
@@ -497,9 +536,14 @@ struct config *config_load(const char *file, config_say on_say, void *ctx)
 	return config_read(file, NULL, on_say, ctx);
 }
 
-struct config *config_read(const char *file, struct config_files *files, config_say on_say, void *ctx)
+struct config *config_read(
+	const char *file, struct config_files *files, config_say on_say, void *ctx)
 {
-	struct reading rd = {.c = mem_alloc(sizeof(struct config)), .say = on_say, .ctx = ctx, .files = files, .ok = true};
+	struct reading rd = {.c = mem_alloc(sizeof(struct config)),
+		.say = on_say,
+		.ctx = ctx,
+		.files = files,
+		.ok = true};
 
 	rd.file = file ? file : CONFIG_DEFAULT_FILE;
 	target_init(&rd.main, NULL, NULL);

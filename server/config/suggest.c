@@ -1,4 +1,5 @@
-/* The known name nearest to an unknown one. Further away than three letters it would be a guess, and none is made. */
+/* The known name nearest to an unknown one. Further away than three letters it would be a guess,
+ * and none is made. */
 #include "config/private.h"
 
 #include <ctype.h>
@@ -20,7 +21,8 @@ static size_t distance(const char *a, const char *b)
 		size_t corner = row[0]++;
 
 		for (size_t j = 1; j <= n; j++) {
-			size_t best = corner + (tolower((unsigned char)a[i - 1]) != tolower((unsigned char)b[j - 1]));
+			size_t best = corner + (tolower((unsigned char)a[i - 1]) !=
+						       tolower((unsigned char)b[j - 1]));
 
 			corner = row[j];
 			best = row[j] + 1 < best ? row[j] + 1 : best;
@@ -32,8 +34,8 @@ static size_t distance(const char *a, const char *b)
 
 struct nearest {
 	const char *name;
-	char        best[ROW];
-	size_t      least;
+	char best[ROW];
+	size_t least;
 };
 
 static void look_at(struct nearest *s, const char *candidate)

@@ -65,11 +65,14 @@ void check_proxy_url(struct reading *rd)
 	const char *url = rd->c->wechat_proxy, *rest = url + 7, *at = strrchr(url, '@');
 	char *user = NULL, *password = mem_strdup(""), *host = NULL;
 	int64_t port = 0;
-	bool ok = !*url || (!strncmp(url, "http://", 7) && (!at || url_login(rest, at, &user, &password)) &&
-		url_host(at ? at + 1 : rest, url + strlen(url), &host, &port) && *host && port);
+	bool ok = !*url ||
+		  (!strncmp(url, "http://", 7) && (!at || url_login(rest, at, &user, &password)) &&
+			  url_host(at ? at + 1 : rest, url + strlen(url), &host, &port) && *host &&
+			  port);
 
 	if (!ok) /* it may hold a password: it is not repeated */
-		reading_say(rd, true, reading_where(rd, "wechat", "proxy"), "[wechat] proxy: must be http://[user:password@]host:port");
+		reading_say(rd, true, reading_where(rd, "wechat", "proxy"),
+			"[wechat] proxy: must be http://[user:password@]host:port");
 	free(user);
 	mem_free_secret(password);
 	free(host);
@@ -80,12 +83,15 @@ static const char *split_sqlite(struct config *c, const char *path)
 {
 	c->users_scheme = "sqlite";
 	c->users_path = url_decoded(path, strlen(path));
-	return c->users_path && c->users_path[0] == '/' && c->users_path[1] ? NULL : "sqlite wants an absolute path, as sqlite:///var/lib/wxlogind/users.db";
+	return c->users_path && c->users_path[0] == '/' && c->users_path[1]
+		       ? NULL
+		       : "sqlite wants an absolute path, as sqlite:///var/lib/wxlogind/users.db";
 }
 
 static bool read_tls(const char *word, size_t n, enum users_tls *tls)
 {
-	static const char *const words[] = {[USERS_TLS_OFF] = "off", [USERS_TLS_ON] = "on", [USERS_TLS_VERIFY] = "verify"};
+	static const char *const words[] = {
+		[USERS_TLS_OFF] = "off", [USERS_TLS_ON] = "on", [USERS_TLS_VERIFY] = "verify"};
 
 	for (int i = USERS_TLS_OFF; i <= USERS_TLS_VERIFY; i++) {
 		if (strlen(words[i]) != n || memcmp(words[i], word, n) != 0)
@@ -99,19 +105,24 @@ static bool read_tls(const char *word, size_t n, enum users_tls *tls)
 /* ?tls=off|on|verify with a host, ?socket=/path without one. */
 static const char *split_mysql_query(struct config *c, const char *query)
 {
-	if (!strncmp(query, "?tls=", 5) && *c->users_host && read_tls(query + 5, strlen(query + 5), &c->users_tls))
+	if (!strncmp(query, "?tls=", 5) && *c->users_host &&
+		read_tls(query + 5, strlen(query + 5), &c->users_tls))
 		return NULL;
-	c->users_path = !strncmp(query, "?socket=", 8) ? url_decoded(query + 8, strlen(query + 8)) : NULL;
+	c->users_path =
+		!strncmp(query, "?socket=", 8) ? url_decoded(query + 8, strlen(query + 8)) : NULL;
 	if (!c->users_path || *c->users_path != '/' || *c->users_host)
-		return "after the database only ?socket=/path may stand, and then no host, as mysql://user@/database?socket=/run/mysqld/mysqld.sock; "
+		return "after the database only ?socket=/path may stand, and then no host, as "
+		       "mysql://user@/database?socket=/run/mysqld/mysqld.sock; "
 		       "or, with a host, ?tls=off, ?tls=on or ?tls=verify";
 	return NULL;
 }
 
-/* mysql://user[:password]@host[:port]/database[?tls=...], or mysql://user[:password]@/database?socket=/path */
+/* mysql://user[:password]@host[:port]/database[?tls=...], or
+ * mysql://user[:password]@/database?socket=/path */
 static const char *split_mysql(struct config *c, const char *rest)
 {
-	const char *at = strrchr(rest, '@'), *slash = strchr(at ? at : rest, '/'), *query = slash ? strchr(slash, '?') : NULL;
+	const char *at = strrchr(rest, '@'), *slash = strchr(at ? at : rest, '/'),
+		   *query = slash ? strchr(slash, '?') : NULL;
 
 	c->users_scheme = "mysql";
 	if (!slash)
@@ -122,12 +133,15 @@ static const char *split_mysql(struct config *c, const char *rest)
 		return "in user and password % stands only before two hex digits";
 	if (!url_host(at + 1, slash, &c->users_host, &c->users_port))
 		return "mysql wants one host, and a port of 1 to 65535";
-	c->users_database = url_decoded(slash + 1, query ? (size_t)(query - slash - 1) : strlen(slash + 1));
+	c->users_database =
+		url_decoded(slash + 1, query ? (size_t)(query - slash - 1) : strlen(slash + 1));
 	if (!c->users_database || !*c->users_database)
 		return "mysql wants a database, as mysql://user[:password]@host[:port]/database";
 	if (query)
 		return split_mysql_query(c, query);
-	return *c->users_host ? NULL : "mysql wants a host, or a socket, as mysql://user@/database?socket=/run/mysqld/mysqld.sock";
+	return *c->users_host ? NULL
+			      : "mysql wants a host, or a socket, as "
+				"mysql://user@/database?socket=/run/mysqld/mysqld.sock";
 }
 
 void check_users_url(struct reading *rd)
@@ -141,7 +155,8 @@ void check_users_url(struct reading *rd)
 	else if (!strncmp(url, "mysql://", 8))
 		wrong = split_mysql(c, url + 8);
 	else if (strcmp(url, "none") != 0)
-		wrong = "must be sqlite:///path, mysql://user[:password]@host[:port]/database or none";
+		wrong = "must be sqlite:///path, mysql://user[:password]@host[:port]/database or "
+			"none";
 	if (wrong) /* the URL may hold a password: it is not repeated */
 		reading_say(rd, true, reading_where(rd, "users", "url"), "[users] url: %s", wrong);
 }

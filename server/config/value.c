@@ -23,8 +23,15 @@ bool value_number(const char **p, int64_t *out)
 
 static bool read_duration(const char *text, int64_t *ms)
 {
-	static const struct { const char *unit; int64_t ms; } units[] = {
-		{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", DAY},
+	static const struct {
+		const char *unit;
+		int64_t ms;
+	} units[] = {
+		{"ms", 1},
+		{"s", 1000},
+		{"m", 60000},
+		{"h", 3600000},
+		{"d", DAY},
 	};
 	int64_t n;
 
@@ -63,8 +70,10 @@ static bool read_rate(const char *text, struct config_rate *rate)
 	*rate = (struct config_rate){0};
 	if (!strcmp(text, "0"))
 		return true;
-	return value_number(&text, &rate->count) && *text == '/' && read_duration(text + 1, &rate->period_ms) && rate->count > 0 &&
-	       rate->period_ms > 0 && rate->period_ms <= 3650 * DAY && rate->count <= rate->period_ms * 1000;
+	return value_number(&text, &rate->count) && *text == '/' &&
+	       read_duration(text + 1, &rate->period_ms) && rate->count > 0 &&
+	       rate->period_ms > 0 && rate->period_ms <= 3650 * DAY &&
+	       rate->count <= rate->period_ms * 1000;
 }
 
 static void list_add(struct config_list *l, const char *s, size_t n)
@@ -110,7 +119,8 @@ static bool read_keys(struct config *c, const char *text)
 		uint8_t *key = c->encryption_keys[c->encryption_key_count++];
 		size_t n = strlen(l.items[i]);
 
-		ok = n == 64 ? hex_decode(key, 32, l.items[i], n) == 32 : base64_decode(key, 32, l.items[i], n) == 32;
+		ok = n == 64 ? hex_decode(key, 32, l.items[i], n) == 32
+			     : base64_decode(key, 32, l.items[i], n) == 32;
 	}
 	value_list_free(&l);
 	return ok;
@@ -148,9 +158,18 @@ static bool is_number(const struct key *k)
 
 void value_print(struct buf *b, const struct key *k, int64_t v)
 {
-	static const struct { enum type type; int64_t is; const char *unit; } units[] = {
-		{T_DURATION, DAY, "d"}, {T_DURATION, 3600000, "h"}, {T_DURATION, 60000, "m"}, {T_DURATION, 1000, "s"}, {T_DURATION, 1, "ms"},
-		{T_SIZE, 1024 * 1024, "m"}, {T_SIZE, 1024, "k"},
+	static const struct {
+		enum type type;
+		int64_t is;
+		const char *unit;
+	} units[] = {
+		{T_DURATION, DAY, "d"},
+		{T_DURATION, 3600000, "h"},
+		{T_DURATION, 60000, "m"},
+		{T_DURATION, 1000, "s"},
+		{T_DURATION, 1, "ms"},
+		{T_SIZE, 1024 * 1024, "m"},
+		{T_SIZE, 1024, "k"},
 	};
 
 	if (k->type == T_MODE) {
@@ -168,9 +187,13 @@ void value_print(struct buf *b, const struct key *k, int64_t v)
 const char *value_shape(const struct key *k, struct buf *b)
 {
 	static const char *const shapes[] = {
-		[T_INT] = "a whole number", [T_DURATION] = "a duration: a number and ms, s, m, h or d, as 500ms 10s 5m 2h 30d",
-		[T_SIZE] = "a size: a number of bytes, or with k or m, as 64k 1m", [T_RATE] = "a rate: count/duration, as 120/1m, or 0",
-		[T_KEYS] = "32 bytes in base64 (44 characters) or hex (64); several by commas or lines", [T_BOOL] = "yes or no",
+		[T_INT] = "a whole number",
+		[T_DURATION] = "a duration: a number and ms, s, m, h or d, as 500ms 10s 5m 2h 30d",
+		[T_SIZE] = "a size: a number of bytes, or with k or m, as 64k 1m",
+		[T_RATE] = "a rate: count/duration, as 120/1m, or 0",
+		[T_KEYS] = "32 bytes in base64 (44 characters) or hex (64); several by commas or "
+			   "lines",
+		[T_BOOL] = "yes or no",
 		[T_MODE] = "a mode in octal, as 0660",
 	};
 
@@ -181,16 +204,19 @@ const char *value_shape(const struct key *k, struct buf *b)
 	return b->data;
 }
 
-static void say_bounds(struct reading *rd, const char *section, const struct key *k, const char *where, const char *text, bool low)
+static void say_bounds(struct reading *rd, const char *section, const struct key *k,
+	const char *where, const char *text, bool low)
 {
 	struct buf b = {0};
 
 	value_print(&b, k, low ? k->min : k->max);
-	reading_say(rd, true, where, "[%s] %s = %s: %s %s", section, k->name, text, low ? "at least" : "at most", b.data);
+	reading_say(rd, true, where, "[%s] %s = %s: %s %s", section, k->name, text,
+		low ? "at least" : "at most", b.data);
 	buf_free(&b);
 }
 
-void value_set(struct reading *rd, const char *section, const struct key *k, void *at, const char *text, const char *where)
+void value_set(struct reading *rd, const char *section, const struct key *k, void *at,
+	const char *text, const char *where)
 {
 	const char *given = text;
 	int64_t n = k->min;
@@ -238,9 +264,11 @@ void value_set(struct reading *rd, const char *section, const struct key *k, voi
 		break;
 	}
 	if (!ok && key_is_secret(k))
-		reading_say(rd, true, where, "[%s] %s: must be %s", section, k->name, value_shape(k, &shape));
+		reading_say(rd, true, where, "[%s] %s: must be %s", section, k->name,
+			value_shape(k, &shape));
 	else if (!ok)
-		reading_say(rd, true, where, "[%s] %s = %s: must be %s", section, k->name, given, value_shape(k, &shape));
+		reading_say(rd, true, where, "[%s] %s = %s: must be %s", section, k->name, given,
+			value_shape(k, &shape));
 	else if (is_number(k)) {
 		*(int64_t *)at = n;
 		if (n < k->min || n > k->max)
@@ -280,7 +308,8 @@ bool value_same(const struct key *k, const struct config *a, const struct config
 		return same_list(x, y);
 	case T_KEYS:
 		return a->encryption_key_count == b->encryption_key_count &&
-		       !memcmp(a->encryption_keys, b->encryption_keys, sizeof(*a->encryption_keys) * a->encryption_key_count);
+		       !memcmp(a->encryption_keys, b->encryption_keys,
+			       sizeof(*a->encryption_keys) * a->encryption_key_count);
 	case T_RATE:
 		return !memcmp(x, y, sizeof(struct config_rate));
 	case T_WORD:
