@@ -24,7 +24,7 @@
 	X(RATE_LIMITED,         429, "rate_limited",         60, "Too many calls: wait before the next.") \
 	X(HEADERS_TOO_LARGE,    431, "headers_too_large",    0,  "The request's headers are too large or too many.") \
 	X(NOT_IMPLEMENTED,      501, "not_implemented",      0,  "This method or transfer coding is not known here.") \
-	X(WECHAT_ERROR,         502, "wechat_error",         0,  "WeChat gave an answer that makes no sense here.") \
+	X(WECHAT_ERROR,         502, "wechat_error",         0,  "WeChat refused the call (errcode says why), or its answer cannot be read.") \
 	X(WECHAT_CONFIG,        502, "wechat_config",        0,  "WeChat refuses this app's configuration: see the server's log.") \
 	X(WECHAT_UNAVAILABLE,   503, "wechat_unavailable",   1,  "WeChat gave no answer in time: try again.") \
 	X(STORE_UNAVAILABLE,    503, "store_unavailable",    1,  "The session store cannot answer: try again.") \

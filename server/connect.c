@@ -175,7 +175,7 @@ static void on_wechat(void *ctx, const struct fetch_reply *reply)
 			INVALID_CODE);
 	else
 		said(w->t, false, w->what, "%" PRId64 ", %s", errcode,
-			errcode_find((int)errcode)->mend);
+			errcode_find(API_JSCODE2SESSION, (int)errcode)->mend);
 	json_free(tree);
 	loop_stop(w->t->loop);
 }

@@ -67,23 +67,30 @@ struct passing {
 	struct keeper_use use;
 };
 
-/* Tokens and quotas are the keeper's: a backend that touched them would pull the ground from under everybody. */
+/* Tokens, quotas and session_keys are wxlogind's own: a backend that touched them would take them from everybody. */
 static bool is_refused(const char *path)
 {
 	static const char *const refused[] = {
-		"cgi-bin/token", "cgi-bin/stable_token", "cgi-bin/clear_quota", "cgi-bin/clear_quota/v2", "sns/jscode2session", "sns/component/jscode2session"};
+		"cgi-bin/token", "cgi-bin/stable_token", "cgi-bin/clear_quota", "cgi-bin/openapi/quota/clear", "sns/jscode2session",
+		"sns/component/jscode2session", "wxa/resetusersessionkey"};
 
-	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
-		if (!strcasecmp(path, refused[i]))
+	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+		size_t n = strlen(refused[i]);
+
+		if (!strncasecmp(path, refused[i], n) && (path[n] == '\0' || path[n] == '/'))
 			return true;
+	}
 	return false;
 }
 
-/* What may stand in a path below WeChat's host, so that it is the same path for us and for WeChat: no escapes, no dots, no double slashes. */
+/* What may stand in a path below WeChat's host. It has one spelling alone, but for capitals: no escapes, no dots, no empty segments. So
+ * it cannot be another path for WeChat than for is_refused. */
 static bool is_plain(const char *path)
 {
-	return *path && strlen(path) <= PATH_MAX_LEN && path[strlen(path) - 1] != '/' && !strstr(path, "//") &&
-	       strspn(path, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-/") == strlen(path);
+	size_t n = strlen(path);
+
+	return n > 0 && n <= PATH_MAX_LEN && *path != '/' && path[n - 1] != '/' && !strstr(path, "//") &&
+	       strspn(path, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-/") == n;
 }
 
 static bool is_access_token(const char *name, size_t n)

@@ -90,7 +90,7 @@ static enum outcome read_answer(struct call *c, const struct fetch_reply *rp, co
 	oc = c->kind->raw || c->kind->refusals || c->errcode == 0 ? c->kind->read(c, tree, rp) : OC_PENDING;
 	if (oc != OC_PENDING)
 		return oc;
-	row = errcode_find(c->errcode);
+	row = errcode_find(c->kind->api, c->errcode);
 	log_at(row->level, "wechat refused", LOG_STR("api", c->kind->name), LOG_INT("errcode", c->errcode), LOG_STR("appid", c->appid),
 		LOG_STR("means", row->mend), LOG_STR("errmsg", loggable_errmsg(c, tree)));
 	return row->oc;
@@ -106,13 +106,14 @@ static void pause_then_ask(struct call *c, int64_t wait_ms)
 /* After an answer. true: another try was started. */
 static bool refused_again(struct call *c, enum outcome oc)
 {
+	const struct errcode_row *row = errcode_find(c->kind->api, c->errcode);
 	int64_t wait_ms;
 	uint8_t jitter;
 
-	if (c->errcode == 40125 && c->secret == 0 && c->secrets[1]) {
+	if (row->flags & ERRCODE_SECRET && c->secret == 0 && c->secrets[1]) {
 		c->secret = 1;
 		wait_ms = 0;
-	} else if (oc == OC_WECHAT_UNAVAILABLE && !c->kind->once && (errcode_find(c->errcode)->flags & ERRCODE_RETRY) && c->busy < BUSY_RETRIES) {
+	} else if (oc == OC_WECHAT_UNAVAILABLE && !c->kind->once && row->flags & ERRCODE_RETRY && c->busy < BUSY_RETRIES) {
 		crypt_random(&jitter, 1);
 		wait_ms = (100 << c->busy++) + jitter / 4;
 	} else {

@@ -11,7 +11,6 @@
 
 /* Connections that nobody else can fill. */
 enum call_pool { POOL_LOGIN, POOL_TOKEN, POOL_SERVICE, POOL_PASS, POOL_COUNT };
-enum call_api { API_JSCODE2SESSION, API_STABLE_TOKEN, API_CHECKSESSION, API_PHONE, API_PASS, API_COUNT };
 
 struct call;
 

@@ -134,12 +134,6 @@ static enum outcome token_read(struct call *c, const cJSON *tree, const struct f
 {
 	struct stable_token *t = (struct stable_token *)c;
 
-	if (c->errcode == 40001) { /* here an older word for 40125 */
-		c->errcode = 40125;
-		return OC_PENDING;
-	}
-	if (c->errcode)
-		return OC_PENDING;
 	if (json_str(tree, "access_token", 1, TOKEN_MAX, &t->access_token) != JSON_GOT || !printable(t->access_token))
 		return call_wrong(c, "access_token is missing or malformed", rp);
 	if (json_int(tree, "expires_in", 1, 7 * 86400, &t->expires_in_s) != JSON_GOT)
@@ -157,9 +151,9 @@ static void token_end(struct call *c, enum outcome oc)
 void wechat_stable_token(struct wechat *wx, const struct wechat_app *app, bool force, wechat_token_cb cb, void *ctx)
 {
 	static const struct call_kind normal = {.api = API_STABLE_TOKEN, .name = "stable_token", .pool = POOL_TOKEN, .repeatable = true,
-		.refusals = true, .build = token_build, .read = token_read, .end = token_end};
+		.build = token_build, .read = token_read, .end = token_end};
 	static const struct call_kind forced = {.api = API_STABLE_TOKEN, .name = "stable_token", .pool = POOL_TOKEN, .once = true,
-		.refusals = true, .build = token_build, .read = token_read, .end = token_end};
+		.build = token_build, .read = token_read, .end = token_end};
 	struct stable_token *t = call_new(wx, force ? &forced : &normal, sizeof(*t), app);
 
 	t->force = force;
@@ -170,12 +164,12 @@ void wechat_stable_token(struct wechat *wx, const struct wechat_app *app, bool f
 
 bool wechat_token_is_stale(int errcode)
 {
-	return errcode && (errcode_find(errcode)->flags & ERRCODE_STALE);
+	return errcode && (errcode_find(API_PASS, errcode)->flags & ERRCODE_STALE);
 }
 
 int wechat_retry_after_s(int errcode)
 {
-	return errcode && (errcode_find(errcode)->flags & ERRCODE_LATER) ? 3600 : 0;
+	return errcode && (errcode_find(API_PASS, errcode)->flags & ERRCODE_LATER) ? 3600 : 0;
 }
 
 /* ---- checkSessionKey ---- */
@@ -199,11 +193,11 @@ static void check_build(struct call *c, struct fetch_request *rq, const char *ho
 static enum outcome check_read(struct call *c, const cJSON *tree, const struct fetch_reply *rp)
 {
 	struct checksession *s = (struct checksession *)c;
+	bool another = c->errcode == 87009 || c->errcode == 87007; /* invalid signature: of another key; no session_key that lives */
 
-	(void)rp;
-	if (c->errcode != 87009 && (c->errcode || !cJSON_HasObjectItem(tree, "errcode")))
+	if (!another && (c->errcode || !cJSON_HasObjectItem(tree, "errcode")))
 		return c->errcode ? OC_PENDING : call_wrong(c, "errcode is missing", rp);
-	s->valid = c->errcode == 0; /* 87009, invalid signature: WeChat's way to say that the key is another */
+	s->valid = !another;
 	return OC_OK;
 }
 

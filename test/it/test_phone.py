@@ -11,7 +11,9 @@ OPENID = "oTestPhone000000000000000001"
 
 @pytest.fixture
 def server(stack, redis, wxfake):
-    return stack.server(redis, wxfake, users__url=f"sqlite://{stack.dir}/users.db")
+    s = stack.server(redis, wxfake, users__url=f"sqlite://{stack.dir}/users.db")
+    poll(lambda: s.metric("wxlogind_users_up") == 1, what="the user database is open")
+    return s
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """One access_token for everybody: shared, renewed by one, dropped when dead, forced only within WeChat's limits; and calls passed through."""
+import contextlib
 import os
 import signal
+import socket
 import threading
 
 import pytest
@@ -267,14 +269,75 @@ def test_a_stale_token_is_renewed_once(passing, wxfake):
     assert a.status in (200, 503) and wxfake.calls("getuserphonenumber") <= 4
 
 
-@pytest.mark.parametrize("path", [
-    "cgi-bin/token", "cgi-bin/stable_token", "CGI-BIN/Stable_Token", "cgi-bin/clear_quota", "cgi-bin//token", "cgi-bin/./token", "x/../cgi-bin/token",
-    "%63gi-bin/token", "cgi-bin/token/", "", "@evil.example/", "wxa%2f..%2fcgi-bin", "a\\b", "sns/jscode2session"])
+REFUSED = ["cgi-bin/token", "cgi-bin/stable_token", "cgi-bin/clear_quota", "cgi-bin/clear_quota/v2", "cgi-bin/openapi/quota/clear",
+           "sns/jscode2session", "sns/component/jscode2session", "wxa/resetusersessionkey"]
+
+
+def spellings(path):
+    first, rest = path.split("/", 1)
+    yield from (path, path.upper(), path.title(), "/" + path, "//" + path, path + "/", path + "//", f"{first}//{rest}", f"{first}/./{rest}", "./" + path,
+                f"x/../{path}", f"x/%2e%2e/{path}", f"%{ord(path[0]):02x}{path[1:]}", f"%25{ord(path[0]):02x}{path[1:]}", path.replace("/", "%2f"),
+                path.replace("/", "%2F", 1), path.replace("/", "\\"), path + "%00", path + "%20", path + ".", path + ";x", path + "/x", path + "%3fx")
+
+
+@pytest.mark.parametrize("path", REFUSED)
 def test_refused_paths(passing, wxfake, path):
     poll(passing.ready, what="ready")
+    for text in spellings(path):
+        for method in ("GET", "POST"):
+            a = through(passing, text, method, b"{}" if method == "POST" else None)
+            assert (a.status, a.error) == (400, "invalid_request"), (method, text, a)
+    assert set(wxfake.call("GET", "/fake/stats").json["calls"].values()) <= {0}
+
+
+@pytest.mark.parametrize("path", ["", "@evil.example/", "wxa%2f..%2fcgi-bin", "a\\b", "/evil.example/x", "wxa/x.y"])
+def test_paths_that_are_none(passing, path):
+    poll(passing.ready, what="ready")
     a = through(passing, path)
-    assert a.status == 400 and a.error == "invalid_request"
-    assert wxfake.call("GET", "/fake/stats").json["calls"].get("stable_token", 0) == 0
+    assert (a.status, a.error) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE", "TRACE", "PATCH", "OPTIONS"])
+def test_methods_that_are_not_passed(passing, wxfake, method):
+    poll(passing.ready, what="ready")
+    a = through(passing, "wxa/x", method)
+    assert a.status == 405 and set(a.headers["Allow"].split(", ")) == {"GET", "POST"}
+    assert set(wxfake.call("GET", "/fake/stats").json["calls"].values()) <= {0}
+
+
+class Says(threading.Thread):
+    """A WeChat that answers every path but stable_token with these bytes."""
+
+    def __init__(self, answer):
+        super().__init__(daemon=True)
+        self.answer, self.server = answer, socket.create_server(("127.0.0.1", 0))
+        self.port = self.server.getsockname()[1]
+        self.start()
+
+    def run(self):
+        token = b'{"access_token":"t","expires_in":7200}'
+        with contextlib.suppress(OSError):
+            while True:
+                s = self.server.accept()[0]
+                s.settimeout(5)
+                head = s.recv(65536)
+                s.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(token), token) if b"stable_token" in head else self.answer)
+                s.close()
+
+
+@pytest.mark.parametrize("answer, status", [
+    (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nhello", 502),
+    (b"HTTP/1.1 199 What\r\n\r\n", (502, 503)), (b"HTTP/1.1 100 Continue\r\n\r\n", (502, 503)),
+    (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 200),
+    (b"HTTP/1.1 204 No Content\r\n\r\n", 204), (b"HTTP/1.1 304 Not Modified\r\n\r\n", 304), (b"HTTP/1.1 418 Tea\r\nContent-Length: 2\r\n\r\nhi", 418)])
+def test_statuses_that_are_passed(stack, redis, answer, status):
+    """What is no answer at all is none of the caller's either."""
+    says = Says(answer)
+    server = stack.server(redis, None, server__internal_token="the-internal-token", wechat__base_url=f"http://127.0.0.1:{says.port}", wait=False)
+    poll(server.ready, what="ready")
+    a = through(server, "wxa/x")
+    assert a.status in (status if isinstance(status, tuple) else (status,)), a
+    says.server.close()
 
 
 def test_only_with_an_internal_token(server, passing):

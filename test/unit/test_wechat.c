@@ -10,6 +10,7 @@
 
 #include "common/log.h"
 #include "common/mem.h"
+#include "wechat/errcode.h"
 #include "wechat/wechat.h"
 
 /* ---- the scripted fetch ---- */
@@ -252,6 +253,63 @@ static void test_second_secret(void **state)
 	assert_int_equal(g.asked, 2);
 }
 
+/* ---- errcodes ---- */
+
+/* What is said of an errcode is true of the call that got it. */
+static void test_an_errcode_means_what_it_means_in_that_call(void **state)
+{
+	static const struct { enum call_api api; int errcode; enum outcome oc; const char *says; } rows[] = {
+		{API_STABLE_TOKEN, 40001, OC_WECHAT_CONFIG, "AppSecret"}, {API_PHONE, 40001, OC_WECHAT_ERROR, "access_token"},
+		{API_PHONE, 40013, OC_WECHAT_CONFIG, "another mini program"}, {API_JSCODE2SESSION, 40013, OC_WECHAT_CONFIG, "[app]"},
+		{API_PHONE, 40003, OC_WECHAT_ERROR, "another user"}, {API_PHONE, 48001, OC_WECHAT_CONFIG, "phone numbers"},
+		{API_CHECKSESSION, 48001, OC_WECHAT_CONFIG, "permissions"}, {API_PHONE, 40029, OC_INVALID_CODE, "getPhoneNumber"},
+		{API_JSCODE2SESSION, 40029, OC_INVALID_CODE, "appid"}, {API_PASS, 87007, OC_WECHAT_ERROR, "log in again"},
+		{API_PHONE, 12345, OC_WECHAT_ERROR, "not known"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < NELEM(rows); i++) {
+		const struct errcode_row *row = errcode_find(rows[i].api, rows[i].errcode);
+		if (row->oc != rows[i].oc || !strstr(row->mend, rows[i].says))
+			fail_msg("%d in call %d: %s, %s", rows[i].errcode, rows[i].api, outcome_code(row->oc), row->mend);
+	}
+}
+
+static void on_token(void *ctx, enum outcome oc, const char *token, int64_t expires_in_s, int errcode)
+{
+	struct result *r = ctx;
+
+	(void)token;
+	(void)expires_in_s;
+	r->oc = oc;
+	r->errcode = errcode;
+	loop_stop(r->loop);
+}
+
+static struct result ask_token(struct fetch *f, const char *second_secret)
+{
+	struct wechat *wx = make(f, 1);
+	struct result r = {.loop = f->loop};
+
+	wechat_stable_token(wx, &(struct wechat_app){.appid = "wx1", .secrets = {"s", second_secret}}, false, on_token, &r);
+	loop_run(f->loop);
+	end(f, wx);
+	return r;
+}
+
+static void test_40001_of_the_token_call_is_a_wrong_secret(void **state)
+{
+	struct fetch f = {.replies = {BODY(REFUSED("40001")), BODY("{\"access_token\":\"t\",\"expires_in\":7200}")}};
+	struct fetch g = {.replies = {BODY(REFUSED("40001"))}};
+	struct result r;
+
+	(void)state;
+	assert_int_equal(ask_token(&f, "other").oc, OC_OK);
+	r = ask_token(&g, NULL);
+	assert_int_equal(r.oc, OC_WECHAT_CONFIG);
+	assert_int_equal(r.errcode, 40001); /* as WeChat gave it */
+}
+
 /* ---- hosts ---- */
 
 #define NOT_SENT  ((struct fetch_reply){.result = FETCH_NOT_SENT, .not_sent = true})
@@ -379,6 +437,8 @@ int main(void)
 		cmocka_unit_test(test_next_host_only_when_nothing_was_sent),
 		cmocka_unit_test(test_bounds),
 		cmocka_unit_test(test_second_secret),
+		cmocka_unit_test(test_an_errcode_means_what_it_means_in_that_call),
+		cmocka_unit_test(test_40001_of_the_token_call_is_a_wrong_secret),
 		cmocka_unit_test(test_a_dead_host_is_skipped),
 		cmocka_unit_test(test_one_host_is_not_skipped_so_soon),
 		cmocka_unit_test(test_no_answers_are_checked_by_a_probe),
