@@ -17,7 +17,7 @@
 #include "common/clock.h"
 #include "common/mem.h"
 
-enum { GATHER_MAX_US = 1000 };
+enum { GATHER_MAX_US = 1000, SETTLE_LOOK_US = 1000 };
 
 TAILQ_HEAD(job_list, job);
 
@@ -28,6 +28,7 @@ struct jobs {
 	pthread_t        thread;
 	int              fd;        /* the eventfd behind ev */
 	_Atomic int64_t  busy_since; /* clock_ms; 0: the thread waits */
+	_Atomic bool     settled;   /* the thread has waited for work */
 	pthread_mutex_t  lock;      /* for all below */
 	pthread_cond_t   wake;      /* a job came, or stop */
 	pthread_cond_t   gone;      /* ended became true */
@@ -89,6 +90,7 @@ static void wait_until(struct jobs *j, int64_t due_ms)
 {
 	struct timespec t = {.tv_sec = due_ms / 1000, .tv_nsec = due_ms % 1000 * 1000000};
 
+	atomic_store(&j->settled, true);
 	if (j->o.idle)
 		pthread_cond_timedwait(&j->wake, &j->lock, &t);
 	else
@@ -263,6 +265,15 @@ void jobs_add(struct jobs *j, struct job *job, int64_t limit_ms, bool keep, job_
 		timer_start(job->limit, limit_ms);
 	else
 		answer(j, job, OC_OVERLOADED);
+}
+
+bool jobs_settle(struct jobs *j, int64_t limit_ms)
+{
+	int64_t end = clock_ms() + limit_ms;
+
+	while (!j->threadless && !atomic_load(&j->settled) && clock_ms() < end)
+		usleep(SETTLE_LOOK_US);
+	return j->threadless || atomic_load(&j->settled);
 }
 
 int64_t jobs_busy_ms(struct jobs *j)

@@ -51,6 +51,9 @@ void jobs_free(struct jobs *j, int64_t grace_ms); /* not from a callback; what i
 void jobs_add(struct jobs *j, struct job *job, int64_t limit_ms, bool keep, job_cb cb);
 void jobs_refuse(struct jobs *j, struct job *job, enum outcome oc, job_cb cb); /* the callback only, with oc */
 
+/* Waits until the thread has done what there was to do at the start, its first idle included. false: not within limit_ms. */
+bool jobs_settle(struct jobs *j, int64_t limit_ms);
+
 int64_t jobs_busy_ms(struct jobs *j); /* how long the thread has been at one batch; 0: it waits */
 
 #endif

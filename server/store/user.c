@@ -15,7 +15,7 @@
 #include "io/jobs.h"
 #include "store/user_ops.h"
 
-enum { SILENT_MS = 200, END_GRACE_MS = 1000, LOOK_MS = 500, TRIES = 10 };
+enum { SILENT_MS = 200, START_WAIT_MS = 1000, END_GRACE_MS = 1000, LOOK_MS = 500, TRIES = 10 };
 enum verb { VERB_SEEN, VERB_GET, VERB_PUT, VERB_COUNT };
 
 static const char *const verb_names[VERB_COUNT] = {"seen", "get", "put"};
@@ -25,6 +25,7 @@ struct core {
 	const struct user_ops *ops;
 	struct user_db_options o;   /* copies */
 	void         *state;        /* of ops */
+	_Atomic bool refused; /* it was there, and would not have us */
 	_Atomic bool  away;
 	bool          failing;      /* and it was said in the log; until something is written again */
 	char          why[USER_WHY_MAX];
@@ -226,7 +227,10 @@ static int64_t idle(void *ctx)
 	struct core *c = ctx;
 	int64_t again_ms;
 
-	note(c, c->ops->idle(c->state, &again_ms), atomic_load(&c->away)); /* one that is back was written to */
+	enum user_status st = c->ops->idle(c->state, &again_ms);
+
+	atomic_store(&c->refused, st == USER_FAILED);
+	note(c, st == USER_FAILED ? USER_AWAY : st, atomic_load(&c->away)); /* one that is back was written to */
 	return again_ms;
 }
 
@@ -353,16 +357,13 @@ static struct core *core_new(const struct user_ops *ops, const struct user_db_op
 	return c;
 }
 
+/* AWAY: idle will connect, on the thread. */
 static bool core_open(struct core *c)
 {
-	enum user_status st;
+	enum user_status st = c->ops->open ? c->ops->open(&c->o, c->why, &c->state) : USER_DONE;
 
-	if (!c->ops->open)
-		return true;
-	st = c->ops->open(&c->o, c->why, &c->state);
-	if (st == USER_AWAY)
-		note(c, st, false);
-	return st == USER_DONE || st == USER_AWAY;
+	atomic_store(&c->away, st == USER_AWAY);
+	return st != USER_FAILED;
 }
 
 static void look(void *ctx)
@@ -390,6 +391,12 @@ struct user_db *user_db_new(struct loop *l, const struct user_db_options *o, cha
 		.idle = ops->idle ? idle : NULL, .end = end, .drop = drop});
 	if (ops->tend)
 		db->tender = jobs_new(l, &(struct jobs_options){.ctx = ops->tender_new(&c->o), .idle = ops->tend, .end = ops->tender_free});
+	/* One that answers at once, and refuses us, ends the start. For one that is slow nobody waits. */
+	if (db->jobs && ops->idle && jobs_settle(db->jobs, START_WAIT_MS) && atomic_load(&c->refused)) {
+		snprintf(why, why_cap, "%s", c->why);
+		user_db_free(db);
+		return NULL;
+	}
 	if (db->jobs && (db->tender || !ops->tend)) {
 		db->look = timer_new(l, look, db);
 		if (!user_db_is_none(db))

@@ -442,25 +442,22 @@ static void mysql_close_all(void *state)
 	free(m);
 }
 
+/* Connecting is idle's: a name server that is silent must not keep the process from serving. */
 static enum user_status mysql_open(const struct user_db_options *o, char *why, void **state)
 {
 	struct mysql *m = mem_alloc(sizeof(*m));
-	enum user_status st;
 
 	m->o = o;
 	m->why = why;
 	m->back_off_ms = BACK_OFF_FIRST_MS;
-	st = connect_link(m);
-	if (st == USER_FAILED)
-		mysql_close_all(m);
-	else
-		*state = m;
-	return st;
+	*state = m;
+	return USER_AWAY;
 }
 
 /* A connection that nobody uses is looked at, so that its end is known before a login waits for it. */
 static enum user_status mysql_idle(void *state, int64_t *again_ms)
 {
+	enum user_status st = USER_DONE;
 	struct mysql *m = state;
 	uint8_t jitter;
 
@@ -468,11 +465,13 @@ static enum user_status mysql_idle(void *state, int64_t *again_ms)
 		snprintf(m->why, USER_WHY_MAX, "%s", mysql_error(m->link));
 		disconnect(m);
 	}
-	if (!m->link && connect_link(m) != USER_DONE) {
+	if (!m->link)
+		st = connect_link(m);
+	if (st != USER_DONE) {
 		crypt_random(&jitter, 1);
 		*again_ms = m->back_off_ms + m->back_off_ms * jitter / 1024;
 		m->back_off_ms = m->back_off_ms * 2 < BACK_OFF_MAX_MS ? m->back_off_ms * 2 : BACK_OFF_MAX_MS;
-		return USER_AWAY;
+		return st;
 	}
 	m->back_off_ms = BACK_OFF_FIRST_MS;
 	*again_ms = PING_MS;

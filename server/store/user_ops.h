@@ -32,8 +32,9 @@ struct user_ops {
 	 * change these rows. Then save writes those that are dirty, and commits. */
 	enum user_status (*load)(void *state, struct user_row *rows, size_t n, bool writing, struct arena *a);
 	enum user_status (*save)(void *state, const struct user_row *rows, size_t n);
-	enum user_status (*idle)(void *state, int64_t *again_ms); /* looks whether it is there, and when it was away, whether it can be written
-	                                                            * to; NULL: it always is */
+	enum user_status (*idle)(void *state, int64_t *again_ms); /* connects where open did not; looks whether it is there, and when it was
+	                                                            * away, whether it can be written to; FAILED: it is there, and refuses
+	                                                            * us. NULL: it always is there */
 	void (*close)(void *state);
 	/* As user_db_probe; said is of USER_WHY_MAX. NULL: there is nothing to ask. */
 	bool (*probe)(const struct user_db_options *o, char *said);

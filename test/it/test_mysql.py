@@ -1,4 +1,5 @@
 """A MySQL server that is frozen, killed, or never was there: logins keep their pace, profiles say so in time, and all is back by itself."""
+import socket
 import asyncio
 import json
 import os
@@ -280,3 +281,12 @@ def test_a_unix_socket_and_a_password_file(stack, redis, wxfake, shared_mariadb)
     (stack.dir / "password").write_text(Mariadb.PASSWORD + "\n")
     server = stack.server(redis, wxfake, users__url=f"mysql://wxl@/{name}?socket={shared_mariadb.socket}", users__password_file=stack.dir / "password")
     assert server.login(wxfake.code()).json["new_user"] is True
+
+
+def test_a_silent_server_does_not_keep_the_start(stack, redis, wxfake):
+    """Nor a name server that is silent: connecting is the helper thread's, and meanwhile everything else is served."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        server = stack.server(redis, wxfake, users__url=f"mysql://u:p@127.0.0.1:{silent.getsockname()[1]}/db")
+        assert server.login(wxfake.code()).status == 200
+        text = poll(lambda: "the user database is away" in server.process.text() and server.process.text(), seconds=30, what="away")
+        assert text.index("wxlogind is up") < text.index("the user database is away")
