@@ -71,6 +71,7 @@ void crew_prepare(void)
 	open_standard_descriptors();
 	app_hold_signals();
 	signal(SIGUSR1, SIG_IGN);
+	signal(SIGUSR2, SIG_IGN);
 	signal(SIGPIPE, SIG_IGN); /* a reader that left is an error of write(2), not a reason to die */
 	prctl(PR_SET_DUMPABLE, 0); /* no core file, and no other process of this user, sees secrets */
 }

@@ -38,6 +38,65 @@ def sigterm(d):
     d.must(not load.ledger.lost and not load.ledger.stale and live > 0, f"lost: {load.ledger.lost[:3]}")
 
 
+@drill("sigterm-group", "SIGTERM twice to the whole process group under load, two workers")
+def sigterm_group(d):
+    r, w = d.redis(), d.wxfake()
+    s = d.server(r, w, preexec=os.setsid, server__workers=2)
+    load = d.load(s, logins=20, stale_s=0.3)
+    w.fault(mode="slow", delay_ms=800, count=100000)
+    time.sleep(1.5)
+    told = now()
+    for _ in range(2):  # as timeout(1) does
+        os.killpg(s.process.pid, signal.SIGTERM)
+        time.sleep(0.05)
+    s.process.proc.wait(35)
+    load.stop()
+    d.must(s.process.proc.returncode == 0, f"exit {s.process.proc.returncode}")
+    s.process.stop()
+    s.ended = True
+    unanswered = [a for a in load.between(0, told - 0.01) if a.status == 0]
+    in_flight = [a for a in load.between(told - 5, told) if a.sent + a.took > told]
+    d.figure(f"{len(in_flight)} requests were in flight, {len(unanswered)} of them not answered")
+    d.must(not unanswered, f"not answered: {unanswered[:5]}")
+    d.must(len(in_flight) >= 5, f"in flight: {in_flight}")
+    w.clear()
+    load.servers = [d.server(r, w)]
+    live, ended = load.settle()
+    d.figure(f"{live} live and {ended} ended sessions held to their word by the next process, lost {len(load.ledger.lost)}")
+    d.must(not load.ledger.lost and not load.ledger.stale and live > 0, f"lost: {load.ledger.lost[:3]}")
+
+
+@drill("worker-kill-alone", "kill -9 of one worker of two while the log's reader is dead and the user database away")
+def worker_kill_alone(d):
+    r, w = d.redis(), d.wxfake()
+    home, away = d.dir / "users", d.dir / "away"
+    home.mkdir()
+    reader, writer = os.pipe()
+    s = d.server(r, w, preexec=lambda: os.dup2(writer, 2), server__workers=2, users__url=f"sqlite://{home}/users.db")
+    os.close(writer)
+
+    def workers():
+        return [int(p) for p in open(f"/proc/{s.process.pid}/task/{s.process.pid}/children").read().split()]
+    load = d.load(s, connections=32, stale_s=0.3)
+    os.close(reader)
+    home.rename(away)
+    home.write_text("no directory")
+    killed, victim = now(), workers()[0]
+    os.kill(victim, signal.SIGKILL)
+    time.sleep(4)
+    alone = len(workers())
+    broken = [a for a in load.between(killed + 0.5) if a.status == 0]
+    d.figure(f"{len(load.between(killed + 0.5))} requests were answered by the other, {len(broken)} broke")
+    d.must(not broken and len(load.between(killed + 0.5)) > 100, f"broke: {broken[:5]}")
+    home.unlink()
+    away.rename(home)
+    back = now()
+    poll(lambda: len(workers()) == 2 and s.metric("wxlogind_redis_connected") == 1, 30, "another worker")
+    d.figure(f"{alone} workers while it was away, another {now() - back:.1f} s after it was back")
+    d.good_again(load, back, 0.99)
+    d.end_load(load)
+
+
 @drill("sighup", "SIGHUP 100 times, every tenth with a bad file")
 def sighup(d):
     r, w = d.redis(), d.wxfake()
