@@ -1,7 +1,9 @@
 """WeChat hangs, drips, breaks off, is busy, is away, shows the wrong certificate."""
 import signal
+import socket
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from drill import drill, now, poll
 from proxy import Proxy
@@ -39,9 +41,9 @@ def fault(name, what, statuses, once, **played):
         d.good_again(load, since)
         d.end_load(load)
         if once:
-            asked = len(load.between(0, kind="login"))
-            d.figure(f"{calls(w)} calls for {asked} logins")
-            d.must(calls(w) <= asked, f"{calls(w)} calls for {asked} logins: a code was sent twice")
+            asked, probes = len(load.between(0, kind="login")), int(now() - begin) + 1  # one a second at most, of our own
+            d.figure(f"{calls(w)} calls for {asked} logins and up to {probes} probes")
+            d.must(calls(w) <= asked + probes, f"{calls(w)} calls for {asked} logins: a code was sent twice")
 
 
 fault("hang", "takes the call and says nothing", {503}, True)
@@ -80,6 +82,42 @@ def wechat_away(d):
     d.must(load.good(gone, kind="verify") > 0.999, f"verifies suffered: {load.bad(gone)}")
     d.good_again(load, since)
     d.end_load(load)
+
+
+class Swallower:
+    """A port whose accept queue is full: what connects gets no answer at all."""
+
+    def __init__(self):
+        self.server, self.filling = socket.create_server(("127.0.0.1", 0), backlog=0), []
+        self.port = self.server.getsockname()[1]
+        for _ in range(4):
+            s = socket.socket()
+            s.setblocking(False)
+            s.connect_ex(("127.0.0.1", self.port))
+            self.filling.append(s)
+
+    def close(self):
+        for s in [self.server, *self.filling]:
+            s.close()
+
+
+@drill("wechat-swallowed", "WeChat's first host swallows connections: 300 logins at once, then one after the other")
+def wechat_swallowed(d):
+    r, w = d.redis(), d.wxfake()
+    hole = Swallower()
+    d.closing.callback(hole.close)
+    s = d.server(r, w, wechat__base_url=f"http://127.0.0.1:{hole.port}", wechat__fallback_urls=w.url)
+    codes = [w.code() for _ in range(300)]
+    with ThreadPoolExecutor(300) as pool:
+        burst = list(pool.map(s.login, codes))
+    good = sum(a.status == 200 for a in burst) / len(burst)
+    d.figure(f"{good:.1%} of a burst of {len(burst)} succeed, the slowest in {max(a.seconds for a in burst):.2f} s")
+    d.must(good >= 0.95, f"only {good:.1%} of the burst succeed")
+    later = [s.login(w.code()) for _ in range(200)]
+    slowest = max(a.seconds for a in later)
+    d.figure(f"{sum(a.status == 200 for a in later)} of {len(later)} later ones, the slowest in {slowest * 1000:.0f} ms")
+    d.must(all(a.status == 200 for a in later), "a later login failed")
+    d.must(slowest < 0.5, f"a later login waited {slowest:.2f} s")
 
 
 @drill("wechat-frozen", "WeChat: SIGSTOP 5 s")
