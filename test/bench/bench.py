@@ -4,6 +4,7 @@ import sys
 
 import allocations
 import connections
+import instructions
 import race
 import report
 import sessions
@@ -21,6 +22,7 @@ WORKS = {
     "revoke": sessions.revoke,
     "memory": sessions.memory,
     "allocations": allocations.allocations,
+    "instructions": instructions.instructions,
     "users": users.users,
 }
 

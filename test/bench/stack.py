@@ -122,7 +122,7 @@ class Stack:
                         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert], check=True, capture_output=True)
         return cert, key
 
-    def server(self, redis, wxfake, cores=None, valgrind=None, **config):
+    def server(self, redis, wxfake, cores=None, valgrind=None, at_start=True, **config):
         port, internal = free_port(), free_port()
         sections = {
             "server": {"listen": f"127.0.0.1:{port}", "internal_listen": f"127.0.0.1:{internal}"},
@@ -139,7 +139,7 @@ class Stack:
             sections[section][name] = value
         file = self.dir / f"wxlogind{len(self.processes)}.ini"
         file.write_text("".join(f"[{s}]\n" + "".join(f"{k} = {v}\n" for k, v in kv.items()) for s, kv in sections.items()))
-        under = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={valgrind}"] if valgrind else []
+        under = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={valgrind}", *([] if at_start else ["--instr-atstart=no"])] if valgrind else []
         p = self.start([*under, BUILD / "wxlogind", "-c", file], cores or SERVER_CORE, "wxlogind")
         p.port, p.internal, p.tokens, p.auth_path = port, internal, None, "/internal/auth"
         until_up(p, lambda: can_connect(internal) and call(internal, "GET", "/readyz")[0] == 200)

@@ -1,0 +1,102 @@
+"""Instructions of the server for each request, by callgrind, which hardly vary where times do. They are held against the last recorded
+ones (instructions.json beside this file): three in a hundred more fails. BENCH_RECORD=1 records."""
+import asyncio
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+from stack import HERE, Stack, call, say
+
+RECORDED = HERE / "instructions.json"
+REQUESTS = int(os.environ.get("BENCH_REQUESTS", 2000))
+AT_ONCE = 64
+MORE_ALLOWED = 0.03
+PATIENT = {"wechat__connect_timeout": "30s", "wechat__timeout": "50s", "redis__timeout": "30s", "server__client_timeout": "5m"}
+
+
+async def ask(port, requests):
+    """AT_ONCE connections share an iterator of requests, each a pair of head and body; every answer must be 200."""
+    async def caller():
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for request in requests:
+            writer.write(request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            if not head.startswith(b"HTTP/1.1 200"):
+                raise SystemExit(f"bench: {head.decode()}")
+            await reader.readexactly(int(re.search(rb"Content-Length: (\d+)", head)[1]))
+        writer.close()
+    await asyncio.gather(*(caller() for _ in range(AT_ONCE)))
+
+
+def fields(*lines):
+    """What a proxy in front sends, beside what a request needs."""
+    return "".join(f"{line}\r\n" for line in ("Host: login.example.com", "User-Agent: Mozilla/5.0 (iPhone) MicroMessenger/8.0.50",
+                                                "X-Forwarded-For: 203.0.113.7", "X-Request-Id: 0123456789abcdef", "Accept: */*", *lines))
+
+
+def checks(tokens, n):
+    for i in range(n):
+        yield f"GET /internal/auth HTTP/1.1\r\n{fields(f'Authorization: Bearer {tokens[i % len(tokens)]}')}\r\n".encode()
+
+
+def logins(name, n):
+    for i in range(n):
+        body = json.dumps({"code": f"{name}{i:028d}"})
+        yield f"POST /v1/login HTTP/1.1\r\n{fields('Content-Type: application/json', f'Content-Length: {len(body)}')}\r\n{body}".encode()
+
+
+def control(server, *what):
+    subprocess.run(["callgrind_control", *what, str(server.pid)], check=True, capture_output=True)
+
+
+def measure(stack, port, server, make):
+    """make(name, n) gives n requests. Warm first: what happens once is no request's."""
+    asyncio.run(ask(port, make("w", 4 * AT_ONCE)))
+    control(server, "-i", "on")
+    asyncio.run(ask(port, make("i", 4 * AT_ONCE)))
+    control(server, "-z")
+    asyncio.run(ask(port, make("m", REQUESTS)))
+    control(server, "-d")
+    control(server, "-i", "off")
+    dump = max(stack.dir.glob("callgrind.*.[0-9]*"), key=lambda p: p.stat().st_mtime)
+    return int(re.search(r"^(?:summary|totals): (\d+)", dump.read_text(), re.M)[1]) / REQUESTS
+
+
+def auth(stack, redis, fake, entries):
+    server = stack.server(redis, fake, valgrind=stack.dir / f"callgrind.auth{entries}", at_start=False, session__cache_entries=entries, **PATIENT)
+    tokens = [json.loads(call(server.port, "POST", "/v1/login", {"code": f"t{entries}-{i}"}, {"Content-Type": "application/json"})[1])["third_session"]
+              for i in range(100)]  # each is met while it is warmed up
+    return measure(stack, server.internal, server, lambda name, n: checks(tokens, n))
+
+
+def login(stack, redis, fake):
+    kind = "tls" if fake.ca else "http"
+    server = stack.server(redis, fake, valgrind=stack.dir / f"callgrind.login-{kind}", at_start=False, **PATIENT)
+    return measure(stack, server.port, server, lambda name, n: logins(kind[0] + name, n))
+
+
+def instructions(report):
+    with Stack() as s:
+        redis, fake, tls = s.redis(), s.wxfake(), s.wxfake(tls=True)
+        say(f"==> instructions: {REQUESTS} requests of each kind under callgrind, {AT_ONCE} at once")
+        found = {
+            "auth from memory": auth(s, redis, fake, 100000),
+            "auth through Redis": auth(s, redis, fake, 0),
+            "login, WeChat over HTTP": login(s, redis, fake),
+            "login, WeChat over TLS": login(s, redis, tls),
+        }
+    found = {name: round(n, -1) for name, n in found.items()}
+    recorded = json.loads(RECORDED.read_text()) if RECORDED.exists() else {}
+    report.section("Instructions for each request")
+    report.table(("", "instructions", "recorded", "change"),
+                 [(name, f"{n:,.0f}", f"{recorded.get(name, 0):,.0f}", f"{n / recorded[name] - 1:+.1%}" if name in recorded else "new")
+                  for name, n in found.items()])
+    if os.environ.get("BENCH_RECORD"):
+        pathlib.Path(RECORDED).write_text(json.dumps(found, indent=1) + "\n")
+        return
+    worse = [name for name, n in found.items() if n > (1 + MORE_ALLOWED) * recorded.get(name, n)]
+    if worse:
+        sys.exit(f"bench: more instructions than recorded: {', '.join(worse)}")
