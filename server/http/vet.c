@@ -5,16 +5,34 @@
 
 enum { CHUNK_LINE_MAX = 256, TRAILERS_MAX = 4096 };
 
-/* tchar of RFC 9110 section 5.6.2 */
+/* What a byte may be part of: tchar (RFC 9110 section 5.6.2), a host's name beside %xx (unreserved and sub-delims of RFC 3986), the value
+ * of a field. */
+enum {
+	TCHAR = 1, HOST_CHAR = 2, VALUE_CHAR = 4,
+	V = VALUE_CHAR, T = TCHAR | V, H = HOST_CHAR | V, B = T | H,
+};
+
+static const uint8_t classes[256] = {
+	['0' ... '9'] = B, ['A' ... 'Z'] = B, ['a' ... 'z'] = B,
+	['!'] = B, ['$'] = B, ['&'] = B, ['\''] = B, ['*'] = B, ['+'] = B, ['-'] = B, ['.'] = B, ['_'] = B, ['~'] = B,
+	['#'] = T, ['%'] = T, ['^'] = T, ['`'] = T, ['|'] = T,
+	['('] = H, [')'] = H, [','] = H, [';'] = H, ['='] = H,
+	['\t'] = V, [' '] = V, ['"'] = V, ['/'] = V, [':'] = V, ['<'] = V, ['>'] = V, ['?'] = V, ['@'] = V, ['['] = V, ['\\'] = V,
+	[']'] = V, ['{'] = V, ['}'] = V, [0x80 ... 0xff] = V,
+};
+
+static bool all(const char *p, size_t n, uint8_t class)
+{
+	size_t i = 0;
+
+	while (i < n && (classes[(unsigned char)p[i]] & class))
+		i++;
+	return i == n;
+}
+
 static bool is_token(const char *p, size_t n)
 {
-	for (size_t i = 0; i < n; i++) {
-		char c = p[i];
-
-		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || (c && strchr("!#$%&'*+-.^_`|~", c))))
-			return false;
-	}
-	return n > 0;
+	return n > 0 && all(p, n, TCHAR);
 }
 
 static bool is(const char *p, size_t n, const char *word)
@@ -33,12 +51,6 @@ static enum method method_of(const char *p, size_t n)
 		if (strlen(known[i].name) == n && !memcmp(known[i].name, p, n))
 			return known[i].m;
 	return METHOD_OTHER;
-}
-
-/* What may stand in a name, beside %xx: unreserved and sub-delims. */
-static bool is_host_char(char c)
-{
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || (c && strchr("-._~!$&'()*+,;=", c));
 }
 
 static bool is_port(const char *p, size_t n)
@@ -64,7 +76,7 @@ bool vet_host(const char *p, size_t n)
 
 	if (close) {
 		for (i = 1; p + i < close; i++)
-			if (!is_host_char(p[i]) && p[i] != ':')
+			if (!all(p + i, 1, HOST_CHAR) && p[i] != ':')
 				return false;
 		if (i++ == 1)
 			return false;
@@ -72,7 +84,7 @@ bool vet_host(const char *p, size_t n)
 	for (; i < n && !close && p[i] != ':'; i++) {
 		if (p[i] == '%' && n - i > 2 && hex(p[i + 1]) >= 0 && hex(p[i + 2]) >= 0)
 			i += 2;
-		else if (!is_host_char(p[i]))
+		else if (!all(p + i, 1, HOST_CHAR))
 			return false;
 	}
 	return i == n || (p[i] == ':' && is_port(p + i + 1, n - i - 1));
@@ -138,9 +150,8 @@ static enum outcome read_field(struct vet_head *h, const char *base, const char 
 
 	if (!colon || !is_token(p, (size_t)(colon - p))) /* a folded line begins with a blank, which is no token */
 		return OC_INVALID_REQUEST;
-	for (v = colon + 1; v < end; v++)
-		if (((unsigned char)*v < ' ' && *v != '\t') || *v == 0x7f)
-			return OC_INVALID_REQUEST;
+	if (!all(colon + 1, (size_t)(end - colon - 1), VALUE_CHAR))
+		return OC_INVALID_REQUEST;
 	if (h->field_count == VET_FIELDS_MAX)
 		return OC_HEADERS_TOO_LARGE;
 	for (v = colon + 1; v < end && (*v == ' ' || *v == '\t'); v++)

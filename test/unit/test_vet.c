@@ -276,9 +276,53 @@ static void test_too_long_is_final(void **state)
 	assert_int_equal(vet_head(text, sizeof(text), BODY_MAX, &h), OC_HEADERS_TOO_LARGE);
 }
 
+/* Every byte, in a name, in a value and in a host, against the rules as the RFCs write them. */
+static void test_every_byte(void **state)
+{
+	(void)state;
+	for (int c = 0; c < 256; c++) {
+		bool alnum = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+		bool name = alnum || (c && strchr("!#$%&'*+-.^_`|~", c)), value = c == '\t' || (c >= ' ' && c != 0x7f);
+		char text[80], host = (char)c;
+
+		int n = snprintf(text, sizeof(text), "GET / HTTP/1.1\r\nHost: x\r\nX%cY: a%cb\r\n\r\n", 'x', 'x');
+		char *at = strchr(text, 'X');
+
+		at[1] = (char)c;
+		if (c != ':') /* ends the name */
+			assert_int_equal(vet_head(text, (size_t)n, 0, &h) == OC_OK, name);
+		at[1] = 'x';
+		at[6] = (char)c;
+		if (c != '\r')
+			assert_int_equal(vet_head(text, (size_t)n, 0, &h) == OC_OK, value);
+		assert_int_equal(vet_host(&host, 1), alnum || c == ':' || (c && strchr("-._~!$&'()*+,;=", c)));
+	}
+}
+
+static void test_how_much_of_a_refused_head_is_whole(void **state)
+{
+	static const struct { const char *text; size_t len, fields; } rows[] = {
+		{"no request line\r\n\r\n", 0, 0}, {"GET x HTTP/1.1\r\nHost: x\r\n\r\n", 0, 0},
+		{"GET / HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n", 25, 1}, {"GET / HTTP/1.1\r\nHost: x\r\nX: y", 25, 1},
+		{"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 29, 1},
+	};
+
+
+	(void)state;
+	for (size_t i = 0; i < NELEM(rows); i++) {
+		memset(&h, 0xff, sizeof(h)); /* what the head before left */
+		assert_int_not_equal(vet_head(rows[i].text, strlen(rows[i].text), 0, &h), OC_OK);
+		assert_int_equal(h.len, rows[i].len);
+		assert_int_equal(h.field_count, rows[i].fields);
+		assert_true(h.method_len + h.path + h.path_len + h.query + h.query_len + h.host + h.host_len <= 6 * h.len);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_every_byte),
+		cmocka_unit_test(test_how_much_of_a_refused_head_is_whole),
 		cmocka_unit_test(test_good_heads),
 		cmocka_unit_test(test_flags),
 		cmocka_unit_test(test_targets),
