@@ -103,6 +103,24 @@ char *arena_strdup(struct arena *a, const char *s)
 	return arena_strndup(a, s, strlen(s));
 }
 
+char *arena_join(struct arena *a, const char *s, ...)
+{
+	size_t n = 0;
+	char *text, *end;
+	va_list ap;
+
+	va_start(ap, s);
+	for (const char *t = s; t; t = va_arg(ap, const char *))
+		n += strlen(t);
+	va_end(ap);
+	text = end = arena_alloc(a, n + 1);
+	va_start(ap, s);
+	for (const char *t = s; t; t = va_arg(ap, const char *))
+		end = stpcpy(end, t);
+	va_end(ap);
+	return text;
+}
+
 /* Prints into the rest of the block first: almost always it fits, and is there already when its room is taken. */
 char *arena_printf(struct arena *a, const char *fmt, ...)
 {

@@ -29,7 +29,8 @@ static void grow(struct buf *b, size_t more)
 
 void buf_add(struct buf *b, const void *p, size_t n)
 {
-	grow(b, n);
+	if (b->cap - b->len <= n)
+		grow(b, n);
 	if (n)
 		memcpy(b->data + b->len, p, n);
 	b->len += n;

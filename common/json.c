@@ -1,13 +1,13 @@
 /* A scanner says whether the text is strict JSON; only then does cJSON, which is lenient, build the tree. */
 #include "common/json.h"
 
-#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/encode.h"
 #include "common/mem.h"
+#include "common/text.h"
 
 enum { DEPTH_MAX = 32 };
 
@@ -312,8 +312,10 @@ void json_add_str(struct buf *b, const char *key, const char *value)
 
 void json_add_int(struct buf *b, const char *key, int64_t value)
 {
+	char text[TEXT_INT_MAX];
+
 	begin_value(b, key);
-	buf_printf(b, "%" PRId64, value);
+	buf_str(b, text_int(text, value));
 }
 
 void json_add_bool(struct buf *b, const char *key, bool value)

@@ -1,11 +1,11 @@
 /* Who is calling? For proxies (forward-auth: the answer is in the status and the headers, since proxies drop the body) and for
  * backends (RFC 7662). Both answer from memory where they may, within the turn of the loop that brought the question. */
-#include <inttypes.h>
 #include <string.h>
 
 #include "api/guard.h"
 #include "common/clock.h"
 #include "common/json.h"
+#include "common/text.h"
 
 static bool wants_renewal(struct req *r)
 {
@@ -18,13 +18,12 @@ static bool wants_renewal(struct req *r)
 
 static void reply_auth(struct req *r, const struct session *ses)
 {
-	char seconds[24];
+	char seconds[TEXT_INT_MAX];
 
-	snprintf(seconds, sizeof(seconds), "%" PRId64, ses->expires_in_s);
 	req_add_header(r, "X-Wx-Appid", ses->appid);
 	req_add_header(r, "X-Wx-Openid", ses->openid);
 	req_add_header(r, "X-Wx-Unionid", ses->unionid);
-	req_add_header(r, "X-Wx-Expires-In", seconds);
+	req_add_header(r, "X-Wx-Expires-In", text_int(seconds, ses->expires_in_s));
 	req_reply(r, 200, NULL, NULL, 0);
 }
 

@@ -12,6 +12,7 @@
 #include "common/json.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/text.h"
 #include "common/trace.h"
 #include "http/private.h"
 
@@ -45,7 +46,7 @@ static void make_id(char id[65], const char *theirs)
 	uint8_t random[8];
 
 	if (theirs && id_ok(theirs)) {
-		snprintf(id, 65, "%s", theirs);
+		strcpy(id, theirs);
 		return;
 	}
 	id_bytes(random);
@@ -437,11 +438,11 @@ static void header(struct buf *b, const char *name, const char *value)
 
 static void print_head(struct buf *b, int status, const struct req *r, const char *type, size_t len)
 {
-	char number[24];
+	char number[TEXT_INT_MAX];
 
-	snprintf(number, sizeof(number), "%d ", status);
 	buf_str(b, "HTTP/1.1 ");
-	buf_str(b, number);
+	buf_str(b, text_int(number, status));
+	buf_add(b, " ", 1);
 	buf_str(b, phrase(status));
 	buf_add(b, "\r\n", 2);
 	header(b, "Date", http_date());
@@ -453,8 +454,7 @@ static void print_head(struct buf *b, int status, const struct req *r, const cha
 		header(b, "Content-Type", type);
 	if (status == 204 || status == 304)
 		return;
-	snprintf(number, sizeof(number), "%zu", len);
-	header(b, "Content-Length", number);
+	header(b, "Content-Length", text_int(number, (int64_t)len));
 }
 
 void req_on_answer(struct req *r, void (*fn)(void *ctx, struct req *r, int status), void *ctx)
@@ -524,14 +524,12 @@ void req_reply_error(struct req *r, const struct req_error *e)
 {
 	struct buf b = {0};
 	int retry_after_s = e->retry_after_s ? e->retry_after_s : outcome_retry_after_s(e->oc);
-	char seconds[12];
+	char seconds[TEXT_INT_MAX];
 
 	if (!req_is_open(r))
 		return;
-	if (retry_after_s) {
-		snprintf(seconds, sizeof(seconds), "%d", retry_after_s);
-		req_add_header(r, "Retry-After", seconds);
-	}
+	if (retry_after_s)
+		req_add_header(r, "Retry-After", text_int(seconds, retry_after_s));
 	r->outcome = outcome_code(e->oc);
 	print_error(&b, e, r->id);
 	req_reply(r, outcome_status(e->oc), "application/json", b.data, b.len);

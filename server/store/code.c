@@ -10,6 +10,7 @@
 #include "common/crypt.h"
 #include "common/encode.h"
 #include "common/mem.h"
+#include "common/text.h"
 #include "store/session.h"
 
 enum { SET_NX_GET_SINCE = 7, LINGER_MS = 2000, SEALED_PLAIN = TOKEN_LEN + SHA256_LEN };
@@ -42,7 +43,7 @@ void code_claim_init(const struct codes *cs, struct code_claim *c, const char *a
 	memcpy(both + appid_len + 1, code, code_len);
 	crypt_sha256(hash, both, n);
 	base64url_encode(name, hash, sizeof(hash));
-	snprintf(c->key, sizeof(c->key), "%sc:%s", cs->prefix, name);
+	text_join(c->key, sizeof(c->key), cs->prefix, "c:", name, NULL);
 	crypt_hmac_sha256(c->seal_key, label, sizeof(label) - 1, both, n);
 	mem_wipe(both, n);
 	free(both);
@@ -137,15 +138,14 @@ static void eval(struct codes *cs, struct redis_script *script, const struct cod
 void code_claim_try(struct codes *cs, struct code_claim *c, int64_t hold_ms, code_claim_cb cb, void *ctx)
 {
 	struct try *t = mem_alloc(sizeof(*t));
-	char px[24];
+	char px[TEXT_INT_MAX];
 
 	*t = (struct try){.cs = cs, .claim = c, .cb = cb, .ctx = ctx};
-	snprintf(px, sizeof(px), "%" PRId64, hold_ms);
-	const char *argv[] = {"SET", c->key, c->holder, "NX", "GET", "PX", px};
+	const char *argv[] = {"SET", c->key, c->holder, "NX", "GET", "PX", text_int(px, hold_ms)};
 	if (redis_major(cs->redis) >= SET_NX_GET_SINCE)
 		redis_command(cs->redis, NELEM(argv), argv, NULL, on_claim, t);
 	else
-		eval(cs, &claim_script, c, c->holder, px, NULL, on_claim, t); /* the same, at three times the price */
+		eval(cs, &claim_script, c, c->holder, argv[6], NULL, on_claim, t); /* the same, at three times the price */
 }
 
 static void on_forgotten(void *ctx, enum outcome oc, const struct redisReply *reply)
@@ -153,33 +153,31 @@ static void on_forgotten(void *ctx, enum outcome oc, const struct redisReply *re
 	(void)ctx, (void)oc, (void)reply; /* the key ends by itself */
 }
 
-static void linger(const struct codes *cs, char px[24])
+static const char *linger(const struct codes *cs, char px[TEXT_INT_MAX])
 {
-	snprintf(px, 24, "%" PRId64, cs->window_ms > 0 ? cs->window_ms : (int64_t)LINGER_MS);
+	return text_int(px, cs->window_ms > 0 ? cs->window_ms : (int64_t)LINGER_MS);
 }
 
 void code_settle_session(struct codes *cs, const struct code_claim *c, const char *token)
 {
 	uint8_t plain[SEALED_PLAIN], sealed[SEALED_PLAIN + SEAL_EXTRA];
-	char value[1 + BASE64URL_LEN(sizeof(sealed)) + 1] = "s", px[24];
+	char value[1 + BASE64URL_LEN(sizeof(sealed)) + 1] = "s", px[TEXT_INT_MAX];
 
 	memcpy(plain, token, TOKEN_LEN);
 	memcpy(plain + TOKEN_LEN, c->nonce_hash, SHA256_LEN);
 	crypt_seal(sealed, c->seal_key, c->key, strlen(c->key), plain, sizeof(plain));
 	mem_wipe(plain, sizeof(plain));
 	base64url_encode(value + 1, sealed, sizeof(sealed));
-	linger(cs, px);
-	const char *argv[] = {"SET", c->key, value, "PX", px};
+	const char *argv[] = {"SET", c->key, value, "PX", linger(cs, px)};
 	redis_command(cs->redis, NELEM(argv), argv, NULL, on_forgotten, NULL);
 }
 
 void code_settle_refusal(struct codes *cs, const struct code_claim *c, enum outcome oc, int errcode)
 {
-	char value[48], px[24];
+	char value[48], px[TEXT_INT_MAX];
 
 	snprintf(value, sizeof(value), "e%s:%d", outcome_code(oc), errcode);
-	linger(cs, px);
-	eval(cs, &settle_refusal_script, c, value, px, c->holder, on_forgotten, NULL);
+	eval(cs, &settle_refusal_script, c, value, linger(cs, px), c->holder, on_forgotten, NULL);
 }
 
 void code_drop(struct codes *cs, const struct code_claim *c)

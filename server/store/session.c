@@ -14,6 +14,7 @@
 #include "common/encode.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/text.h"
 #include "store/cache.h"
 #include "store/seal.h"
 
@@ -64,8 +65,8 @@ static void names_make(const struct sessions *s, const uint8_t tag_bytes[2], str
 	char tag[BASE64URL_LEN(2) + 1];
 
 	base64url_encode(tag, tag_bytes, 2);
-	snprintf(n->session_base, sizeof(n->session_base), "%ss:{%s}:", s->prefix, tag);
-	snprintf(n->index, sizeof(n->index), "%su:{%s}", s->prefix, tag);
+	text_join(n->session_base, sizeof(n->session_base), s->prefix, "s:{", tag, "}:", NULL);
+	text_join(n->index, sizeof(n->index), s->prefix, "u:{", tag, "}", NULL);
 }
 
 void session_key_prefix(char out[128], const char *key_prefix)
@@ -114,8 +115,8 @@ static void token_names_make(const struct sessions *s, const char *token, struct
 	mem_wipe(raw, sizeof(raw));
 	token_id(token, t->id_raw);
 	base64url_encode(t->id, t->id_raw, sizeof(t->id_raw));
-	snprintf(t->session, sizeof(t->session), "%s%s", t->n.session_base, t->id);
-	snprintf(t->mark, sizeof(t->mark), "%s!%s", t->n.session_base, t->id);
+	text_join(t->session, sizeof(t->session), t->n.session_base, t->id, NULL);
+	text_join(t->mark, sizeof(t->mark), t->n.session_base, "!", t->id, NULL);
 }
 
 /* What one user is called. */
@@ -131,14 +132,14 @@ static void user_names_make(const struct sessions *s, const char *appid, const c
 	uint8_t hash[SHA256_LEN];
 	char user[512];
 
-	snprintf(user, sizeof(user), "%s:%s", appid, openid);
+	text_join(user, sizeof(user), appid, ":", openid, NULL);
 	crypt_sha256(hash, user, strlen(user));
 	memcpy(u->tag, hash, sizeof(u->tag));
 	names_make(s, u->tag, &u->n);
 	crypt_sha1(hash, user, strlen(user));
 	hex_encode(u->name, hash, SHA1_LEN);
 	u->name[USER_NAME_LEN] = '\0';
-	snprintf(u->place, sizeof(u->place), "%s:%s", u->n.index, u->name);
+	text_join(u->place, sizeof(u->place), u->n.index, ":", u->name, NULL);
 }
 
 /* Two bytes from the user, so that one slot of a cluster holds all of a user's keys; thirty from the system. */
@@ -264,6 +265,7 @@ void session_create(struct sessions *s, const struct session_login *in, session_
 	struct token_names t;
 	struct user_names u;
 	struct sealed key;
+	char life[TEXT_INT_MAX], ttl[TEXT_INT_MAX], most[TEXT_INT_MAX];
 
 	*c = (struct create){.s = s, .arena = a, .cb = cb, .ctx = ctx, .appid = arena_strdup(a, in->appid), .openid = arena_strdup(a, in->openid)};
 	c->life_ms = s->ttl_ms < s->max_age_ms ? s->ttl_ms : s->max_age_ms;
@@ -273,12 +275,12 @@ void session_create(struct sessions *s, const struct session_login *in, session_
 	key = counted(a, seal_text(s->seal, a, u.place, in->session_key));
 	const char *argv[] = {
 		"2", t.session, u.n.index,
-		arena_printf(a, "%" PRId64, c->life_ms),
-		s->ttl_ms > c->life_ms ? arena_printf(a, "%" PRId64, s->ttl_ms) : "",
-		arena_printf(a, "%s|%s|", in->appid, in->openid), in->unionid,
-		arena_printf(a, "|%s|%s|", field(a, in->ip, IP_MAX), field(a, in->user_agent, AGENT_MAX)),
+		text_int(life, c->life_ms),
+		s->ttl_ms > c->life_ms ? text_int(ttl, s->ttl_ms) : "",
+		arena_join(a, in->appid, "|", in->openid, "|", NULL), in->unionid,
+		arena_join(a, "|", field(a, in->ip, IP_MAX), "|", field(a, in->user_agent, AGENT_MAX), "|", NULL),
 		t.id, t.n.session_base,
-		arena_printf(a, "%d", s->max_per_user),
+		text_int(most, s->max_per_user),
 		key.bytes, key.bytes, u.name,
 	};
 	size_t len[NELEM(argv)];

@@ -66,8 +66,8 @@ static void session_build(struct call *c, struct fetch_request *rq, const char *
 {
 	struct code2session *s = (struct code2session *)c;
 
-	rq->url = arena_printf(c->arena, "%s/sns/jscode2session?appid=%s&secret=%s&js_code=%s&grant_type=authorization_code", host,
-		encoded(c, c->appid), encoded(c, c->secrets[c->secret]), encoded(c, s->code));
+	rq->url = arena_join(c->arena, host, "/sns/jscode2session?appid=", encoded(c, c->appid), "&secret=",
+		encoded(c, c->secrets[c->secret]), "&js_code=", encoded(c, s->code), "&grant_type=authorization_code", NULL);
 }
 
 static enum outcome session_read(struct call *c, const cJSON *tree, const struct fetch_reply *rp)

@@ -1,0 +1,16 @@
+/* Short texts put together without printf, where requests pass: printf would cost more there than all the rest. */
+#ifndef COMMON_TEXT_H
+#define COMMON_TEXT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { TEXT_INT_MAX = 21 }; /* room for any int64_t, its NUL included */
+
+/* The decimal text of n: somewhere in out, with its NUL. */
+const char *text_int(char out[TEXT_INT_MAX], int64_t n);
+
+/* Joins the strings up to a NULL in out, cut to size - 1 bytes; adds the NUL. */
+void text_join(char *out, size_t size, ...) __attribute__((sentinel));
+
+#endif
