@@ -28,26 +28,39 @@ static size_t b64_encode(char *out, const uint8_t *in, size_t n, const char *alp
 	return (size_t)(o - out);
 }
 
-static int b64_value(char c, const char *alphabet)
+/* Value + 1 of a character, 0 for none. The last two of an alphabet are looked up in it. */
+static const uint8_t b64_values[256] = {
+	['A'] = 1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26,
+	['a'] = 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52,
+	['0'] = 53, 54, 55, 56, 57, 58, 59, 60, 61, 62,
+};
+
+static inline int b64_value(char c, const char *alphabet)
 {
-	if (c >= 'A' && c <= 'Z')
-		return c - 'A';
-	if (c >= 'a' && c <= 'z')
-		return c - 'a' + 26;
-	if (c >= '0' && c <= '9')
-		return c - '0' + 52;
-	return c == alphabet[62] ? 62 : c == alphabet[63] ? 63 : -1;
+	int value = b64_values[(unsigned char)c];
+
+	return value ? value - 1 : c == alphabet[62] ? 62 : c == alphabet[63] ? 63 : -1;
 }
 
 static ssize_t b64_decode(uint8_t *out, size_t cap, const char *in, size_t n, const char *alphabet)
 {
 	uint32_t v = 0;
 	int bits = 0;
-	size_t o = 0;
+	size_t o = 0, i = 0;
 
 	if (n % 4 == 1)
 		return -1;
-	for (size_t i = 0; i < n; i++) {
+	for (; n - i >= 4 && cap - o >= 3; i += 4) {
+		int a = b64_value(in[i], alphabet), b = b64_value(in[i + 1], alphabet);
+		int c = b64_value(in[i + 2], alphabet), d = b64_value(in[i + 3], alphabet);
+
+		if ((a | b | c | d) < 0)
+			return -1;
+		out[o++] = (uint8_t)(a << 2 | b >> 4);
+		out[o++] = (uint8_t)(b << 4 | c >> 2);
+		out[o++] = (uint8_t)(c << 6 | d);
+	}
+	for (; i < n; i++) {
 		int d = b64_value(in[i], alphabet);
 
 		if (d < 0)
@@ -219,10 +232,19 @@ static size_t utf8_char(const uint8_t *s, size_t n)
 	return len;
 }
 
+/* Whether all eight are ASCII, and none of them NUL: a byte over 0x7f has its high bit, and taking one from 0 sets it. */
+static bool is_ascii_8(const char *s)
+{
+	uint64_t eight;
+
+	memcpy(&eight, s, sizeof(eight));
+	return ((eight | (eight - 0x0101010101010101)) & 0x8080808080808080) == 0;
+}
+
 bool utf8_valid(const char *s, size_t n)
 {
 	for (size_t i = 0; i < n;) {
-		size_t len = utf8_char((const uint8_t *)s + i, n - i);
+		size_t len = n - i >= 8 && is_ascii_8(s + i) ? 8 : utf8_char((const uint8_t *)s + i, n - i);
 
 		if (!len)
 			return false;

@@ -4,13 +4,17 @@
 #include <string.h>
 #include <sys/mman.h>
 
+enum { SMALL = 16 * 1024 };
+
+/* malloc and memset for what is small: glibc's calloc does not use the thread's cache, and costs four times as much. What is large may
+ * come zeroed from the system. */
 void *mem_alloc(size_t n)
 {
-	void *p = calloc(1, n ? n : 1);
+	void *p = n < SMALL ? malloc(n ? n : 1) : calloc(1, n);
 
 	if (!p)
 		abort();
-	return p;
+	return n < SMALL ? memset(p, 0, n) : p;
 }
 
 void *mem_realloc(void *p, size_t n)

@@ -75,8 +75,10 @@ static void on_libevent_said(int severity, const char *text)
 struct loop *loop_new(void)
 {
 	struct loop *l = mem_alloc(sizeof(*l));
-	struct event_config *cfg = event_config_new();
+	struct event_config *cfg;
 
+	event_set_mem_functions(malloc, realloc, free); /* libevent then zeroes memory itself: see mem_alloc */
+	cfg = event_config_new();
 	event_set_log_callback(on_libevent_said);
 	/* A timer counts from the moment it is started, not from when the turn began: a slow turn must not shorten deadlines. */
 	if (cfg && event_config_set_flag(cfg, EVENT_BASE_FLAG_NO_CACHE_TIME) == 0)

@@ -125,6 +125,20 @@ static void test_utf8(void **state)
 	}
 }
 
+/* ASCII is read eight bytes at a time: one byte that is none is seen wherever it stands. */
+static void test_utf8_at_every_place(void **state)
+{
+	char text[20];
+
+	(void)state;
+	for (size_t at = 0; at < sizeof(text); at++)
+		for (int c = 0; c < 256; c++) {
+			memset(text, 'a', sizeof(text));
+			text[at] = (char)c;
+			assert_int_equal(utf8_valid(text, sizeof(text)), c > 0 && c < 0x80);
+		}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -134,6 +148,7 @@ int main(void)
 		cmocka_unit_test(test_hex),
 		cmocka_unit_test(test_percent),
 		cmocka_unit_test(test_utf8),
+		cmocka_unit_test(test_utf8_at_every_place),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
