@@ -13,6 +13,8 @@ char *mem_strdup(const char *s);     /* NULL gives NULL */
 char *mem_strndup(const char *s, size_t n);
 void *mem_shared(size_t n);          /* zeroed; one memory for this process and those that it forks */
 void  mem_shared_free(void *p, size_t n); /* here; NULL is fine */
+/* Call it now and then: gives memory that a wave has left behind back to the system. Does nothing while little is idle. */
+void  mem_trim(void);
 void  mem_wipe(void *p, size_t n);   /* not optimised away */
 void  mem_free_secret(char *s);      /* wipes a string, then frees it; NULL is fine */
 

@@ -84,6 +84,21 @@ def test_pipelining_ahead_is_bounded(server):
     assert server.session("x").status == 401
 
 
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer keeps freed memory")
+def test_a_wave_leaves_no_memory_behind(server):
+    head = b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 65536\r\n\r\n"
+    before = rss_kb(server.process.pid)
+    with contextlib.ExitStack() as held:
+        for n in range(1500):
+            s = held.enter_context(begun(server.port, head + b" " * 65535))  # all but the last byte
+            if n % 10 == 0:
+                late = held.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10))
+                late.sendall(GET + b"\r\n")  # small things that live on among the large ones
+                assert statuses(late.recv(4096)) == [401]
+        poll(lambda: rss_kb(server.process.pid) - before > 64 * 1024, what="a wave")
+    poll(lambda: rss_kb(server.process.pid) - before < 20 * 1024, seconds=60, what="memory given back")
+
+
 def test_a_login_byte_by_byte(server, wxfake):
     request = login_bytes(wxfake.code(), CLOSE)
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as s:
