@@ -83,13 +83,17 @@ static void check_internal_token(struct reading *rd)
 			TOKEN_MAX);
 }
 
-static void check_session(struct reading *rd)
+static void check_times(struct reading *rd)
 {
 	const struct config *c = rd->c;
 
 	if (c->ttl_ms > c->max_age_ms)
 		reading_say(rd, false, reading_where(rd, "session", "ttl"),
 			"[session] ttl is longer than max_age: no session lasts so long");
+	if (c->wechat_connect_timeout_ms >= c->wechat_timeout_ms)
+		reading_say(rd, false, reading_where(rd, "wechat", "connect_timeout"),
+			"[wechat] connect_timeout is not below timeout: a host that is away leaves no time "
+			"for the next");
 }
 
 bool config_internal_is_local(const struct config *c)
@@ -102,11 +106,23 @@ bool config_internal_is_local(const struct config *c)
 	return true;
 }
 
-static bool network_ok(const char *text)
+static void check_proxy_network(struct reading *rd, const char *text)
 {
+	const char *where = reading_where(rd, "server", "trusted_proxies");
 	struct ip_net net;
 
-	return !strcmp(text, "unix:") || ip_net_parse(&net, text);
+	if (!strcmp(text, "unix:"))
+		return;
+	if (!ip_net_parse(&net, text))
+		reading_say(rd, true, where,
+			"[server] trusted_proxies: %s is neither an address nor a network "
+			"(10.0.0.0/8), nor unix:",
+			text);
+	else if (net.bits == 0 || (net.bits == 96 && ip_is_v4(&net.ip)))
+		reading_say(rd, false, where,
+			"[server] trusted_proxies: %s trusts everybody: any phone may say which "
+			"address it has",
+			text);
 }
 
 static bool http_url_ok(const char *url)
@@ -145,11 +161,7 @@ static void check_lists(struct reading *rd)
 	struct config *c = rd->c;
 
 	for (size_t i = 0; i < c->trusted_proxies.n; i++)
-		if (!network_ok(c->trusted_proxies.items[i]))
-			reading_say(rd, true, reading_where(rd, "server", "trusted_proxies"),
-				"[server] trusted_proxies: %s is neither an address nor a network "
-				"(10.0.0.0/8), nor unix:",
-				c->trusted_proxies.items[i]);
+		check_proxy_network(rd, c->trusted_proxies.items[i]);
 	for (size_t i = 0; i < c->cors_origins.n; i++)
 		if (!http_url_ok(c->cors_origins.items[i]) ||
 			strchr(strstr(c->cors_origins.items[i], "://") + 3, '/'))
@@ -226,7 +238,7 @@ void config_check(struct reading *rd)
 {
 	check_listen(rd);
 	check_internal_token(rd);
-	check_session(rd);
+	check_times(rd);
 	check_lists(rd);
 	check_redis_url(rd);
 	check_proxy_url(rd);

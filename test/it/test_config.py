@@ -1,5 +1,6 @@
 """Arguments, --check and its messages, exit status."""
 import os
+import re
 import subprocess
 
 import pytest
@@ -159,8 +160,14 @@ def test_a_byte_order_mark_is_skipped(tmp_path):
 def test_what_only_warns(tmp_path):
     r = run("--check", text="[app wx0000000000000001]\nsecret = of another length\n", tmp_path=tmp_path)
     assert r.returncode == 0 and "warning:" in r.stderr and "this one has 17 characters" in r.stderr
-    r = run("--check", text="[session]\nttl = 31d\n" + APP, tmp_path=tmp_path)
-    assert r.returncode == 0 and "warning:" in r.stderr and "w.ini:2: [session] ttl is longer than max_age: no session lasts so long" in r.stderr
+    for text, message in (
+        ("[session]\nttl = 31d\n", "[session] ttl is longer than max_age: no session lasts so long"),
+        ("[wechat]\nconnect_timeout = 3s\n", "[wechat] connect_timeout is not below timeout"),
+        ("[server]\ntrusted_proxies = 0.0.0.0/0\n", "[server] trusted_proxies: 0.0.0.0/0 trusts everybody"),
+        ("[server]\ntrusted_proxies = ::/0\n", "[server] trusted_proxies: ::/0 trusts everybody"),
+    ):
+        r = run("--check", text=text + APP, tmp_path=tmp_path)
+        assert r.returncode == 0 and re.search(rf"warning: \S+w.ini:2: {re.escape(message)}", r.stderr), r.stderr
 
 
 def test_good_ones(tmp_path):

@@ -12,7 +12,9 @@ PAGES = ("man8/wxlogind.8", "man5/wxlogind.ini.5", "man1/wxfake.1")
 
 
 def make(*args):
-    return subprocess.run(["make", "-s", f"B={BUILD.relative_to(ROOT)}", *args], cwd=ROOT, capture_output=True, text=True)
+    """With the programs as they are: another build has flags of its own."""
+    b = BUILD.relative_to(ROOT)
+    return subprocess.run(["make", "-s", f"B={b}", "-o", f"{b}/wxlogind", "-o", f"{b}/wxfake", *args], cwd=ROOT, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
