@@ -88,19 +88,23 @@ local function living(index, base, members)
 	return live
 end
 
--- Ends the user's oldest sessions until no more than most are left; their ids go to out. A thousand at most: true says that more are
--- to go.
+-- Ends the user's oldest sessions until no more than most are left; their ids go to out. It ends 250 at most, which takes some ms:
+-- true says that it is to be called again. The dead, which count for nothing, are looked for among as many as are to be ended and a
+-- hundred more: they are the oldest as a rule. While some are found and not all of the user's were looked at, nothing is ended.
 local function make_room(index, name, base, most, out)
 	local from, to = range_of(name)
 	local count = redis.call('ZLEXCOUNT', index, from, to)
 	if count <= most then return false end
-	local members = living(index, base, redis.call('ZRANGEBYLEX', index, from, to, 'LIMIT', 0, most + 1000))
-	for i = 1, #members - most do
-		bury(base .. id_of(members[i]), 'replaced')
-		redis.call('ZREM', index, members[i])
-		out[#out + 1] = id_of(members[i])
+	local looked = redis.call('ZRANGEBYLEX', index, from, to, 'LIMIT', 0, math.min(count - most, 250) + 100)
+	local live = living(index, base, looked)
+	local over = count - (#looked - #live) - most
+	if #live < #looked and #looked < count then return over > 0 end
+	for i = 1, math.min(over, 250) do
+		bury(base .. id_of(live[i]), 'replaced')
+		redis.call('ZREM', index, live[i])
+		out[#out + 1] = id_of(live[i])
 	end
-	return count > most + 1000
+	return over > 250
 end
 
 -- Gives the unionid to the sessions that the user has, the thousand newest; the ids of those that had another go to out.

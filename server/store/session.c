@@ -41,7 +41,7 @@ static struct redis_script keys_script = {.text =
 #include "lua/session_keys.h"
 };
 
-enum { USER_NAME_LEN = 16, BASE_MAX = 144, KEY_MAX = 192, FIELDS = 8, IP_MAX = 45, AGENT_MAX = 256, END_BATCH = 1000, ASKS_MAX = 3 };
+enum { USER_NAME_LEN = 16, BASE_MAX = 144, KEY_MAX = 192, FIELDS = 8, IP_MAX = 45, AGENT_MAX = 256, END_BATCH = 250, TRIMS_WAITED = 8, ASKS_MAX = 3 };
 
 struct sessions {
 	struct redis *redis;
@@ -168,46 +168,6 @@ static void drop_ids(struct sessions *s, const struct redisReply *reply, size_t 
 		drop_id(s, redis_reply_str(redis_reply_at(reply, i), NULL));
 }
 
-/* ---- trim: where a login had more sessions to end than one script may ---- */
-
-struct trim {
-	struct sessions *s;
-	struct user_names u;
-};
-
-static void on_trimmed(void *ctx, enum outcome oc, const struct redisReply *reply);
-
-static void trim(struct trim *t)
-{
-	char most[12];
-
-	snprintf(most, sizeof(most), "%d", t->s->max_per_user);
-	const char *argv[] = {"1", t->u.n.index, t->u.n.session_base, t->u.name, most};
-	redis_eval(t->s->redis, &trim_script, NELEM(argv), argv, NULL, on_trimmed, t);
-}
-
-/* What remains where Redis failed is the next login's to end. */
-static void on_trimmed(void *ctx, enum outcome oc, const struct redisReply *reply)
-{
-	struct trim *t = ctx;
-	int64_t more = 0;
-
-	drop_ids(t->s, reply, 1);
-	if (oc == OC_OK && redis_reply_int(redis_reply_at(reply, 0), &more) && more)
-		trim(t);
-	else
-		free(t);
-}
-
-static void trim_start(struct sessions *s, const char *appid, const char *openid)
-{
-	struct trim *t = mem_alloc(sizeof(*t));
-
-	t->s = s;
-	user_names_make(s, appid, openid, &t->u);
-	trim(t);
-}
-
 /* ---- create ---- */
 
 struct create {
@@ -215,24 +175,63 @@ struct create {
 	struct arena *arena;
 	session_create_cb cb;
 	void *ctx;
-	const char *appid, *openid;
+	struct user_names u;
 	int64_t life_ms;
+	int trims;              /* so far: where there were more sessions to end than one script may */
 	char token[TOKEN_LEN + 1];
 };
+
+static void create_tell(struct create *c, enum outcome oc)
+{
+	session_create_cb cb = c->cb;
+
+	c->cb = NULL;
+	if (cb)
+		cb(c->ctx, oc, oc == OC_OK ? c->token : NULL, c->life_ms / 1000);
+}
+
+static void on_trimmed(void *ctx, enum outcome oc, const struct redisReply *reply);
+
+static void trim(struct create *c)
+{
+	char most[12];
+
+	snprintf(most, sizeof(most), "%d", c->s->max_per_user);
+	const char *argv[] = {"1", c->u.n.index, c->u.n.session_base, c->u.name, most};
+	redis_eval(c->s->redis, &trim_script, NELEM(argv), argv, NULL, on_trimmed, c);
+}
+
+/* The login need not wait for thousands. What remains where Redis failed is the next login's to end. */
+static void on_trimmed(void *ctx, enum outcome oc, const struct redisReply *reply)
+{
+	struct create *c = ctx;
+	int64_t more = 0;
+
+	drop_ids(c->s, reply, 1);
+	if (oc == OC_OK && redis_reply_int(redis_reply_at(reply, 0), &more) && more) {
+		if (++c->trims == TRIMS_WAITED)
+			create_tell(c, OC_OK);
+		trim(c);
+		return;
+	}
+	create_tell(c, OC_OK);
+	arena_free(c->arena);
+}
 
 static void on_created(void *ctx, enum outcome oc, const struct redisReply *reply)
 {
 	struct create *c = ctx;
-	struct arena *arena = c->arena;
 	int64_t there = 0, more = 0;
 
 	if (oc == OC_OK && !(redis_reply_int(redis_reply_at(reply, 0), &there) && there))
 		oc = OC_STORE_UNAVAILABLE;
 	drop_ids(c->s, reply, 2);
-	if (redis_reply_int(redis_reply_at(reply, 1), &more) && more)
-		trim_start(c->s, c->appid, c->openid);
-	c->cb(c->ctx, oc, oc == OC_OK ? c->token : NULL, c->life_ms / 1000);
-	arena_free(arena);
+	if (oc == OC_OK && redis_reply_int(redis_reply_at(reply, 1), &more) && more) {
+		trim(c);
+		return;
+	}
+	create_tell(c, oc);
+	arena_free(c->arena);
 }
 
 /* A field of a value: bounded, and free of what separates fields or lines. */
@@ -262,26 +261,26 @@ void session_create(struct sessions *s, const struct session_login *in, session_
 	enum { KEY_ARG = 11 };
 	struct arena *a = arena_new();
 	struct create *c = arena_alloc(a, sizeof(*c));
+	struct user_names *u = &c->u;
 	struct token_names t;
-	struct user_names u;
 	struct sealed key;
 	char life[TEXT_INT_MAX], ttl[TEXT_INT_MAX], most[TEXT_INT_MAX];
 
-	*c = (struct create){.s = s, .arena = a, .cb = cb, .ctx = ctx, .appid = arena_strdup(a, in->appid), .openid = arena_strdup(a, in->openid)};
+	*c = (struct create){.s = s, .arena = a, .cb = cb, .ctx = ctx};
 	c->life_ms = s->ttl_ms < s->max_age_ms ? s->ttl_ms : s->max_age_ms;
-	user_names_make(s, in->appid, in->openid, &u);
-	token_make(c->token, u.tag);
+	user_names_make(s, in->appid, in->openid, u);
+	token_make(c->token, u->tag);
 	token_names_make(s, c->token, &t);
-	key = counted(a, seal_text(s->seal, a, u.place, in->session_key));
+	key = counted(a, seal_text(s->seal, a, u->place, in->session_key));
 	const char *argv[] = {
-		"2", t.session, u.n.index,
+		"2", t.session, u->n.index,
 		text_int(life, c->life_ms),
 		s->ttl_ms > c->life_ms ? text_int(ttl, s->ttl_ms) : "",
 		arena_join(a, in->appid, "|", in->openid, "|", NULL), in->unionid,
 		arena_join(a, "|", field(a, in->ip, IP_MAX), "|", field(a, in->user_agent, AGENT_MAX), "|", NULL),
 		t.id, t.n.session_base,
 		text_int(most, s->max_per_user),
-		key.bytes, key.bytes, u.name,
+		key.bytes, key.bytes, u->name,
 	};
 	size_t len[NELEM(argv)];
 	for (size_t i = 0; i < NELEM(argv); i++)

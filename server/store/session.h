@@ -53,8 +53,8 @@ bool session_token_ok(const char *token);
 bool session_id_ok(const char *id);
 
 /* Creates a session; session_key is the user's newest from now on, and unionid, unless it is empty, that of all the user's sessions; ends
- * the oldest past max_per_user (reason "replaced"): a thousand of them with the session, and more, which only a lowered max_per_user can
- * bring, a thousand at a time from then on. OC_OK: it is in Redis. token is borrowed. */
+ * the oldest past max_per_user (reason "replaced"): 250 of them with the session, and more, which only a lowered max_per_user can
+ * bring, 250 at a time; past some 2,000 it calls back first. OC_OK: it is in Redis. token is borrowed. */
 struct session_login { const char *appid, *openid, *unionid, *session_key, *ip, *user_agent; };
 typedef void (*session_create_cb)(void *ctx, enum outcome oc, const char *token, int64_t expires_in_s);
 void session_create(struct sessions *s, const struct session_login *in, session_create_cb cb, void *ctx);

@@ -3,6 +3,7 @@ import signal
 import sys
 
 import allocations
+import capacity
 import connections
 import instructions
 import race
@@ -24,6 +25,7 @@ WORKS = {
     "allocations": allocations.allocations,
     "instructions": instructions.instructions,
     "users": users.users,
+    "capacity": capacity.capacity,
 }
 
 

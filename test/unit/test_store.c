@@ -468,7 +468,7 @@ static int64_t index_size(void)
 	return got.number;
 }
 
-/* max_per_user was lowered: a login ends a thousand of the sessions itself, and the others follow, a thousand at a time. */
+/* max_per_user was lowered: a login waits until some 2,000 of the sessions are ended, and the others follow, 250 at a time. */
 static void test_more_sessions_than_a_login_ends(void **state)
 {
 	struct sessions_options o = options();
@@ -484,9 +484,9 @@ static void test_more_sessions_than_a_login_ends(void **state)
 	s = sessions_new(redis, &o);
 	create(s, "o9", "a2V5");
 	strcpy(last, got.token);
-	assert_int_equal(index_size(), 3002); /* the login's thousand, and the next */
+	assert_int_equal(index_size(), 5002 - 10 * 250);
 	while (index_size() > 1)
-		assert_int_equal(got.number % 1000, 2);
+		assert_int_equal(got.number % 250, 2);
 	get(s, first, true);
 	assert_string_equal(got.reason, "replaced");
 	get(s, last, true);
@@ -542,6 +542,35 @@ static void test_the_dead_do_not_count(void **state)
 	create(s, "o9", "a2V5");
 	get(s, first, true);
 	assert_string_equal(got.reason, "replaced");
+	sessions_free(s);
+}
+
+/* Nor do they where there are more of them than one script looks at. */
+static void test_the_many_dead_do_not_count(void **state)
+{
+	static const char die[] =
+		"for _, m in ipairs(redis.call('ZRANGE', redis.call('KEYS', 't:u:*')[1], 0, -1)) do "
+		"  local id = string.sub(m, -20) "
+		"  if string.find(id, '^%d+$') then redis.call('DEL', string.sub(ARGV[1], 1, -21) .. id) end "
+		"end";
+	struct sessions_options o = options();
+	struct sessions *s = sessions_new(redis, &o);
+	char first[64], key[256];
+
+	(void)state;
+	create(s, "o9", "a2V5");
+	strcpy(first, got.token);
+	command("KEYS", "t:s:*", NULL, NULL);
+	snprintf(key, sizeof(key), "%.*s", (int)strcspn(got.text, "\n"), got.text);
+	multiply();
+	command("EVAL", die, "0", key);
+	create(s, "o9", "a2V5");
+	get(s, first, true);
+	assert_int_equal(got.oc, OC_OK);
+	while (index_size() > 1000)
+		assert_in_range(got.number, 1001, 5001);
+	get(s, first, true);
+	assert_int_equal(got.oc, OC_OK);
 	sessions_free(s);
 }
 
@@ -1129,6 +1158,7 @@ int main(void)
 		cmocka_unit_test_setup(test_more_sessions_than_a_login_ends, flush),
 		cmocka_unit_test_setup(test_no_limit_is_a_thousand, flush),
 		cmocka_unit_test_setup(test_the_dead_do_not_count, flush),
+		cmocka_unit_test_setup(test_the_many_dead_do_not_count, flush),
 		cmocka_unit_test_setup(test_unionid_of_the_newest_login, flush),
 		cmocka_unit_test_setup(test_the_index_heals, flush),
 		cmocka_unit_test_setup(test_the_index_is_swept, flush),
