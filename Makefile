@@ -69,9 +69,10 @@ fuzzers: $(FUZZ)
 $(B)/fuzz/%: $(B)/test/fuzz/%.o $(LIBRARY)
 	@mkdir -p $(@D)
 	$(CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LIBS)
-docs: $(B)/confdoc ## write what the documents say of configuration keys, from the table of keys
+docs: $(B)/confdoc ## write what the documents say of configuration keys and metrics, from their tables
 	$(B)/confdoc example >$(B)/new && mv $(B)/new server/wxlogind.ini.example
 	$(B)/confdoc md docs/configuration.md >$(B)/new && mv $(B)/new docs/configuration.md
+	$(B)/confdoc metrics docs/metrics.md >$(B)/new && mv $(B)/new docs/metrics.md
 	$(B)/confdoc man docs/man/wxlogind.ini.5 >$(B)/new && mv $(B)/new docs/man/wxlogind.ini.5
 # What is installed, below PREFIX: mode, from, to.
 INSTALL := 755:$(B)/wxlogind:sbin/wxlogind 755:$(B)/wxfake:bin/wxfake \

@@ -10,7 +10,7 @@
 
 #include "common/mem.h"
 
-enum type { COUNTER, GAUGE, FLAG, INFO, HISTOGRAM };
+enum type { COUNTER, SECONDS, GAUGE, FLAG, INFO, EARLIEST, HISTOGRAM };
 enum { LABELS_MAX = 3, SERIES_MAX = METRIC_COUNT * (METRIC_SERIES_MAX + 1), NONE = 0 };
 
 static const struct metric {
@@ -75,7 +75,7 @@ static struct metric_series *at(struct table *t, const place *p)
 
 static bool is_of_now(enum type type)
 {
-	return type == GAUGE || type == FLAG || type == INFO;
+	return type == GAUGE || type == FLAG || type == INFO || type == EARLIEST;
 }
 
 void metrics_join(int process)
@@ -169,12 +169,16 @@ void metric_observe_us(struct metric_series *s, int64_t us)
 
 /* One series over all processes. */
 struct sum {
-	int64_t value, bucket[NELEM(buckets)], count, sum_us;
+	int64_t value, earliest, bucket[NELEM(buckets)], count, sum_us;
 };
 
 static void sum_up(struct sum *sum, const struct metric_series *s)
 {
-	sum->value += get(&s->value);
+	int64_t value = get(&s->value);
+
+	sum->value += value;
+	if (value && (!sum->earliest || value < sum->earliest))
+		sum->earliest = value;
 	for (size_t i = 0; i < NELEM(buckets); i++)
 		sum->bucket[i] += get(&s->bucket[i]);
 	sum->count += get(&s->count);
@@ -199,6 +203,8 @@ static bool collect(enum metric_id id, int process, const struct metric_series *
 		sum->value = sum->value == table_count;
 	else if (metrics[id].type == INFO)
 		sum->value = sum->value > 0;
+	else if (metrics[id].type == EARLIEST)
+		sum->value = sum->earliest;
 	return true;
 }
 
@@ -237,11 +243,20 @@ static void print_labels(struct buf *out, const struct metric *m, const struct m
 		buf_str(out, "}");
 }
 
+/* process_... are the names that every Prometheus client uses. */
+static const char *prefix(const struct metric *m)
+{
+	return strncmp(m->name, "process_", 8) ? "wxlogind_" : "";
+}
+
 static void print_sample(struct buf *out, const struct metric *m, const char *suffix, const struct metric_series *s, const char *le, int64_t v)
 {
-	buf_printf(out, "wxlogind_%s%s", m->name, suffix);
+	buf_printf(out, "%s%s%s", prefix(m), m->name, suffix);
 	print_labels(out, m, s, le);
-	buf_printf(out, " %" PRId64 "\n", v);
+	if (m->type == SECONDS)
+		buf_printf(out, " %.6f\n", (double)v / 1e6);
+	else
+		buf_printf(out, " %" PRId64 "\n", v);
 }
 
 static void print_histogram(struct buf *out, const struct metric *m, const struct metric_series *s, const struct sum *sum)
@@ -262,13 +277,16 @@ static void print_histogram(struct buf *out, const struct metric *m, const struc
 
 void metrics_print(struct buf *out)
 {
-	static const char *const types[] = {"counter", "gauge", "gauge", "gauge", "histogram"};
+	static const char *const types[] = {
+		[COUNTER] = "counter", [SECONDS] = "counter", [GAUGE] = "gauge", [FLAG] = "gauge", [INFO] = "gauge", [EARLIEST] = "gauge",
+		[HISTOGRAM] = "histogram",
+	};
 	struct sum sum;
 
 	for (int id = 0; id < METRIC_COUNT; id++) {
 		const struct metric *m = &metrics[id];
 
-		buf_printf(out, "# HELP wxlogind_%s %s\n# TYPE wxlogind_%s %s\n", m->name, m->help, m->name, types[m->type]);
+		buf_printf(out, "# HELP %s%s %s\n# TYPE %s%s %s\n", prefix(m), m->name, m->help, prefix(m), m->name, types[m->type]);
 		for (int i = 0; i < table_count; i++)
 			FOR_EACH_SERIES(s, &tables[i], id) {
 				if (!collect(id, i, s, &sum))

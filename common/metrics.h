@@ -15,8 +15,9 @@
 #define METRIC_LABEL_MAX  64
 
 /* A GAUGE is added up over the processes; a FLAG is 1 when it is 1 in all of them, those that do not live (yet, or again) included; an
- * INFO is 1 when any says so. Both are printed as gauges.
- * id, type, name without wxlogind_, labels (comma separated), help */
+ * INFO is 1 when any says so, an EARLIEST is the smallest of them. These are printed as gauges. A SECONDS is a counter that is kept in
+ * microseconds.
+ * id, type, name without wxlogind_ (process_... has none), labels (comma separated), help. make docs writes docs/metrics.md from it. */
 #define METRICS(X) \
 	X(HTTP_REQUESTS,     COUNTER,   "http_requests_total",     "listener,route,status", "Finished requests.") \
 	X(HTTP_SECONDS,      HISTOGRAM, "http_request_seconds",    "route",                 "From the whole request to the answer.") \
@@ -29,6 +30,12 @@
 	X(USER_REQUESTS,     COUNTER,   "user_requests_total",     "call,outcome",          "Questions to the user database.") \
 	X(USERS_UP,          FLAG,      "users_up",                "",                      "1 while the user database answers (every worker).") \
 	X(AUDIT_LOST,        COUNTER,   "audit_lost_total",        "",                      "Lines that the audit log lost.") \
+	X(PROCESS_CPU,       SECONDS,   "process_cpu_seconds_total",     "",                "CPU time, user and system, of all workers.") \
+	X(PROCESS_RESIDENT,  GAUGE,     "process_resident_memory_bytes", "",                "Memory in RAM, of all workers.") \
+	X(PROCESS_VIRTUAL,   GAUGE,     "process_virtual_memory_bytes",  "",                "Address space, of all workers.") \
+	X(PROCESS_FDS,       GAUGE,     "process_open_fds",              "",                "Open descriptors, of all workers.") \
+	X(PROCESS_MAX_FDS,   GAUGE,     "process_max_fds",               "",                "Descriptors that all workers may open.") \
+	X(PROCESS_START,     EARLIEST,  "process_start_time_seconds",    "",                "When the oldest worker started, in seconds since 1970.") \
 	X(CONNECTIONS,       GAUGE,     "connections",             "listener",              "Open client connections.") \
 	X(BUILD_INFO,        INFO,      "build_info",              "version",               "Always 1.")
 

@@ -12,6 +12,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/metrics.h"
+#include "common/usage.h"
 #include "http/http.h"
 #include "http/listen.h"
 #include "io/fetch.h"
@@ -24,7 +25,7 @@
 
 enum { LOGIN_REPLY_MAX = 64 * 1024, LOGIN_QUEUE = 4096, DESCRIPTORS_KEPT = 64, IP_BUCKETS = 65536, APP_BUCKETS = 1024, USER_BUCKETS = 65536 };
 enum { BACKSTOP_SLACK_MS = 25000 }; /* a call that a backend passes through may take 10 s, twice */
-enum { AUDIT_QUEUE = 65536, TRIM_EVERY_MS = 5000 };
+enum { AUDIT_QUEUE = 65536, CHORES_EVERY_MS = 5000 };
 enum { TOKEN_CONNECTIONS = 4, TOKEN_QUEUE = 64, SERVICE_CONNECTIONS = 16, SERVICE_QUEUE = 1024, PASS_CONNECTIONS = 32, PASS_QUEUE = 256, PASS_REPLY_MAX = 1024 * 1024 };
 
 struct app_shared {
@@ -54,7 +55,7 @@ struct app {
 	struct ip_net   *trusted;
 	struct timer    *drain_delay, *drain_limit;
 	int64_t          drain_began_ms;
-	struct timer    *trim;
+	struct timer    *chores;
 	int              undrained;
 };
 
@@ -413,7 +414,7 @@ static void tear_down(struct app *a)
 	seal_free(a->seal);
 	timer_free(a->drain_delay);
 	timer_free(a->drain_limit);
-	timer_free(a->trim);
+	timer_free(a->chores);
 	loop_free(a->loop);
 	free(a->trusted);
 	free(a->apps);
@@ -447,12 +448,13 @@ static void take_signals(struct app *a)
 	sigprocmask(SIG_UNBLOCK, &all, NULL);
 }
 
-static void on_trim(void *ctx)
+static void on_chores(void *ctx)
 {
 	struct app *a = ctx;
 
 	mem_trim();
-	timer_start(a->trim, TRIM_EVERY_MS);
+	usage_measure(); /* whichever worker is asked for /metrics tells what all of them cost */
+	timer_start(a->chores, CHORES_EVERY_MS);
 }
 
 int app_run(const struct app_options *o)
@@ -472,8 +474,8 @@ int app_run(const struct app_options *o)
 		take_signals(&a);
 		log_info("wxlogind is up", LOG_STR("version", VERSION), LOG_INT("apps", (int64_t)a.config->app_count));
 		o->crew->up(o->crew->ctx, a.loop);
-		a.trim = timer_new(a.loop, on_trim, &a);
-		on_trim(&a);
+		a.chores = timer_new(a.loop, on_chores, &a);
+		on_chores(&a);
 		loop_run(a.loop);
 		app_hold_signals(); /* one more would find nobody, and kill us */
 		log_info("wxlogind is down");

@@ -1,11 +1,15 @@
-/* Writes what the documents say of each configuration key, from the one table of keys (make docs).
- * Not part of the server. confdoc md PAGE    PAGE with its tables written anew: each stands between
- * <!-- keys: SECTION --> and <!-- end --> confdoc example    the example configuration confdoc man
- * PAGE   as md, for a man page: between .\" keys: SECTION and .\" end */
+/* Writes what the documents say of each configuration key and each metric, from the one table of each
+ * (make docs). Not part of the server.
+ *   confdoc md PAGE       PAGE with its tables written anew: each stands between
+ *                         <!-- keys: SECTION --> and <!-- end -->
+ *   confdoc example       the example configuration
+ *   confdoc man PAGE      as md, for a man page: between .\" keys: SECTION and .\" end
+ *   confdoc metrics PAGE  between <!-- metrics: all --> and <!-- end --> */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/metrics.h"
 #include "config/private.h"
 
 enum { WIDTH = 100 };
@@ -98,6 +102,26 @@ static void man_table(const char *section)
 	}
 }
 
+static void metric_row(const char *kind, const char *name, const char *labels, const char *help)
+{
+	bool is_counter = !strcmp(kind, "COUNTER") || !strcmp(kind, "SECONDS");
+
+	printf("| `%s%s` | %s | ", strncmp(name, "process_", 8) ? "wxlogind_" : "", name,
+		is_counter ? "counter" : !strcmp(kind, "HISTOGRAM") ? "histogram" : "gauge");
+	for (const char *p = labels; *p; p += strcspn(p, ",") + (p[strcspn(p, ",")] == ','))
+		printf("%s`%.*s`", p == labels ? "" : ", ", (int)strcspn(p, ","), p);
+	printf(" | %s |\n", help);
+}
+
+static void metric_table(const char *which)
+{
+	(void)which;
+	puts("| metric | type | labels | what it counts |\n| --- | --- | --- | --- |");
+#define X(id, type, name, labels, help) metric_row(#type, name, labels, help);
+	METRICS(X)
+#undef X
+}
+
 /* Between the line that begins with open and names a section, and the line that is close, the table
  * of that section. */
 static int page(
@@ -175,10 +199,12 @@ int main(int argc, char **argv)
 		return page(argv[2], "<!-- keys: ", "<!-- end -->", md_table);
 	if (argc == 3 && !strcmp(argv[1], "man"))
 		return page(argv[2], ".\\\" keys: ", ".\\\" end", man_table);
+	if (argc == 3 && !strcmp(argv[1], "metrics"))
+		return page(argv[2], "<!-- metrics: ", "<!-- end -->", metric_table);
 	if (argc == 2 && !strcmp(argv[1], "example")) {
 		example();
 		return 0;
 	}
-	fputs("usage: confdoc md PAGE | man PAGE | example\n", stderr);
+	fputs("usage: confdoc md PAGE | man PAGE | metrics PAGE | example\n", stderr);
 	return 2;
 }

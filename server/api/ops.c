@@ -2,6 +2,7 @@
 #include "api/routes.h"
 #include "common/buf.h"
 #include "common/metrics.h"
+#include "common/usage.h"
 
 void healthz_handle(struct api *api, struct req *r)
 {
@@ -39,6 +40,7 @@ void metrics_handle(struct api *api, struct req *r)
 	struct buf b = {0};
 
 	(void)api;
+	usage_measure();
 	metrics_print(&b);
 	req_reply(r, 200, "text/plain; version=0.0.4; charset=utf-8", b.data, b.len);
 	buf_free(&b);

@@ -205,7 +205,8 @@ def test_an_address_that_cannot_be_bound(tmp_path, server):
 
 
 @pytest.mark.parametrize("path, args", [("server/wxlogind.ini.example", ["example"]), ("docs/configuration.md", ["md", "docs/configuration.md"]),
-                                        ("docs/man/wxlogind.ini.5", ["man", "docs/man/wxlogind.ini.5"])])
+                                        ("docs/man/wxlogind.ini.5", ["man", "docs/man/wxlogind.ini.5"]),
+                                        ("docs/metrics.md", ["metrics", "docs/metrics.md"])])
 def test_documents_follow_the_table_of_keys(path, args):
     """make docs writes them."""
     made = subprocess.run([BUILD / "confdoc", *args], capture_output=True, text=True, cwd=ROOT)

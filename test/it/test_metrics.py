@@ -45,7 +45,7 @@ def test_parses_and_adds_up(server, wxfake):
              "redis_connected", "session_cache_total", "logins_total", "connections", "build_info"]
     assert not [n for n in names if f"wxlogind_{n}" not in families]
     for name, f in families.items():
-        assert f["type"] and name.startswith("wxlogind_")
+        assert f["type"] and name.startswith(("wxlogind_", "process_"))
         assert f["type"] != "counter" or name.endswith("_total")
         if f["type"] != "histogram":
             continue
