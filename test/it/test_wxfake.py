@@ -1204,6 +1204,32 @@ def test_any_code(stack):
     assert json.loads(decrypt(first.json["session_key"], made["iv"], made["encryptedData"]))["a"] == 1
 
 
+def test_the_backend_that_the_page_calls(stack):
+    plain = stack.wxfake()
+    assert plain.call("GET", "/fake/backend").status == plain.call("GET", "/fake/users").status == 404
+    assert not plain.call("GET", "/fake/about").json["internal"]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        w = stack.wxfake("--internal", f"http://127.0.0.1:{silent.getsockname()[1]}", "--internal-token", "t")
+        assert w.call("GET", "/fake/about").json["internal"]
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(call, w.port, "GET", "/fake/backend", headers={"Authorization": "Bearer x"})
+            proxy, _ = silent.accept()
+            with proxy:
+                asked = proxy.recv(4096).decode()
+                assert asked.startswith("GET /internal/auth HTTP/1.1\r\n")
+                assert "\r\nAuthorization: Bearer x\r\n" in asked and "\r\nX-Internal-Token: t\r\n" in asked
+                proxy.sendall(b'HTTP/1.1 200 OK\r\nX-Wx-Openid: o"bad\r\nContent-Length: 0\r\n\r\n')
+            assert waiting.result().json == {"orders": [], "of": "…"}  # what is no openid is not repeated
+            waiting = pool.submit(w.call, "GET", "/fake/backend")
+            silent.accept()[0].close()
+            a = waiting.result()
+            assert a.status == 503 and a.headers["Retry-After"] == "1"
+        with socket.create_connection(("127.0.0.1", w.port)) as phone:  # a question that waits when wxfake ends
+            phone.sendall(b"GET /fake/backend HTTP/1.1\r\nHost: x\r\n\r\n")
+            with silent.accept()[0]:
+                w.process.stop()
+
+
 def test_latency(stack):
     for text, least in (("150ms", 0.15 - TICK), ("1s", 1 - TICK)):
         w = stack.wxfake("--latency", text)
@@ -1256,6 +1282,7 @@ def run(*args, **kw):
     ["--watch-redis", "redis://127.0.0.1:65536"], ["--watch-redis", "redis://word@127.0.0.1"], ["--watch-redis", "redis://:%zz@127.0.0.1"],
     ["--watch-redis", "redis://h:1x"], ["--watch-redis", "redis://h/x"], ["--watch-redis", "unix://x"], ["--watch-redis", "unix:///" + "x" * 120],
     ["--any-code", "yes"], ["--wxlogind"], ["--wxlogind", "x"], ["--wxlogind", "ftp://x"], ["--wxlogind", "http://"], ["--wxlogind", "http://a b"],
+    ["--internal", "x"], ["--internal", "http://x"], ["--internal", "http://x:0"], ["--internal", "http://x:1/y"], ["--internal", "https://x:1"],
     ["--wxlogind", "http://a;b"], ["--wxlogind", "http://a/?b"], ["--wxlogind", "http://u@h"],
 ])
 def test_bad_command_lines(args):

@@ -29,7 +29,7 @@ async function open({ locale = "en-US", width = 1380, height = 900, ...more } = 
   page.setDefaultTimeout(20000);
   page.on("console", (message) => {
     // A browser says so of every answer from 400 on, also where the page awaits it.
-    const answered = message.text().startsWith("Failed to load resource: the server responded with a status of") && message.location().url.startsWith(stack.url);
+    const answered = message.text().startsWith("Failed to load resource: the server responded with a status of") && [stack.url, `${stack.fake}/fake/backend`].some((url) => message.location().url.startsWith(url));
     if (!answered && ["error", "warning"].includes(message.type())) {
       troubles.push(`${message.type()}: ${message.text()}`);
     }
@@ -67,12 +67,12 @@ const picture = () =>
 
 const acts = () => page.evaluate(() => [...document.querySelectorAll("#rows > .act")].map((row) => row.dataset.act));
 
-/** Waits until the messages since the last act, those of Redis left out, are these: strings or patterns. */
+/** Waits until the messages since the last act, those to Redis and the user database left out, are these: strings or patterns. */
 async function shows(wanted) {
   let seen;
   const fits = (rows) => rows.length === wanted.length && wanted.every((w, i) => (typeof w === "string" ? rows[i] === w : w.test(rows[i])));
   try {
-    await poll(async () => fits((seen = (await picture()).filter((row) => !row.includes("redis")))), "the picture");
+    await poll(async () => fits((seen = (await picture()).filter((row) => !/redis|users/.test(row)))), "the picture");
   } catch (e) {
     e.message += `\nit is ${JSON.stringify(seen, null, 1)}`;
     throw e;
@@ -158,6 +158,107 @@ test("call with session: wxlogind answers, WeChat is not asked", async () => {
   await settled();
   await shows(CALL);
   assert.match(await page.locator("#hint").innerText(), /without asking WeChat/);
+});
+
+test("call your backend: the proxy asks wxlogind who is calling, and only the backend learns it", async () => {
+  await open();
+  await press("backend");
+  await settled();
+  const rows = ["phone>backend GET /fake/backend", "backend>wxlogind GET /internal/auth", "wxlogind>backend 200", "backend>phone 200"];
+  await shows(rows);
+  assert.match(await page.locator('#rows [data-from="wxlogind"][data-to="backend"] .detail').innerText(), /^X-Wx-Openid: o.{3}…$/);
+  await press("end");
+  await settled();
+  await press("backend");
+  await settled();
+  await shows([...rows.slice(0, 2), "wxlogind>backend 401 logged_out", "backend>phone 401 invalid_session · logged_out", ...LOGIN, ...rows]);
+});
+
+test("the user database: what wxlogind asked of it stands before the answer that it was needed for", async () => {
+  await open();
+  await press("login");
+  await settled();
+  const seen = await poll(async () => { const rows = await picture(); return rows.includes("wxlogind>users seen") && rows; }, "the login is noted");
+  assert.ok(seen.indexOf("wxlogind>users seen") < seen.indexOf("wxlogind>phone 200"), seen.join("\n"));
+  assert.ok(seen.indexOf("wxlogind>users seen") > seen.indexOf("phone>wxlogind POST /v1/login"));
+  await page.locator("#screen").getByText("Name, picture, phone").click();
+  await poll(async () => (await picture()).includes("wxlogind>users get"), "the profile is read");
+});
+
+test("the steps are numbered and named; what Redis is told within one is one row", async () => {
+  await open();
+  await press("login");
+  await settled();
+  await shows([...LOGIN, ...CALL]);
+  const steps = await page.evaluate(() => {
+    const rows = [...document.querySelectorAll("#rows > li")];
+    const act = rows.slice(rows.map((row) => row.className.includes("act")).lastIndexOf(true) + 1);
+    return {
+      steps: act.filter((row) => row.querySelector(".step").textContent).map((row) => `${row.querySelector(".step").textContent}: ${row.dataset.from}>${row.dataset.to}`),
+      shown: act.filter((row) => !row.classList.contains("folded")).map((row) => row.dataset.to),
+    };
+  });
+  assert.deepEqual(steps.steps, ["1 code: phone>wechat", "2 openid: wxlogind>wechat", "3 session: wxlogind>redis", "4 third_session: wxlogind>phone", "5 who is calling: phone>wxlogind"]);
+  assert.ok(steps.shown.every((to, i) => to !== "redis" || steps.shown[i - 1] !== "redis"), steps.shown.join(" "));
+  const more = page.locator("#rows .more:visible").first();
+  assert.match(await more.innerText(), /^\d+ more$/);
+  const folded = await page.locator("#rows .folded").count();
+  assert.ok(folded > 0);
+  await more.click();
+  assert.ok((await page.locator("#rows .folded").count()) < folded);
+  await page.locator("#rows .more:visible").first().click();
+  assert.equal(await page.locator("#rows .folded").count(), folded);
+});
+
+for (const colorScheme of ["light", "dark"]) test(`at 1280 x 800 the head of an act is what one sees first, and all text has a contrast of 4.5:1: ${colorScheme}`, async () => {
+  await open({ width: 1280, height: 800, colorScheme });
+  await press("login");
+  await settled();
+  await shows([...LOGIN, ...CALL]);
+  const seen = await page.evaluate(() => {
+    const box = (element) => element.getBoundingClientRect();
+    const act = [...document.querySelectorAll("#rows .act")].pop();
+    const lanes = box(document.querySelector(".lanes"));
+    return { page: document.documentElement.scrollHeight - innerHeight, below: box(act).top - lanes.bottom, bottom: box(act.nextSibling).bottom - innerHeight };
+  });
+  assert.ok(seen.page <= 0, "nothing to scroll");
+  assert.ok(seen.below >= 0 && seen.below < 30, `the act's head is ${seen.below} px below the lanes`);
+  assert.ok(seen.bottom < 0, "its first step is in sight");
+  await press("lose"); // a pressed button
+  await page.locator("#screen").getByRole("button", { name: "Log out" }).click();
+  await phone("Not logged in").waitFor();
+  const faint = await page.evaluate(() => {
+    const channels = (colour) => {
+      const found = /^color\(srgb ([\d.]+) ([\d.]+) ([\d.]+)(?: \/ ([\d.]+))?\)$/.exec(colour);
+      const n = found ? [...found.slice(1, 4).map((c) => c * 255), Number(found[4] ?? 1)] : colour.match(/[\d.]+/g).map(Number);
+      return [...n.slice(0, 3), n[3] ?? 1];
+    };
+    const luminance = ([r, g, b]) => [r, g, b].map((c) => (c / 255 <= 0.03928 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4)).reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+    const parent = (element) => element.parentElement || element.getRootNode().host || null;
+    const behind = (element) => {
+      for (let e = element; e; e = parent(e)) {
+        const c = channels(getComputedStyle(e).backgroundColor);
+        if (c[3] === 1) {
+          return c;
+        }
+      }
+      return [255, 255, 255, 1];
+    };
+    const out = [];
+    for (const root of [document, document.getElementById("screen").shadowRoot]) {
+      for (const element of root.querySelectorAll("*")) {
+        const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+        if (own && element.checkVisibility({ visibilityProperty: true }) && !["STYLE", "SCRIPT"].includes(element.tagName)) {
+          const [a, b] = [luminance(channels(getComputedStyle(element).color)), luminance(behind(element))].sort((x, y) => y - x);
+          if ((a + 0.05) / (b + 0.05) < 4.5) {
+            out.push(`${element.tagName}.${element.className} ${element.textContent.slice(0, 30)}: ${((a + 0.05) / (b + 0.05)).toFixed(2)}`);
+          }
+        }
+      }
+    }
+    return out;
+  });
+  assert.deepEqual(faint, []);
 });
 
 test("restart: a session and a living session_key are enough", async () => {
@@ -312,7 +413,7 @@ test("the profile page: the name is saved, the number comes from WeChat by way o
   await page.locator("#screen").getByRole("button", { name: "Give the number" }).click();
   await page.locator("#sheet").getByRole("button", { name: "Allow" }).click();
   await page.locator("#screen").getByText(/^138\d{8}$/).waitFor();
-  const rows = (await picture()).filter((row) => !row.includes("redis"));
+  const rows = (await picture()).filter((row) => !/redis|users/.test(row));
   assert.deepEqual(rows.filter((row) => row.startsWith("phone")), ["phone>wechat getPhoneNumber", "phone>wxlogind POST /v1/user/phone"]);
   assert.ok(rows.includes("wxlogind>wechat POST /wxa/business/getuserphonenumber"), rows.join("\n"));
   assert.doesNotMatch(await page.locator("#rows").innerText(), /138\d{8}/, "the diagram has no number in full");

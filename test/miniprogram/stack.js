@@ -105,7 +105,7 @@ class Stack {
   }
 
   startFake() {
-    const watch = ["--watch-redis", `unix://${path.join(this.dir, "redis.sock")}`, "--wxlogind", this.url];
+    const watch = ["--watch-redis", `unix://${path.join(this.dir, "redis.sock")}`, "--wxlogind", this.url, "--internal", this.internal];
     return this.startReady("wxfake", ["--listen", this.fake.slice("http://".length), ...watch], `${this.fake}/fake/stats`);
   }
 

@@ -267,6 +267,8 @@ static const struct { enum method method; const char *path; void (*handle)(struc
 	{METHOD_GET, "/fake/about", about},
 	{METHOD_GET, "/fake/stats", stats},
 	{METHOD_GET, "/fake/events", events},
+	{METHOD_GET, "/fake/backend", backend_call},
+	{METHOD_GET, "/fake/users", backend_users},
 };
 
 static void run(struct fake *f, struct req *r, size_t route)

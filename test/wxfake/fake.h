@@ -2,7 +2,7 @@
  *
  * main.c reads argv and routes; state.c knows apps, users, codes and tokens; wechat.c answers as WeChat does;
  * fault.c lets answers misbehave on their way out; control.c is the /fake side; events.c tells the browser what happened, monitor.c what
- * Redis is told; page.c gives the browser its page. */
+ * Redis is told; page.c gives the browser its page, and backend.c plays the team's backend for it. */
 #ifndef WXFAKE_FAKE_H
 #define WXFAKE_FAKE_H
 
@@ -90,6 +90,7 @@ struct fault;
 struct serving;
 struct subscriber;
 struct monitor;
+struct question;
 
 struct fake {
 	struct loop  *loop;
@@ -107,6 +108,10 @@ struct fake {
 	struct timer *beat;
 	struct monitor *monitor;
 	uint64_t      served;  /* the number of the last call, which its events carry */
+	char          internal_host[128]; /* wxlogind's internal side, for the page; "" = not told */
+	int           internal_port;
+	const char   *internal_token;     /* or NULL */
+	struct question *questions;       /* to it, that wait for an answer */
 	const char   *wxlogind; /* where the page finds it: "http://host:port", NULL = port 8080 of the page's own host */
 };
 
@@ -170,6 +175,12 @@ void events_free(struct fake *f);
 /* monitor.c */
 bool monitor_start(struct fake *f, const char *url, char *err, size_t err_len);
 void monitor_free(struct fake *f);
+
+/* backend.c */
+bool backend_at(struct fake *f, const char *url); /* what --internal takes */
+void backend_call(struct fake *f, struct req *r, const cJSON *o);
+void backend_users(struct fake *f, struct req *r, const cJSON *o);
+void backend_end(struct fake *f); /* lets go of what waits; after http_free */
 
 /* page.c */
 bool page_server_ok(const char *url); /* what --wxlogind takes */

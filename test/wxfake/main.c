@@ -15,7 +15,8 @@
 
 static const char usage[] =
 	"usage: wxfake [--listen 127.0.0.1:9090] [--tls-cert F --tls-key F] [--app APPID:SECRET ...] [--latency 50ms] [--any-code]\n"
-	"              [--rotate] [--keepalive 75s] [--watch-redis redis://:password@host:6379|unix:///path] [--wxlogind URL] [--version] [--help]\n"
+	"              [--rotate] [--keepalive 75s] [--watch-redis redis://:password@host:6379|unix:///path] [--wxlogind URL]\n"
+	"              [--internal http://127.0.0.1:8081 [--internal-token TOKEN]] [--version] [--help]\n"
 	"A stand-in for the WeChat servers, for development, tests and load. Without --app it serves " DEFAULT_APPID ".\n";
 
 enum { LATENCY_MAX_MS = 60000, KEEPALIVE_MS = 75000, KEEPALIVE_MAX_MS = 3600000 };
@@ -96,6 +97,10 @@ static int read_args(struct options *o, int argc, char **argv)
 			o->watch = next;
 		else if (!strcmp(argv[i], "--wxlogind"))
 			ok = page_server_ok(o->fake->wxlogind = next);
+		else if (!strcmp(argv[i], "--internal"))
+			ok = backend_at(o->fake, next);
+		else if (!strcmp(argv[i], "--internal-token"))
+			o->fake->internal_token = next;
 		else if (!strcmp(argv[i], "--latency"))
 			ok = read_duration(next, LATENCY_MAX_MS, &o->fake->latency_ms);
 		else if (!strcmp(argv[i], "--keepalive"))
@@ -151,6 +156,7 @@ static int serve(struct options *o)
 	tls_free(tls);
 	http_free(h);
 	fault_end(f);
+	backend_end(f);
 	loop_settle(f->loop);
 	return status;
 }

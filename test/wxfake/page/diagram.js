@@ -4,7 +4,8 @@
  */
 import { text } from "./texts.js";
 
-const LANES = { phone: 0, wxlogind: 1, redis: 2, wechat: 3 };
+/** From left to right. The page leaves out those of which it hears nothing. */
+export const LANES = ["phone", "backend", "wxlogind", "users", "redis", "wechat"];
 const ROWS_MAX = 400;
 
 const WECHAT_CALLS = {
@@ -50,14 +51,66 @@ function element(tag, className, words) {
   return made;
 }
 
+/** The five steps of a login and of a call with it, by what is in a row and before it. */
+function stepOf({ from, to, label, detail = "", lost }, seen) {
+  const way = `${from}>${to}`;
+  if (way === "phone>wechat" && label === "wx.login") {
+    return 1;
+  }
+  if (way === "wxlogind>wechat" && label === WECHAT_CALLS.jscode2session) {
+    return 2;
+  }
+  if (way === "wechat>wxlogind" && label.startsWith("200 openid")) {
+    seen.openid = true;
+  }
+  if (way === "wxlogind>redis" && seen.openid) {
+    seen.openid = false;
+    return 3;
+  }
+  if (way === "wxlogind>phone" && !lost && detail.includes("third_session:")) {
+    return 4;
+  }
+  return way === "backend>wxlogind" || (way === "phone>wxlogind" && label === "GET /v1/session") ? 5 : 0;
+}
+
+function number(rows) {
+  const seen = { openid: false };
+  rows.filter((row) => !row.isAct).forEach((row) => (row.step = stepOf(row.message, seen)));
+}
+
+/** Rows of Redis that follow one another are one, which says how many more there are. */
+function fold(rows) {
+  let first = null;
+  for (const row of rows) {
+    const isRedis = !row.isAct && row.message.to === "redis";
+    if (isRedis) {
+      row.folds = 0;
+    }
+    if (!isRedis || !first || row.step) {
+      first = isRedis ? row : null;
+      row.element.classList.remove("folded");
+    } else {
+      first.folds++;
+      row.open = false;
+      row.element.classList.toggle("folded", !first.open);
+    }
+  }
+}
+
 export class Diagram {
-  constructor({ list, scroller, empty }) {
+  constructor({ list, scroller, empty, lanes = LANES }) {
     this.list = list;
+    this.lanes = lanes;
     this.scroller = scroller;
     this.empty = empty;
     this.rows = []; // { at, element, translate }, by time
     this.calls = new Map(); // WeChat's calls that have not ended: id -> what was asked
     this.script = null; // the latest EVAL, to which the commands within belong
+    this.questions = new Map(); // of the backend to wxlogind that have no answer
+    this.head = null; // of the latest act: it stays at the top until the user scrolls
+    for (const name of ["wheel", "touchmove", "keydown"]) {
+      scroller.addEventListener(name, () => (this.head = null), { passive: true });
+    }
   }
 
   /** Something was done or happened: the messages after it are its consequence. */
@@ -67,6 +120,7 @@ export class Diagram {
     const time = element("time", "act-time", new Date().toLocaleTimeString([], { hour12: false }));
     row.dataset.act = key;
     row.append(name, time);
+    this.head = row;
     this.insert({ at: now(), isAct: true, element: row, translate: () => (name.textContent = text(`act.${key}`)) });
   }
 
@@ -76,20 +130,24 @@ export class Diagram {
    */
   message(message) {
     const { from, to, label, note, detail, tone = "", lost = false, elsewhere = false } = message;
-    const [a, b] = [LANES[from], LANES[to]];
+    const [a, b] = [this.lanes.indexOf(from), this.lanes.indexOf(to)];
     const row = element("li", `message ${a < b ? "rightwards" : "leftwards"} of-${a < b ? to : from} ${tone}`);
     row.classList.toggle("lost", lost);
     row.classList.toggle("elsewhere", elsewhere);
-    row.classList.toggle("is-answer", from !== "phone" && to === "phone" || (from === "wechat" && to === "wxlogind"));
+    row.classList.toggle("is-answer", to === "phone" || (from === "wechat" && to === "wxlogind") || (from === "wxlogind" && to === "backend"));
     Object.assign(row.dataset, { from, to });
     row.style.setProperty("--first", Math.min(a, b));
     row.style.setProperty("--span", Math.abs(a - b));
-    row.style.setProperty("--middle", (a + b + 1) / 8);
+    row.style.setProperty("--middle", (a + b + 1) / 2 / this.lanes.length);
 
     const words = element("div", "words");
     const line = element("div", "line");
     const noteElement = element("span", "note");
-    line.append(element("code", "label", label), noteElement);
+    const step = element("span", "step");
+    const more = element("button", "more");
+    more.type = "button";
+    more.hidden = true;
+    line.append(step, " ", element("code", "label", label), " ", noteElement, " ", more);
     const body = element("div", "body");
     body.append(line);
     if (detail) {
@@ -100,17 +158,29 @@ export class Diagram {
     row.append(words, element("div", "arrow"), after);
     const entry = {
       at: message.at || now(),
+      message,
+      step: 0,
+      folds: 0, // how many rows of Redis after this one are folded into it
+      open: false, // they are shown all the same
       element: row,
       body,
       elapsed: after,
       within: [],
       translate() {
         noteElement.textContent = note ? text(note) : "";
+        step.textContent = entry.step ? text(`step.${entry.step}`) : "";
+        more.hidden = entry.folds === 0;
+        more.textContent = text(entry.open ? "fold.less" : "fold.more", { n: entry.folds });
+        more.setAttribute("aria-expanded", String(entry.open));
         if (entry.summary) {
           entry.summary.textContent = text("note.within", { n: entry.within.length });
         }
       },
     };
+    more.addEventListener("click", () => {
+      entry.open = !entry.open;
+      this.arrange(this.rows.indexOf(entry));
+    });
     this.insert(entry);
     return entry;
   }
@@ -120,7 +190,6 @@ export class Diagram {
     while (i > 0 && this.rows[i - 1].at > entry.at) {
       i--;
     }
-    const follow = this.scroller.scrollHeight - this.scroller.scrollTop - this.scroller.clientHeight < 80;
     this.list.insertBefore(entry.element, i < this.rows.length ? this.rows[i].element : null);
     this.rows.splice(i, 0, entry);
     entry.translate();
@@ -129,10 +198,32 @@ export class Diagram {
       i--;
     }
     this.time(Math.max(0, i));
+    this.arrange(Math.max(0, i));
     this.empty.hidden = true;
-    if (follow || entry.isAct) {
-      this.scroller.scrollTop = this.scroller.scrollHeight;
+    this.keepHead();
+  }
+
+  /** The head of the latest act is what one sees first, with its steps below. */
+  keepHead() {
+    if (!this.head || !this.head.isConnected) {
+      return;
     }
+    const top = this.list.offsetTop; // the lanes' names stand before it, and stay
+    const room = this.scroller.clientHeight - top - this.head.offsetHeight - 24;
+    this.list.style.setProperty("--room", `${Math.max(24, room)}px`);
+    this.scroller.scrollTop = this.head.offsetTop - top - 4;
+  }
+
+  /** Numbers the steps of the act around row i, and folds what Redis is told within one of them. */
+  arrange(i) {
+    let from = i;
+    while (from > 0 && !this.rows[from].isAct) {
+      from--;
+    }
+    const act = this.rows.slice(from, this.rows.findIndex((row, j) => j > from && row.isAct) >>> 0);
+    number(act);
+    fold(act);
+    act.forEach((row) => row.translate());
   }
 
   /** Each message says how long after its act it came. A row put in between moves those after it to another act at most. */
@@ -205,8 +296,23 @@ export class Diagram {
     entry.within.push(line);
     entry.commands.append(element("li", "", line));
     entry.translate();
-    if (this.scroller.scrollHeight - this.scroller.scrollTop - this.scroller.clientHeight < 120) {
-      this.scroller.scrollTop = this.scroller.scrollHeight;
+  }
+
+  /** The proxy before the backend asks who is calling. */
+  auth({ at, id }) {
+    this.questions.set(id, true);
+    this.message({ at, from: "backend", to: "wxlogind", label: "GET /internal/auth" });
+  }
+
+  authEnd({ at, id, status, openid, reason }) {
+    if (!this.questions.delete(id)) {
+      return; // it began before this page listened
+    }
+    const answer = { at, from: "wxlogind", to: "backend" };
+    if (status === 200) {
+      this.message({ ...answer, label: "200", detail: `X-Wx-Openid: ${openid}…`, note: "note.openid", tone: "good" });
+    } else {
+      this.message({ ...answer, label: status ? `${status}${reason ? ` ${reason}` : ""}` : "✗", tone: status === 401 ? "warn" : "bad" });
     }
   }
 

@@ -1,14 +1,13 @@
 /** Puts the page together: the phone, the buttons, the diagram, the two languages. */
-import { calibrate, Diagram, reading } from "./diagram.js";
+import { calibrate, Diagram, LANES, now, reading } from "./diagram.js";
 import { Screen, Sheets } from "./screen.js";
-import { language, setLanguage, text } from "./texts.js";
+import { has, language, setLanguage, text } from "./texts.js";
 import { Phone } from "./wx.js";
 
 const $ = (id) => document.getElementById(id);
 const WECHAT_APIS = ["jscode2session", "token", "stable_token", "checksession", "resetusersessionkey", "getuserphonenumber"];
 
-const diagram = new Diagram({ list: $("rows"), scroller: $("scroller"), empty: $("empty") });
-let about, phone, screen;
+let about, diagram, phone, screen;
 let hint = ["hint.start", null];
 let live = false;
 let trouble = null;
@@ -29,7 +28,9 @@ function translate() {
   showLive();
   showTrouble();
   showStopped();
-  diagram.translate();
+  if (diagram) {
+    diagram.translate();
+  }
   if (screen) {
     screen.draw();
   }
@@ -112,6 +113,13 @@ const actions = {
       return ["hint.call_failed", "login"];
     }
     return [!before ? "hint.login" : phone.session === before ? "hint.call" : "hint.call_relogin", null];
+  },
+  async backend() {
+    diagram.act("backend");
+    screen.home();
+    const before = phone.session;
+    const { ok } = await watched(() => screen.common.request({ url: `${location.origin}/fake/backend` }));
+    return ok ? [phone.session === before ? "hint.backend" : "hint.call_relogin", null] : ["hint.call_failed", "login"];
   },
   async restart() {
     return [await launch(), null];
@@ -196,6 +204,40 @@ async function ask() {
   return answer;
 }
 
+/* ---- the user database: wxlogind counts what it asks of it ---- */
+
+let counted = null;
+
+async function readUsers() {
+  const rows = await (await fetch("/fake/users")).json();
+  return new Map(rows.map(({ call, outcome, n }) => [`${call} ${outcome}`, n]));
+}
+
+/** After an answer of wxlogind: what it asked of the user database meanwhile. */
+async function countUsers(at) {
+  const before = counted;
+  const after = await readUsers();
+  if (before !== counted) {
+    return; // a later answer was quicker, and told of it
+  }
+  counted = after;
+  after.forEach((n, key) => {
+    const [call, outcome] = key.split(" ");
+    for (let i = before.get(key) || 0; i < n; i++) {
+      const label = outcome === "ok" ? call : `${call} ✗ ${outcome}`;
+      diagram.message({ at: at - 0.05, from: "wxlogind", to: "users", label, note: has(`note.users_${call}`) ? `note.users_${call}` : undefined, tone: outcome === "ok" ? "" : "bad" });
+    }
+  });
+}
+
+function record(message) {
+  const at = now();
+  diagram.message({ at, ...message });
+  if (about.internal && message.from === "wxlogind" && message.to === "phone") {
+    countUsers(at).catch(() => {}); // wxlogind is away: the banner says so
+  }
+}
+
 /** Resolves when wxfake is listening to. */
 function listen() {
   const events = new EventSource("/fake/events");
@@ -203,6 +245,8 @@ function listen() {
   tell("wechat", (event) => diagram.wechat(event));
   tell("wechat_end", (event) => diagram.wechatEnd(event));
   tell("redis", (event) => diagram.redis(event));
+  tell("auth", (event) => diagram.auth(event));
+  tell("auth_end", (event) => diagram.authEnd(event));
   events.addEventListener("error", () => {
     live = false;
     showLive();
@@ -237,9 +281,21 @@ async function start() {
   for (let i = 0; i < 5; i++) {
     about = await ask();
   }
+  const lanes = LANES.filter((lane) => about.internal || (lane !== "backend" && lane !== "users"));
+  LANES.forEach((lane) => {
+    const element = document.querySelector(`.${lane}-lane`);
+    element.hidden = false;
+    if (!lanes.includes(lane)) {
+      element.remove();
+    }
+  });
+  $("backend").hidden = !about.internal;
+  document.querySelector(".traffic").classList.toggle("six", lanes.length === 6);
+  diagram = new Diagram({ list: $("rows"), scroller: $("scroller"), empty: $("empty"), lanes });
+  counted = about.internal ? await readUsers().catch(() => new Map()) : null;
   const { faults } = await (await fetch("/fake/stats")).json();
   stopped = faults.some((fault) => fault.mode === "reset" && fault.count > 1000); // by this page, before it was loaded anew
-  phone = new Phone({ about, network, sheets: new Sheets($("sheet")), record: (event) => diagram.message(event) });
+  phone = new Phone({ about, network, sheets: new Sheets($("sheet")), record });
   phone.onLost = showLosing;
   screen = new Screen({ root: $("screen"), title: $("title"), back: $("back"), phone, onAct });
   await screen.load();

@@ -148,7 +148,8 @@ export class Screen {
   settled(common) {
     const { wxlogind, apps } = this.phone.about;
     const appid = apps.length > 1 ? { appid: this.phone.appid } : {};
-    return { ...common, configure: (options) => common.configure({ ...options, baseUrl: wxlogind, ...appid }) };
+    const origins = [location.origin]; // the backend's
+    return { ...common, configure: (options) => common.configure({ ...options, baseUrl: wxlogind, origins, ...appid }) };
   }
 
   get page() {

@@ -105,7 +105,9 @@ export class Phone {
 
   /** One HTTP call from a phone, as the diagram shows it. Throws where no answer comes. */
   async send({ url, method = "GET", data, header = {}, timeout = 60000, redirect, dataType = "json", signal, elsewhere = false }) {
-    const path = url.startsWith(this.about.wxlogind) ? url.slice(this.about.wxlogind.length) : url;
+    const server = url.startsWith(`${location.origin}/fake/`) ? "backend" : "wxlogind";
+    const base = server === "backend" ? location.origin : this.about.wxlogind;
+    const path = url.startsWith(base) ? url.slice(base.length) : url;
     const note = elsewhere ? "note.elsewhere" : undefined;
     const authorization = Object.entries(header).find(([name]) => name.toLowerCase() === "authorization");
     const detail = [authorization && `Bearer ${shorten(authorization[1].replace("Bearer ", ""))}`, data && summary(data)].filter(Boolean);
@@ -115,7 +117,7 @@ export class Phone {
     } else if (data !== undefined) {
       body = typeof data === "string" ? data : JSON.stringify(data);
     }
-    this.record({ from: "phone", to: "wxlogind", label: `${method} ${path.split("?")[0]}`, note, detail: detail.join(" · "), elsewhere });
+    this.record({ from: "phone", to: server, label: `${method} ${path.split("?")[0]}`, note, detail: detail.join(" · "), elsewhere });
     let res, text;
     try {
       const limits = [AbortSignal.timeout(timeout), signal].filter(Boolean);
@@ -123,10 +125,14 @@ export class Phone {
       const headers = { "content-type": "application/json", ...header };
       res = await fetch(url, { method, body, headers, redirect, credentials: "omit", referrerPolicy: "no-referrer", cache: "no-store", ...signals });
       text = await res.text();
-      this.network(true);
+      if (server === "wxlogind") {
+        this.network(true);
+      }
     } catch (error) {
-      this.record({ from: "wxlogind", to: "phone", label: "✗", note: "note.no_network", tone: "bad", lost: true, elsewhere });
-      this.network(false);
+      this.record({ from: server, to: "phone", label: "✗", note: "note.no_network", tone: "bad", lost: true, elsewhere });
+      if (server === "wxlogind") {
+        this.network(false);
+      }
       throw error;
     }
     let parsed = text;
@@ -139,12 +145,12 @@ export class Phone {
     }
     if (this.losing && !elsewhere) {
       this.losing = false;
-      this.record({ from: "wxlogind", to: "phone", label: answerLabel(res.status, parsed), note: "note.lost", tone: "bad", lost: true });
+      this.record({ from: server, to: "phone", label: answerLabel(res.status, parsed), note: "note.lost", tone: "bad", lost: true });
       this.onLost();
       throw new Error("answer lost");
     }
     const shown = res.ok && parsed && typeof parsed === "object" ? summary(parsed) : "";
-    this.record({ from: "wxlogind", to: "phone", label: answerLabel(res.status, parsed), detail: shown, tone: tone(res.status), note, elsewhere });
+    this.record({ from: server, to: "phone", label: answerLabel(res.status, parsed), detail: shown, tone: tone(res.status), note, elsewhere });
     return { statusCode: res.status, header: Object.fromEntries(res.headers), data: parsed };
   }
 
