@@ -8,7 +8,7 @@ import socket
 import struct
 import time
 
-from drill import drill, now, poll, rss_mb
+from drill import conftest, drill, now, poll, rss_mb
 
 TOKEN = b"A" * 43
 GET = b"GET /v1/session HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + TOKEN + b"\r\n\r\n"
@@ -162,4 +162,67 @@ def many_in_one(d):
     d.figure(f"{answered} of 50 times 100 answers in order")
     d.must(answered == 50, "answers are missing or out of order")
     d.must(load.good(began) >= 0.999, f"honest callers suffered: {load.bad(began)}")
+    d.end_load(load)
+
+
+@drill("one-phone", "one session's phone sends junk phone codes over 1,000 connections; other users, and the token, go on")
+def one_phone(d):
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
+    r, w = d.redis(), d.wxfake()
+    s = d.server(r, w)
+    load = d.load(s)
+    mine, other = (s.login(w.code(openid=f"oPhone{i}")).token for i in range(2))
+    body = json.dumps({"code": "no such code"}).encode()
+    junk = (b"POST /v1/user/phone HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + mine.encode() +
+            b"\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    watch, began, answers, slow = selectors.DefaultSelector(), now(), {}, 0.0
+    calls = w.calls("getuserphonenumber")
+    for _ in range(1000):
+        c = connect(s.port)
+        c.setblocking(False)
+        c.send(junk)
+        watch.register(c, selectors.EVENT_READ)
+    asked = began
+    while now() < began + 6:
+        for key, _ in watch.select(0.05):
+            with contextlib.suppress(OSError):
+                status = key.fileobj.recv(4096)[9:12]
+                answers[status] = answers.get(status, 0) + 1
+                key.fileobj.send(junk)
+        if now() > asked + 0.5:
+            asked = now()
+            token = s.inside("GET", f"/internal/apps/{conftest.APPID}/access-token", timeout=10)
+            a = s.call("POST", "/v1/user/phone", {"code": w.code(kind="phone", openid="oPhone1")}, {"Authorization": f"Bearer {other}"}) if slow == 0 else None
+            d.must(token.status == 200, f"the access_token: {token}")
+            d.must(a is None or a.status == 200, f"another user's number: {a}")
+            slow = max(slow, token.seconds, a.seconds if a else 0)
+    for key in list(watch.get_map().values()):
+        key.fileobj.close()
+    made = w.calls("getuserphonenumber") - calls
+    d.figure(f"{sum(answers.values())} junk calls answered ({', '.join(f'{k.decode()}: {v}' for k, v in sorted(answers.items()))}), {made} reached WeChat, "
+             f"the slowest other answer {slow:.2f} s")
+    d.must(made <= 20, f"one user made {made} calls to WeChat")
+    d.must(load.good(began) >= 0.999, f"honest callers suffered: {load.bad(began)}")
+    d.end_load(load)
+
+
+@drill("idle-cap", "max_connections 300 of idle connections; honest callers come and go all the while")
+def idle_cap(d):
+    r, w = d.redis(), d.wxfake()
+    s = d.server(r, w, server__max_connections="300", server__client_timeout="1h")
+    load = d.load(s, verifies=150)
+    began, held, served = now(), [], 0
+    while now() < began + 5:
+        held.append(connect(s.port))  # says nothing, or now and then an empty line
+        with contextlib.suppress(OSError):
+            held[len(held) // 2].send(b"\r\n")
+        if len(held) % 50 == 0:
+            served += s.call("GET", "/v1/session").status == 401
+        time.sleep(0.001)
+    most = s.metric("wxlogind_connections", listener="public")
+    d.figure(f"{len(held)} idle connections came, at most 300 stayed ({most:.0f} at the end), {served} newcomers served")
+    d.must(most <= 300 and served == len(held) // 50, f"{most} connections, {served} of {len(held) // 50} newcomers served")
+    for c in held:
+        c.close()
     d.end_load(load)
