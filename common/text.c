@@ -6,7 +6,7 @@
 const char *text_int(char out[TEXT_INT_MAX], int64_t n)
 {
 	uint64_t left = n < 0 ? 0 - (uint64_t)n : (uint64_t)n;
-	char *p = out + TEXT_INT_MAX - 1;
+	char *p = &out[TEXT_INT_MAX - 1];
 
 	*p = '\0';
 	do

@@ -352,12 +352,13 @@ const char *req_form_param(struct req *r, const char *name)
 
 const char *req_form_wrong(const struct req *r)
 {
-	size_t pairs = 1;
+	size_t pairs = 1, len;
+	const char *body = req_body(r, &len);
 
-	if (r->body.data && memchr(r->body.data, '\0', r->body.len))
+	if (memchr(body, '\0', len))
 		return "The form holds a NUL byte.";
-	for (size_t i = 0; i < r->body.len; i++)
-		pairs += r->body.data[i] == '&';
+	for (size_t i = 0; i < len; i++)
+		pairs += body[i] == '&';
 	return pairs > FORM_PAIRS_MAX ? "The form holds more than 32 pairs." : NULL;
 }
 

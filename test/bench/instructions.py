@@ -92,7 +92,7 @@ def instructions(report):
             "login, WeChat over HTTP": login(s, redis, fake),
             "login, WeChat over TLS": login(s, redis, tls),
         }
-    found = {name: round(n, -1) for name, n in found.items()}
+    found = {name: int(round(n, -1)) for name, n in found.items()}
     recorded = json.loads(RECORDED.read_text()) if RECORDED.exists() else {}
     report.section("Instructions for each request")
     report.table(("", "instructions", "recorded", "change"),
