@@ -1,5 +1,6 @@
-/* Everything that is true of one key stands in one row of the table: its section, name, type, place, default, bounds, whether a
- * reload applies it, and what it is for. Reading, the _file twins, the environment's names, --check and redaction follow from it. */
+/* Everything that is true of one key stands in one row of the table: its section, name, type,
+ * place, default, bounds, whether a reload applies it, and what it is for. Reading, the _file twins,
+ * the environment's names, --check, redaction and the documents follow from it. */
 #include "config/private.h"
 
 #include <ctype.h>
@@ -7,14 +8,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* section, name, type, field of struct config, default, a sentence for the documents; then what else holds: .min and .max of
- * numbers (both in the unit of the field), .words of a WORD, .reload = true when a reload applies it. After a change: make docs. */
+/* section, name, type, field of struct config, default, a sentence for the documents; then what else
+ * holds: .min and .max of numbers (in the unit of the field), .words of a WORD, .reload = true when a
+ * reload applies it. After a change: make docs. */
 #define KEY(section_, name_, type_, field, default_, help_, ...) \
-	{.section = #section_, .name = #name_, .full = #section_ "." #name_, .type = T_##type_, .fallback = default_, .help = help_, \
+	{.section = #section_, .name = #name_, .full = #section_ "." #name_, \
+	 .type = T_##type_, .fallback = default_, .help = help_, \
 	 .offset = offsetof(struct config, field), ##__VA_ARGS__}
 
 #define APP_KEY(name_, type_, field, help_, ...) \
-	{.section = "app", .name = #name_, .full = "app." #name_, .type = T_##type_, .fallback = "", .help = help_, \
+	{.section = "app", .name = #name_, .full = "app." #name_, \
+	 .type = T_##type_, .fallback = "", .help = help_, \
 	 .offset = offsetof(struct config_app, field), .app = true, .reload = true, ##__VA_ARGS__}
 
 const struct key key_table[] = {
@@ -23,44 +27,57 @@ const struct key key_table[] = {
 	KEY(server, internal_listen, LIST, internal_listen, "127.0.0.1:8081",
 		"Addresses that only your own backends and proxies may reach."),
 	KEY(server, internal_token, SECRET, internal_token, "",
-		"Bearer token that every internal caller must send; required when internal_listen can be reached from other machines.", .reload = true),
+		"Bearer token that every internal caller must send; required when internal_listen "
+		"can be reached from other machines.", .reload = true),
 	KEY(server, workers, INT, workers, "1",
-		"Number of processes that share the listening ports; 0 = one per core.", .max = 256),
+		"Number of processes that share the listening ports; 0 = one per core.",
+		.max = 256),
 	KEY(server, max_connections, INT, max_connections, "20000",
-		"Maximum number of connections of one worker; public and internal are counted apart.", .min = 1, .max = 1000000, .reload = true),
+		"Maximum number of connections of one worker; public and internal are counted "
+		"apart.", .min = 1, .max = 1000000, .reload = true),
 	KEY(server, client_timeout, DURATION, client_timeout_ms, "15s",
-		"Time limit for a whole request to arrive, and for an idle connection.", .min = 100, .max = DAY, .reload = true),
+		"Time limit for a whole request to arrive, and for an idle connection.",
+		.min = 100, .max = DAY, .reload = true),
 	KEY(server, max_body, SIZE, max_body, "64k",
 		"Maximum size of a request body.", .min = 1024, .max = 1024 * 1024, .reload = true),
 	KEY(server, trusted_proxies, LIST, trusted_proxies, "",
-		"Addresses or networks of proxies whose X-Forwarded-For is believed; unix: stands for peers on a unix socket.", .reload = true),
+		"Addresses or networks of proxies whose X-Forwarded-For is believed; unix: stands "
+		"for peers on a unix socket.", .reload = true),
 	KEY(server, cors_origins, LIST, cors_origins, "",
-		"Origins of web pages that may call the public side; empty = no CORS headers.", .reload = true),
+		"Origins of web pages that may call the public side; empty = no CORS headers.",
+		.reload = true),
 	KEY(server, drain_timeout, DURATION, drain_timeout_ms, "30s",
 		"How long SIGTERM waits for requests in flight.", .max = DAY, .reload = true),
 	KEY(server, drain_delay, DURATION, drain_delay_ms, "0s",
-		"How long SIGTERM only turns /readyz to 503 and goes on serving, so that balancers can look away; drain_timeout begins after it.",
+		"How long SIGTERM only turns /readyz to 503 and goes on serving, so that balancers "
+		"can look away; drain_timeout begins after it.",
 		.max = 3600000, .reload = true),
 	KEY(server, unix_mode, MODE, unix_mode, "0660",
 		"Mode of unix sockets that are listened on.", .max = 0777),
 	KEY(server, unix_group, TEXT, unix_group, "",
-		"Group of unix sockets that are listened on, as a name or a number; empty = the process's own."),
+		"Group of unix sockets that are listened on, as a name or a number; empty = the "
+		"process's own."),
 
 	KEY(log, level, WORD, log_level, "info",
-		"The least severe lines that are written.", .words = "debug info warn error", .reload = true),
+		"The least severe lines that are written.", .words = "debug info warn error",
+		.reload = true),
 	KEY(log, format, WORD, log_format, "logfmt",
 		"Format of log lines, always on standard error.", .words = "logfmt json"),
 	KEY(log, requests, WORD, log_requests, "all",
-		"Which finished requests get a line: all, errors (status 400 and up) or none; health checks that succeed never get one.",
+		"Which finished requests get a line: all, errors (status 400 and up) or none; "
+		"health checks that succeed never get one.",
 		.words = "all errors none", .reload = true),
 
 	KEY(redis, url, TEXT, redis_url, "redis://127.0.0.1:6379/0",
-		"Where sessions are kept: redis://[user[:password]@]host:port/db, rediss:// (TLS), unix:///path?db=0, "
-		"sentinel://[user[:password]@]h1:26379,h2:26379,h3:26379/mymaster or cluster://[user[:password]@]h1:6379,h2:6379. See redis.md."),
+		"Where sessions are kept: redis://[user[:password]@]host:port/db, rediss:// (TLS), "
+		"unix:///path?db=0, "
+		"sentinel://[user[:password]@]h1:26379,h2:26379,h3:26379/mymaster or "
+		"cluster://[user[:password]@]h1:6379,h2:6379. See redis.md."),
 	KEY(redis, tls, BOOL, redis_tls, "no",
 		"TLS for sentinel:// and cluster:// (to the sentinels too); rediss:// implies it."),
 	KEY(redis, ca_file, PATH, redis_ca_file, "",
-		"File of certificates that Redis' certificate must be signed by; empty = the system's."),
+		"File of certificates that Redis' certificate must be signed by; empty = the "
+		"system's."),
 	KEY(redis, tls_name, TEXT, redis_tls_name, "",
 		"Name that Redis' certificate must have, instead of the host that is connected to."),
 	KEY(redis, cert_file, PATH, redis_cert_file, "",
@@ -72,7 +89,8 @@ const struct key key_table[] = {
 	KEY(redis, sentinel_password, SECRET, redis_sentinel_password, "",
 		"Password at the sentinels, where they ask for one."),
 	KEY(redis, replicas, TEXT, redis_replicas_text, "",
-		"How many replicas must have the end of a session before it is acknowledged; empty = 1 for sentinel:// and cluster://, else 0.",
+		"How many replicas must have the end of a session before it is acknowledged; empty "
+		"= 1 for sentinel:// and cluster://, else 0.",
 		.reload = true),
 	KEY(redis, password, SECRET, redis_password, "",
 		"Password of Redis, instead of one in the URL."),
@@ -82,35 +100,45 @@ const struct key key_table[] = {
 		"Time limit for one Redis command.", .min = 10, .max = 60000),
 
 	KEY(session, ttl, DURATION, ttl_ms, "7d",
-		"A session that is unused for this long ends; each use renews it.", .min = 1000, .max = 3650 * DAY),
+		"A session that is unused for this long ends; each use renews it.",
+		.min = 1000, .max = 3650 * DAY),
 	KEY(session, max_age, DURATION, max_age_ms, "30d",
 		"A session older than this ends, used or not.", .min = 1000, .max = 3650 * DAY),
 	KEY(session, max_per_user, INT, max_per_user, "0",
-		"Maximum number of sessions of one user, the oldest end first; 0 = as many as 1000.", .max = 1000),
+		"Maximum number of sessions of one user, the oldest end first; 0 = as many as 1000.",
+		.max = 1000),
 	KEY(session, replay_window, DURATION, replay_window_ms, "60s",
-		"A code that is sent again this soon gets the same session; 0 = only simultaneous requests share one.", .max = 300000),
+		"A code that is sent again this soon gets the same session; 0 = only simultaneous "
+		"requests share one.", .max = 300000),
 	KEY(session, encryption_key, KEYS, encryption_keys, "",
-		"Keys that encrypt session_key in Redis (AES-256-GCM): the first writes, all read; empty = not encrypted."),
+		"Keys that encrypt session_key in Redis (AES-256-GCM): the first writes, all read; "
+		"empty = not encrypted."),
 	KEY(session, cache_entries, INT, cache_entries, "100000",
-		"Maximum number of sessions that a worker answers for from its memory; 0 = always ask Redis.", .max = 100000000),
+		"Maximum number of sessions that a worker answers for from its memory; 0 = always "
+		"ask Redis.", .max = 100000000),
 
 	KEY(wechat, base_url, TEXT, wechat_base_url, "https://api.weixin.qq.com",
 		"URL of WeChat's API."),
 	KEY(wechat, fallback_urls, LIST, wechat_fallback_urls, "https://api2.weixin.qq.com",
 		"URLs that are asked when base_url cannot be reached."),
 	KEY(wechat, connect_timeout, DURATION, wechat_connect_timeout_ms, "1s",
-		"Time limit for name lookup, TCP and TLS of one connection.", .min = 10, .max = 60000),
+		"Time limit for name lookup, TCP and TLS of one connection.",
+		.min = 10, .max = 60000),
 	KEY(wechat, timeout, DURATION, wechat_timeout_ms, "3s",
-		"Time limit for one login's calls to WeChat, retries included.", .min = 50, .max = 60000),
+		"Time limit for one login's calls to WeChat, retries included.",
+		.min = 50, .max = 60000),
 	KEY(wechat, max_connections, INT, wechat_max_connections, "64",
 		"Maximum number of simultaneous login calls to WeChat.", .min = 1, .max = 4096),
 	KEY(wechat, ca_file, PATH, wechat_ca_file, "",
 		"File of certificates to trust; empty = the system's."),
 	KEY(wechat, proxy, SECRET, wechat_proxy, "",
-		"HTTP proxy for all calls to WeChat: http://[user:password@]host:port. HTTP(S)_PROXY in the environment is not used."),
+		"HTTP proxy for all calls to WeChat: http://[user:password@]host:port. "
+		"HTTP(S)_PROXY in the environment is not used."),
 
 	KEY(users, url, TEXT, users_url, "sqlite:///var/lib/wxlogind/users.db",
-		"Where user profiles are kept: sqlite:///path, mysql://user[:password]@host[:port]/database (and ?tls=off, ?tls=on or ?tls=verify) or none."),
+		"Where user profiles are kept: sqlite:///path, "
+		"mysql://user[:password]@host[:port]/database (and ?tls=off, ?tls=on or "
+		"?tls=verify) or none."),
 	KEY(users, password, SECRET, users_password, "",
 		"Password of the user database, instead of one in the URL."),
 	KEY(users, ca_file, PATH, users_ca_file, "",
@@ -132,10 +160,12 @@ const struct key key_table[] = {
 	KEY(audit, file, TEXT, audit_file, "",
 		"File of the audit log: one JSON line an event; empty = no audit log."),
 	KEY(audit, openid, WORD, audit_openid, "hash",
-		"How users are named in the audit log: hash (needs encryption_key) or clear.", .words = "hash clear"),
+		"How users are named in the audit log: hash (needs encryption_key) or clear.",
+		.words = "hash clear"),
 
 	APP_KEY(secret, SECRETS, secrets,
-		"AppSecret from WeChat's console; two, by a comma, while it is being changed: the second is used when WeChat refuses the first."),
+		"AppSecret from WeChat's console; two, by a comma, while it is being changed: the "
+		"second is used when WeChat refuses the first."),
 };
 const size_t key_count = NELEM(key_table);
 
@@ -159,7 +189,8 @@ int key_find(const char *section, const char *name, bool *is_twin)
 
 		if (strcmp(k->section, section))
 			continue;
-		*is_twin = key_is_secret(k) && n == len + 5 && !memcmp(name, k->name, len) && !strcmp(name + len, "_file");
+		*is_twin = key_is_secret(k) && n == len + 5 && !memcmp(name, k->name, len) &&
+			   !strcmp(name + len, "_file");
 		if (*is_twin || !strcmp(name, k->name))
 			return (int)i;
 	}
@@ -168,7 +199,8 @@ int key_find(const char *section, const char *name, bool *is_twin)
 
 void key_variable(char out[ENV_NAME_MAX], const struct key *k)
 {
-	snprintf(out, ENV_NAME_MAX, k->app ? "WXLOGIND%.0s_%s" : "WXLOGIND_%s_%s", k->section, k->name);
+	snprintf(out, ENV_NAME_MAX, k->app ? "WXLOGIND%.0s_%s" : "WXLOGIND_%s_%s", k->section,
+		k->name);
 	for (char *p = out; *p; p++)
 		*p = (char)toupper((unsigned char)*p);
 }
@@ -204,7 +236,8 @@ void config_free(struct config *c)
 	free(c);
 }
 
-size_t config_changed(const struct config *a, const struct config *b, const char **names, size_t max)
+size_t config_changed(
+	const struct config *a, const struct config *b, const char **names, size_t max)
 {
 	size_t n = 0;
 
