@@ -29,7 +29,6 @@ struct http {
 	int     connections, rejected;
 	struct timer *tick;
 	bool    draining;
-	struct timer *grace; /* of idle connections, once it drains */
 	loop_fn drained;
 	void   *drained_ctx;
 	struct metric_series *connections_metric;

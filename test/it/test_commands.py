@@ -11,7 +11,7 @@ from conftest import APPID, BUILD, ROOT, SECRET, call, free_port, poll
 from test_docs import PAGES
 from test_stack import PROD_ENV, checked, load
 
-PROGRAMS = r"(?:docker-compose|docker|redis-cli|curl|wxlogind|wxfake|make|scripts/\w+|sqlite3|openssl|npm|caddy|xargs|kill|kubectl|promtool|install|for|cat|chmod|printf|docs/\S+\.py|build/\w+)"
+PROGRAMS = r"(?:docker-compose|docker|redis-server|redis-cli|curl|wxlogind|wxfake|make|scripts/\w+|sqlite3|openssl|npm|caddy|xargs|kill|kubectl|promtool|install|for|cat|chmod|printf|docs/\S+\.py|build/\w+)"
 
 # Which test runs what begins so. A name alone is of this file; FILE::NAME is another's, and is there.
 RUN = {
@@ -30,6 +30,11 @@ RUN = {
     r"openssl rand -base64 32": "test_keys_are_made",
     r"wxlogind -c FILE --check|wxlogind --check|wxlogind -c FILE": "test_check",
     r"wxfake ": "test_wxfake.py::test_help_and_version",
+    r"kubectl (?:-n wxlogind )?(?:create|apply|rollout)": "test_kubernetes.py::test_kubectl_takes_the_kustomization",
+    r"docker build": "test_stack.py::test_the_image_is_built_from_what_it_takes",
+    r"npm run build$": "../miniprogram/package.test.js::what `npm run build` makes",
+    r"npm (?:install|run build:)": "../../scripts/miniprogram-samples::build_sample",
+    r"redis-server --daemonize yes|build/wxlogind -c own.ini": "test_docs.py::test_the_configuration_of_ones_own_appid_is_good",
     r"npm (?:pack|install)": "../miniprogram/package.test.js::npm pack",
 }
 

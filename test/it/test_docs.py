@@ -1,4 +1,5 @@
 """What the documents say that can be checked: languages that agree, links that lead somewhere, names that exist, examples that run."""
+import json
 import re
 import subprocess
 
@@ -144,3 +145,16 @@ def test_the_configuration_of_ones_own_appid_is_good(tmp_path):
     done = subprocess.run([BUILD / "wxlogind", "-c", file, "--check"], capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, done.stderr
     assert "encryption_key" in done.stderr  # the warning that the page names
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_blocks_are_what_they_say(page):
+    """As far as it can be seen without the program that reads them: YAML, JSON and Lua parse."""
+    for kind, text in re.findall(r"^```(yaml|json|lua)\n(.*?)^```", page.read_text(), re.M | re.S):
+        if kind == "yaml":
+            assert all(d is not None for d in yaml.safe_load_all(text))
+        elif kind == "json":
+            json.loads(text)
+        else:
+            r = subprocess.run(["luac5.1", "-p", "-"], input=text, capture_output=True, text=True)
+            assert r.returncode == 0, r.stderr
