@@ -150,6 +150,18 @@ def test_name_and_file_by_the_environment(tmp_path):
     assert r.returncode == 1 and "WXLOGIND_SECRET and WXLOGIND_SECRET_FILE are both set" in r.stderr
 
 
+@pytest.mark.parametrize("env", [
+    {"WXLOGIND_REDIS_PASSWORD_FILE": ""},
+    {"WXLOGIND_APPID": "wx0000000000000001", "WXLOGIND_SECRET": ""},
+    {"WXLOGIND_APPID": "wx0000000000000001", "WXLOGIND_SECRET_FILE": ""},
+    {"WXLOGIND_SECRET": "", "WXLOGIND_SECRET_FILE": ""},
+])
+def test_an_empty_variable_is_as_good_as_none(tmp_path, env):
+    """Compose files pass on what is not set."""
+    r = run("--check", text=APP, tmp_path=tmp_path, env=env)
+    assert r.returncode == 0, r.stderr
+
+
 def test_a_byte_order_mark_is_skipped(tmp_path):
     assert run("--check", text="\ufeff[server]\nworkers = 2\n" + APP, tmp_path=tmp_path).returncode == 0
     (tmp_path / "w.ini").write_bytes(("\ufeff" + APP).encode("utf-16-le"))
