@@ -265,12 +265,15 @@ static enum user_status mysql_load(void *state, struct user_row *rows, size_t n,
 static enum user_status mysql_save(void *state, const struct user_row *rows, size_t n)
 {
 	struct mysql *m = state;
+	enum user_status st;
 
 	buf_clear(&m->sql);
 	sql_insert(m, rows, n, false);
 	sql_insert(m, rows, n, true);
 	buf_str(&m->sql, "COMMIT");
-	return run(m, NULL, 0, NULL) ? USER_DONE : undo(m);
+	st = run(m, NULL, 0, NULL) ? USER_DONE : undo(m);
+	mem_wipe(m->sql.data, m->sql.len); /* it held phone numbers, maybe */
+	return st;
 }
 
 /* ---- the schema ---- */
