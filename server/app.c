@@ -274,7 +274,8 @@ static void build_gates(struct app *a)
 	struct config *c = a->started;
 	const char **urls = mem_alloc(sizeof(*urls) * (c->wechat_fallback_urls.n + 1));
 	char session_keys[128];
-	struct redis_options redis = options_redis(c);
+	struct redis_host hosts[CONFIG_REDIS_HOSTS_MAX];
+	struct redis_options redis = options_redis(c, hosts);
 
 	redis.tls = a->redis_tls;
 	a->loop = loop_new();

@@ -101,7 +101,8 @@ static void look_at_redis(void *ctx)
 static void try_redis(struct trial *t)
 {
 	const struct config *c = t->c;
-	struct redis_options o = options_redis(c);
+	struct redis_host hosts[CONFIG_REDIS_HOSTS_MAX];
+	struct redis_options o = options_redis(c, hosts);
 	struct redis_trial r = {.t = t, .until_ms = clock_ms() + REDIS_TRIES * c->redis_timeout_ms};
 	char what[NAME_MAX_LEN];
 

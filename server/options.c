@@ -4,11 +4,20 @@
 
 enum { REDIS_PENDING = 16384, USERS_TIMEOUT_MS = 2000, USERS_QUEUE = 4096 };
 
-struct redis_options options_redis(const struct config *c)
+struct redis_options options_redis(const struct config *c, struct redis_host hosts[CONFIG_REDIS_HOSTS_MAX])
 {
+	static const enum redis_kind kinds[] = {[CONFIG_REDIS_ONE] = REDIS_ONE, [CONFIG_REDIS_SENTINEL] = REDIS_SENTINEL};
+
+	for (size_t i = 0; i < c->redis_host_count; i++)
+		hosts[i] = (struct redis_host){c->redis_hosts[i].host, (int)c->redis_hosts[i].port};
 	return (struct redis_options){
-		.host = c->redis_hosts[0].host,
-		.port = (int)c->redis_hosts[0].port,
+		.kind = kinds[c->redis_kind],
+		.hosts = hosts,
+		.host_count = c->redis_host_count,
+		.master_name = c->redis_master_name,
+		.sentinel_user = c->redis_sentinel_user,
+		.sentinel_password = c->redis_sentinel_password,
+		.proof_master = c->redis_proof_master,
 		.unix_path = c->redis_path,
 		.user = c->redis_user,
 		.password = c->redis_password,

@@ -557,9 +557,11 @@ bool conn_send_encoded(struct conn *c, const char *word1, const char *word2, int
 	if (!conn_has_room(c, len))
 		return false;
 	reclaim(c);
-	add_count(&c->out, '*', (size_t)argc + 2);
-	add_bulk(&c->out, word1, strlen(word1));
-	add_bulk(&c->out, word2, strlen(word2));
+	add_count(&c->out, '*', (size_t)argc + (word1 ? 2 : 0));
+	if (word1) {
+		add_bulk(&c->out, word1, strlen(word1));
+		add_bulk(&c->out, word2, strlen(word2));
+	}
 	buf_add(&c->out, bytes, len);
 	enlist(c, OWNERS, a);
 	return true;

@@ -64,7 +64,7 @@ const char *conn_trouble(const struct conn *c); /* why it is not right, or "" */
 
 /* false: it is not up or has no room, and a is never told. argv is copied; argvlen NULL = strlen. */
 bool conn_send(struct conn *c, int argc, const char *const *argv, const size_t *argvlen, const struct asked *a);
-/* As conn_send: two words, then argc words that are encoded already. */
+/* As conn_send: two words (or none: word1 is NULL), then argc words that are encoded already. */
 bool conn_send_encoded(struct conn *c, const char *word1, const char *word2, int argc, const char *bytes, size_t len,
 	const struct asked *a);
 #define CONN_SEND(c, a, ...) \

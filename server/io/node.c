@@ -31,8 +31,22 @@ struct node {
 	char *prefix;              /* of the keys that are listened for */
 	bool listening;            /* subscribed, at the same server */
 	bool told_asked;
-	int64_t told_sent_ms;
+	int64_t told_sent_ms, told_ms;   /* when the question on its way was sent; when the last answered one was */
+	int64_t owner_sent_ms, owner_ms; /* the same of whether it is the master */
 };
+
+/* What is remembered of this place may be told while all that could make it wrong is excluded: we have heard of every change (told), the
+ * server says that it is the master (owner), and so do more than half of those who decide that (majority). */
+void node_prove(struct node *n)
+{
+	int64_t proven = n->listening ? n->told_ms : PROOF_NEVER;
+
+	if (n->o.kind != REDIS_ONE) {
+		proven = n->owner_ms < proven ? n->owner_ms : proven;
+		proven = *n->o.majority_ms < proven ? *n->o.majority_ms : proven;
+	}
+	n->o.place->proven_ms = proven;
+}
 
 static void void_place(struct node *n)
 {
@@ -176,17 +190,19 @@ static bool is_master(struct node *n, const struct redisReply *v)
 	return false;
 }
 
-/* It has no ROLE, so it was only PINGed. MISCONF: it cannot save to disk; reads go on. */
-static void on_pong(struct node *n, const struct redisReply *v)
+/* It has no ROLE, so it was only PINGed. MISCONF: it cannot save to disk; reads go on. false: it was left. */
+static bool is_alive(struct node *n, const struct redisReply *v)
 {
 	char word[REPLY_WORD_MAX], sentence[REPLY_SENTENCE_MAX];
 
 	if (!reply_error(v))
-		return;
+		return true;
 	reply_word(reply_error(v), word);
+	if (!strcmp(word, "MISCONF"))
+		return true;
 	reply_sentence(reply_error(v), n->o.conn.password, sentence);
-	if (strcmp(word, "MISCONF") != 0)
-		node_leave(n, LOG_WARN, sentence);
+	node_leave(n, LOG_WARN, sentence);
+	return false;
 }
 
 static void on_role(const struct asked *a, enum conn_fate fate, const struct redisReply *v)
@@ -196,10 +212,10 @@ static void on_role(const struct asked *a, enum conn_fate fate, const struct red
 	n->role_asked = false;
 	if (fate != CONN_ANSWERED)
 		return;
-	if (n->has_role)
-		is_master(n, v);
-	else
-		on_pong(n, v);
+	if (n->has_role ? !is_master(n, v) : !is_alive(n, v))
+		return;
+	n->owner_ms = n->owner_sent_ms;
+	node_prove(n);
 }
 
 static void ask_role(struct node *n)
@@ -208,6 +224,7 @@ static void ask_role(struct node *n)
 
 	if (n->role_asked)
 		return;
+	n->owner_sent_ms = clock_ms();
 	n->role_asked = n->has_role ? CONN_SEND(n->data, &a, "ROLE") : CONN_SEND(n->data, &a, "PING");
 }
 
@@ -217,6 +234,8 @@ static void on_data_state(void *ctx, bool up)
 	struct asked info = by(n, on_info);
 
 	n->run_id[0] = '\0';
+	n->owner_ms = PROOF_NEVER;
+	node_prove(n);
 	if (up) {
 		n->has_role = true;
 		n->role_asked = false;
@@ -276,7 +295,8 @@ static void on_told(const struct asked *a, enum conn_fate fate, const struct red
 		void_place(n); /* what was asked for before we were told of changes does not count */
 		conn_is_right(n->listen);
 	}
-	n->o.place->proven_ms = n->told_sent_ms;
+	n->told_ms = n->told_sent_ms;
+	node_prove(n);
 }
 
 /* Subscribing again to the same channel is answered in line, behind all that Redis had to tell. */
@@ -347,7 +367,7 @@ static void on_listen_state(void *ctx, bool up)
 
 	n->listen_id[0] = '\0';
 	n->listening = n->told_asked = false;
-	n->o.place->proven_ms = NODE_NEVER;
+	node_prove(n);
 	if (up) {
 		CONN_SEND(n->listen, &role, "ROLE");
 		CONN_SEND(n->listen, &info, "INFO", "server");
@@ -364,7 +384,7 @@ static void on_beat(void *ctx)
 	struct node *n = ctx;
 
 	timer_start(n->beat, BEAT_MS);
-	if (n->ready && n->beats++ % ROLE_BEATS == 0)
+	if (n->ready && (n->o.kind != REDIS_ONE || n->beats++ % ROLE_BEATS == 0))
 		ask_role(n);
 	if (n->listening)
 		ask_told(n);
@@ -407,8 +427,9 @@ struct node *node_new(struct loop *l, const struct node_options *o)
 	n->loop = l;
 	n->o = *o;
 	n->o.conn.host = n->host = mem_strdup(o->conn.host);
+	n->told_ms = n->owner_ms = PROOF_NEVER;
 	n->beat = timer_new(l, on_beat, n);
-	n->o.place->proven_ms = NODE_NEVER;
+	n->o.place->proven_ms = PROOF_NEVER;
 	timer_start(n->beat, BEAT_MS);
 	n->data = open_conn(n, "commands", on_data_state);
 	return n;
@@ -429,7 +450,7 @@ void node_free(struct node *n)
 	if (!n)
 		return;
 	void_place(n);
-	n->o.place->proven_ms = NODE_NEVER;
+	n->o.place->proven_ms = PROOF_NEVER;
 	timer_free(n->beat);
 	listen = n->listen;
 	n->listen = NULL;

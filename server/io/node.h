@@ -4,8 +4,7 @@
 #define IO_NODE_H
 
 #include "io/conn.h"
-
-#define NODE_NEVER (INT64_MIN / 2) /* when nothing was proven */
+#include "io/quorum.h"
 
 #define NODE_OF_CLUSTER "this is a node of a Redis Cluster: write cluster://host:port for redis.url"
 
@@ -14,6 +13,8 @@ struct node;
 struct node_options {
 	struct conn_options conn;  /* its purpose and callbacks are ours */
 	const char *key_prefix;
+	enum redis_kind kind;
+	const int64_t *majority_ms; /* of others, that this one is the master; not for REDIS_ONE */
 	struct redis_place *place; /* where to say what is proven */
 	unsigned   *said;          /* what was logged once already, of all nodes; a bit each */
 	void      (*on_ready)(void *ctx, struct node *n, bool ready);
@@ -29,6 +30,7 @@ bool node_is_ready(const struct node *n);
 const char *node_trouble(const struct node *n);
 int node_major(const struct node *n); /* of its version (Valkey: of the Redis that it stands in for); 0 = not known */
 struct conn *node_conn(const struct node *n); /* for commands, while it is ready */
+void node_prove(struct node *n); /* majority_ms has changed */
 void node_leave(struct node *n, enum log_level level, const char *why); /* closes both connections; tried again after a second */
 
 /* An error that only a node of a cluster gives. */

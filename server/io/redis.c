@@ -1,7 +1,10 @@
+/* A command of a single server goes straight to its connection. Where there may be another master a moment later, a command is kept
+ * encoded until it is answered: it may have to wait, and to be sent again to whoever is the master then. */
 #include "io/redis.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 
 #include "common/buf.h"
 #include "common/clock.h"
@@ -12,16 +15,24 @@
 #include "common/metrics.h"
 #include "io/conn.h"
 #include "io/node.h"
+#include "io/sentinel.h"
 
-enum { KINDS = 8 /* of errors told apart when logging */ };
+enum { KINDS = 8 /* of errors told apart when logging */, SWEEP_MS = 5, WAIT_MIN_MS = 5, WAIT_MAX_MS = 50, CLOCK_MS = 100 };
 
-/* What it takes to ask once more. */
 struct command {
-	const struct redis_script *script;
-	int    argc;
-	size_t len;
-	char   args[]; /* encoded */
+	TAILQ_ENTRY(command) link;  /* while it waits, or was sent again */
+	redis_cb cb;
+	void    *ctx;
+	const struct redis_script *script; /* NULL: the command's own words are in args */
+	const char *name;
+	int64_t  deadline_ms, again_ms;
+	int      wait_ms;           /* how long it waited last */
+	bool     is_linked, is_sent, is_told;
+	int      argc;
+	size_t   len;
+	char     args[];            /* encoded */
 };
+TAILQ_HEAD(commands, command);
 
 struct refused {
 	redis_cb cb;
@@ -31,20 +42,34 @@ struct refused {
 struct redis {
 	struct loop *loop;
 	struct redis_options o; /* its strings are ours */
-	struct node *node;
+	struct sentinels *sentinels;
+	struct node *node;      /* NULL while no master is known */
+	int64_t majority_ms;    /* when the majority last named it */
+	int64_t good_ms;        /* when all was well */
 	struct redis_place places[REDIS_PLACES];
 	unsigned said;
-	struct buf scratch;     /* a script's arguments, encoded */
+	struct buf scratch;     /* a command's words, encoded */
+
+	/* waiting, or sent again */
+	struct commands waiting;
+	size_t waiting_count;
+	struct timer *sweep, *clock;
+	bool sweep_set;
+	unsigned seed;
 
 	/* refused before they were sent; told next turn */
 	struct refused *refused;
 	size_t refused_told, refused_len, refused_cap;
 
+	const char *prefix;     /* of the keys that somebody listens for */
+	redis_changed_fn on_changed;
+	void *changed_ctx;
+
 	struct { char word[REPLY_WORD_MAX]; int64_t at_ms; } kinds[KINDS];
-	int  nodes;             /* not gone yet */
+	int  parts;             /* nodes, and the sentinels, that are not gone yet */
 	int  depth;             /* callbacks in progress: memory must outlive them */
 	bool freed;
-	struct metric_series *ok, *error, *timeout, *unavailable, *connected;
+	struct metric_series *ok, *error, *timeout, *unavailable, *connected, *parked;
 };
 
 /* --- callbacks: the one way out, and who may free us meanwhile --- */
@@ -53,15 +78,17 @@ static void on_refuse(void *ctx);
 
 static void destroy_if_done(struct redis *r)
 {
-	if (!r->freed || r->depth || r->nodes)
+	if (!r->freed || r->depth || r->parts)
 		return;
 	loop_undefer(r->loop, on_refuse, r);
+	timer_free(r->sweep);
+	timer_free(r->clock);
 	free(r->refused);
 	buf_free(&r->scratch);
-	free((char *)r->o.host);
 	free((char *)r->o.unix_path);
 	free((char *)r->o.user);
 	free((char *)r->o.key_prefix);
+	free((char *)r->prefix);
 	mem_free_secret((char *)r->o.password);
 	free(r);
 }
@@ -114,15 +141,135 @@ static void refuse(struct redis *r, redis_cb cb, void *ctx)
 	r->refused[r->refused_len++] = (struct refused){cb, ctx};
 }
 
+/* --- commands that are kept --- */
+
+/* Of what stands in scratch. */
+static struct command *command_new(struct redis *r, const struct redis_script *s, const char *name, int argc, redis_cb cb, void *ctx)
+{
+	struct command *c = mem_alloc(sizeof(*c) + r->scratch.len);
+
+	c->cb = cb;
+	c->ctx = ctx;
+	c->script = s;
+	c->name = name;
+	c->deadline_ms = clock_ms() + r->o.timeout_ms;
+	c->argc = argc;
+	c->len = r->scratch.len;
+	memcpy(c->args, r->scratch.data, c->len);
+	return c;
+}
+
+static void command_free(struct command *c)
+{
+	if (c)
+		mem_wipe(c->args, c->len);
+	free(c);
+}
+
+static void unlink_command(struct redis *r, struct command *c)
+{
+	if (!c->is_linked)
+		return;
+	TAILQ_REMOVE(&r->waiting, c, link);
+	c->is_linked = false;
+	metric_set(r->parked, (int64_t)--r->waiting_count);
+}
+
+static void link_command(struct redis *r, struct command *c)
+{
+	TAILQ_INSERT_TAIL(&r->waiting, c, link);
+	c->is_linked = true;
+	metric_set(r->parked, (int64_t)++r->waiting_count);
+	if (!r->sweep_set)
+		timer_start(r->sweep, SWEEP_MS);
+	r->sweep_set = true;
+}
+
+/* The end of a command, but for one that is still in a connection's queue: that answer finds nobody to tell. */
+static void finish(struct command *c, enum outcome oc, const struct redisReply *v)
+{
+	redis_cb cb = c->is_told ? NULL : c->cb;
+	void *ctx = c->ctx;
+
+	c->is_told = true;
+	if (!c->is_sent)
+		command_free(c);
+	if (cb)
+		cb(ctx, oc, v);
+}
+
+static void on_answer(const struct asked *a, enum conn_fate fate, const struct redisReply *v);
+
+static bool send_to(struct redis *r, struct command *c, struct conn *to)
+{
+	const struct asked a = {.fn = on_answer, .owner = r, .cb = c->cb, .ctx = c->ctx, .command = c, .name = c->name};
+	const struct redis_script *s = c->script;
+	bool known = s && conn_knows(to, s->number);
+
+	c->is_sent = conn_send_encoded(to, s ? known ? "EVALSHA" : "EVAL" : NULL, known ? s->hash : s ? s->text : NULL, c->argc, c->args,
+		c->len, &a);
+	if (c->is_sent && s && s->number > 0)
+		conn_learns(to, s->number, true);
+	return c->is_sent;
+}
+
+static struct conn *conn_for(struct redis *r)
+{
+	return !r->freed && r->node && node_is_ready(r->node) ? node_conn(r->node) : NULL;
+}
+
+/* Whoever is the master may be another soon, or be ready. A command is sent again only when it is certain that nothing was done. */
+static void wait_a_while(struct redis *r, struct command *c)
+{
+	int most = c->wait_ms ? 2 * c->wait_ms : WAIT_MIN_MS;
+
+	if (r->freed || clock_ms() >= c->deadline_ms || r->waiting_count >= (size_t)r->o.max_pending) {
+		metric_add(r->unavailable, 1);
+		finish(c, OC_STORE_UNAVAILABLE, NULL);
+		return;
+	}
+	c->wait_ms = most < WAIT_MAX_MS ? most : WAIT_MAX_MS;
+	c->again_ms = clock_ms() + c->wait_ms / 2 + rand_r(&r->seed) % (c->wait_ms / 2 + 1);
+	link_command(r, c);
+}
+
+/* One that waited. */
+static void try_again(struct redis *r, struct command *c)
+{
+	int64_t now = clock_ms();
+	struct conn *to;
+
+	if (now >= c->deadline_ms) {
+		metric_add(r->timeout, 1);
+		finish(c, OC_STORE_UNAVAILABLE, NULL);
+		return;
+	}
+	if (!c->is_sent && now >= c->again_ms && (to = conn_for(r)))
+		send_to(r, c, to);
+	link_command(r, c); /* it is told in time though it was sent late */
+}
+
+static void on_sweep(void *ctx)
+{
+	struct redis *r = ctx;
+	struct command *c;
+
+	enter(r);
+	r->sweep_set = false;
+	for (size_t n = r->waiting_count; n > 0 && (c = TAILQ_FIRST(&r->waiting)); n--) {
+		unlink_command(r, c);
+		try_again(r, c);
+	}
+	leave(r);
+}
+
 /* --- answers --- */
 
-static void log_kind(struct redis *r, const char *command, const char *error)
+static void log_kind(struct redis *r, const char *command, const char *word)
 {
-	char word[REPLY_WORD_MAX];
 	int64_t now = clock_ms();
 	size_t slot = 0;
 
-	reply_word(error, word); /* what follows it may quote our arguments */
 	for (size_t i = 0; i < KINDS; i++) {
 		if (strcmp(r->kinds[i].word, word) == 0) {
 			slot = i;
@@ -133,83 +280,126 @@ static void log_kind(struct redis *r, const char *command, const char *error)
 		if (r->kinds[i].at_ms < r->kinds[slot].at_ms)
 			slot = i;
 	}
-	memcpy(r->kinds[slot].word, word, sizeof(word));
+	memcpy(r->kinds[slot].word, word, REPLY_WORD_MAX);
 	r->kinds[slot].at_ms = now;
-	log_warn("redis refused a command", LOG_STR("command", command), LOG_STR("error", word));
+	log_warn("redis refused a command", LOG_STR("command", command), LOG_STR("error", word)); /* its sentence may quote arguments */
 }
 
-static void command_free(struct command *c)
+static void tell(const struct asked *a, enum outcome oc, const struct redisReply *v)
 {
-	if (c)
-		mem_wipe(c->args, c->len);
-	free(c);
+	if (a->command)
+		finish(a->command, oc, v);
+	else
+		a->cb(a->ctx, oc, v);
 }
 
-static void on_answer(const struct asked *a, enum conn_fate fate, const struct redisReply *v);
+static bool is_one_of(const char *word, const char *const *words)
+{
+	while (*words && strcmp(*words, word) != 0)
+		words++;
+	return *words;
+}
 
 /* Redis forgot the script. Nothing was done, so nothing is done twice; but what was sent meanwhile comes before it. */
-static bool send_text(struct redis *r, const struct asked *a)
+static bool send_text(struct redis *r, struct command *c)
 {
-	const struct command *c = a->command;
-	struct asked again = *a;
+	struct conn *to = conn_for(r);
 
-	again.command = NULL;
-	if (!conn_send_encoded(node_conn(r->node), "EVAL", c->script->text, c->argc, c->args, c->len, &again))
+	if (!to || !c->script)
 		return false;
-	conn_learns(node_conn(r->node), c->script->number, true);
-	return true;
+	conn_learns(to, c->script->number, false);
+	return send_to(r, c, to);
 }
 
-static void on_error(struct redis *r, const struct asked *a, const char *error)
+/* An address that leads to another server by now, or a master that is none any more. */
+static void leave_if_wrong(struct redis *r, const char *word)
 {
-	char word[REPLY_WORD_MAX];
-
-	reply_word(error, word);
-	if (a->command && !strcmp(word, "NOSCRIPT") && send_text(r, a))
+	if (r->freed || !r->node)
 		return;
-	metric_add(r->error, 1);
-	log_kind(r, a->name, error);
-	a->cb(a->ctx, OC_STORE_UNAVAILABLE, NULL);
-	if (r->freed)
-		return;
-	/* A master that became a replica: the address may lead to the new one by now. */
 	if (!strcmp(word, "READONLY"))
 		node_leave(r->node, LOG_WARN, "READONLY: this is a replica");
 	else if (node_is_of_cluster(word))
 		node_leave(r->node, LOG_ERROR, NODE_OF_CLUSTER);
 }
 
+static void on_error(struct redis *r, const struct asked *a, const char *error)
+{
+	static const char *const not_yet[] = {"READONLY", "LOADING", "MASTERDOWN", NULL};
+	struct command *c = a->command;
+	char word[REPLY_WORD_MAX];
+
+	reply_word(error, word);
+	if (c && !c->is_told && !strcmp(word, "NOSCRIPT") && send_text(r, c))
+		return;
+	if (c && !c->is_told && r->o.kind != REDIS_ONE && is_one_of(word, not_yet)) {
+		wait_a_while(r, c);
+	} else {
+		metric_add(r->error, 1);
+		log_kind(r, a->name, word);
+		tell(a, OC_STORE_UNAVAILABLE, NULL);
+	}
+	leave_if_wrong(r, word);
+}
+
+/* An old master that was cut off answers as if nothing were. */
+static bool is_believed(const struct redis *r)
+{
+	return r->o.kind == REDIS_ONE || r->o.proof_master || clock_ms() - r->majority_ms < r->o.timeout_ms;
+}
+
 static void on_answer(const struct asked *a, enum conn_fate fate, const struct redisReply *v)
 {
 	struct redis *r = a->owner;
+	struct command *c = a->command;
 
 	enter(r);
-	if (fate != CONN_ANSWERED) {
+	if (c) {
+		c->is_sent = false;
+		unlink_command(r, c);
+	}
+	if (fate != CONN_ANSWERED || (!reply_error(v) && !is_believed(r))) {
 		metric_add(fate == CONN_LATE ? r->timeout : r->unavailable, 1);
-		a->cb(a->ctx, OC_STORE_UNAVAILABLE, NULL);
+		tell(a, OC_STORE_UNAVAILABLE, NULL);
 	} else if (reply_error(v)) {
 		on_error(r, a, reply_error(v));
 	} else {
 		metric_add(r->ok, 1);
-		a->cb(a->ctx, OC_OK, v);
+		tell(a, OC_OK, v);
 	}
-	command_free(a->command);
 	leave(r);
 }
 
 /* --- asking --- */
 
-static bool can_send(const struct redis *r)
+/* Never calls back before it returns. */
+static void start(struct redis *r, struct command *c)
 {
-	return !r->freed && node_is_ready(r->node);
+	struct conn *to = conn_for(r);
+
+	if (to && send_to(r, c, to))
+		return;
+	if (r->o.kind != REDIS_ONE && !r->freed && r->waiting_count < (size_t)r->o.max_pending) {
+		wait_a_while(r, c);
+		return;
+	}
+	refuse(r, c->cb, c->ctx);
+	command_free(c);
 }
 
 void redis_command(struct redis *r, int argc, const char *const *argv, const size_t *argvlen, redis_cb cb, void *ctx)
 {
 	const struct asked a = {.fn = on_answer, .owner = r, .cb = cb, .ctx = ctx, .name = argv[0]};
+	struct conn *to;
 
-	if (!can_send(r) || !conn_send(node_conn(r->node), argc, argv, argvlen, &a))
-		refuse(r, cb, ctx);
+	if (r->o.kind == REDIS_ONE) {
+		to = conn_for(r);
+		if (!to || !conn_send(to, argc, argv, argvlen, &a))
+			refuse(r, cb, ctx);
+		return;
+	}
+	buf_clear(&r->scratch);
+	conn_encode(&r->scratch, argc, argv, argvlen);
+	start(r, command_new(r, NULL, argv[0], argc, cb, ctx));
 }
 
 static void script_init(struct redis_script *s)
@@ -223,76 +413,99 @@ static void script_init(struct redis_script *s)
 		s->number = ++scripts; /* number 0 is never known: its text travels each time */
 }
 
-static struct command *command_new(const struct redis_script *s, int argc, const struct buf *args)
-{
-	struct command *c = mem_alloc(sizeof(*c) + args->len);
-
-	c->script = s;
-	c->argc = argc;
-	c->len = args->len;
-	memcpy(c->args, args->data, args->len);
-	return c;
-}
-
-static bool send_script(struct redis *r, struct redis_script *s, int argc, struct asked *a)
-{
-	struct conn *c = node_conn(r->node);
-	bool known = conn_knows(c, s->number);
-
-	a->command = known ? command_new(s, argc, &r->scratch) : NULL;
-	if (!conn_send_encoded(c, known ? "EVALSHA" : "EVAL", known ? s->hash : s->text, argc, r->scratch.data, r->scratch.len, a)) {
-		command_free(a->command);
-		return false;
-	}
-	conn_learns(c, s->number, s->number > 0);
-	return true;
-}
-
 void redis_eval(struct redis *r, struct redis_script *s, int argc, const char *const *argv, const size_t *argvlen, redis_cb cb, void *ctx)
 {
-	struct asked a = {.fn = on_answer, .owner = r, .cb = cb, .ctx = ctx, .name = "EVAL"};
-
 	if (!s->hash[0])
 		script_init(s);
 	buf_clear(&r->scratch);
 	conn_encode(&r->scratch, argc, argv, argvlen);
-	if (!can_send(r) || !send_script(r, s, argc, &a))
-		refuse(r, cb, ctx);
+	start(r, command_new(r, s, "EVAL", argc, cb, ctx));
 }
 
-/* --- the object --- */
+/* --- what it is made of --- */
 
 static void on_ready(void *ctx, struct node *n, bool ready)
 {
 	struct redis *r = ctx;
 
 	(void)n;
-	metric_set(r->connected, ready);
+	if (r->o.kind == REDIS_ONE)
+		metric_set(r->connected, ready);
 }
 
-static void on_node_gone(void *ctx)
+static void on_part_gone(void *ctx)
 {
 	struct redis *r = ctx;
 
-	r->nodes--;
+	r->parts--;
 	destroy_if_done(r);
 }
 
-static struct node *open_node(struct redis *r)
+static void open_node(struct redis *r, const char *host, int port)
 {
 	const struct redis_options *o = &r->o;
 
-	r->nodes++;
-	return node_new(r->loop, &(struct node_options){
-		.conn = {.host = o->host, .port = o->port, .unix_path = o->unix_path, .user = o->user, .password = o->password, .db = o->db,
+	r->parts++;
+	r->node = node_new(r->loop, &(struct node_options){
+		.kind = o->kind,
+		.conn = {.host = host, .port = port, .unix_path = o->unix_path, .user = o->user, .password = o->password, .db = o->db,
 			.timeout_ms = o->timeout_ms, .max_pending = o->max_pending, .tls = o->tls},
 		.key_prefix = o->key_prefix,
+		.majority_ms = &r->majority_ms,
 		.place = &r->places[0],
 		.said = &r->said,
 		.on_ready = on_ready,
-		.on_gone = on_node_gone,
+		.on_gone = on_part_gone,
 		.ctx = r,
 	});
+	if (r->prefix)
+		node_listen(r->node, r->prefix, r->on_changed, r->changed_ctx);
+}
+
+static void close_node(struct redis *r)
+{
+	struct node *n = r->node;
+
+	r->node = NULL; /* before those who wait for its answers are told */
+	node_free(n);
+}
+
+static void on_master(void *ctx, const char *host, int port)
+{
+	struct redis *r = ctx;
+
+	enter(r);
+	r->majority_ms = r->o.proof_master ? INT64_MAX : PROOF_NEVER;
+	close_node(r);
+	if (!r->freed)
+		open_node(r, host, port);
+	leave(r);
+}
+
+static bool is_good(const struct redis *r)
+{
+	return r->node && node_is_ready(r->node) && is_believed(r);
+}
+
+static void on_proof(void *ctx, int64_t proven_ms)
+{
+	struct redis *r = ctx;
+
+	if (r->freed || !r->node)
+		return;
+	if (!r->o.proof_master)
+		r->majority_ms = proven_ms;
+	if (is_good(r))
+		r->good_ms = clock_ms();
+	node_prove(r->node);
+}
+
+static void on_clock(void *ctx)
+{
+	struct redis *r = ctx;
+
+	timer_start(r->clock, CLOCK_MS);
+	metric_set(r->connected, redis_is_ready(r));
 }
 
 static void series_init(struct redis *r)
@@ -302,7 +515,28 @@ static void series_init(struct redis *r)
 	r->timeout = metric_series(METRIC_REDIS_COMMANDS, "timeout", NULL, NULL);
 	r->unavailable = metric_series(METRIC_REDIS_COMMANDS, "unavailable", NULL, NULL);
 	r->connected = metric_series(METRIC_REDIS_CONNECTED, NULL, NULL, NULL);
+	r->parked = metric_series(METRIC_REDIS_WAITING, NULL, NULL, NULL);
 	metric_set(r->connected, 0);
+}
+
+static void open_sentinels(struct redis *r, const struct redis_options *o)
+{
+	r->parts++;
+	r->sentinels = sentinels_new(r->loop, &(struct sentinels_options){
+		.hosts = o->hosts,
+		.count = o->host_count,
+		.master_name = o->master_name,
+		.user = o->sentinel_user,
+		.password = o->sentinel_password,
+		.timeout_ms = r->o.timeout_ms,
+		.tls = o->tls,
+		.on_master = on_master,
+		.on_proof = on_proof,
+		.on_gone = on_part_gone,
+		.ctx = r,
+	});
+	r->clock = timer_new(r->loop, on_clock, r);
+	timer_start(r->clock, CLOCK_MS);
 }
 
 struct redis *redis_new(struct loop *l, const struct redis_options *o)
@@ -311,18 +545,35 @@ struct redis *redis_new(struct loop *l, const struct redis_options *o)
 
 	r->loop = l;
 	r->o = *o;
-	r->o.host = mem_strdup(o->host);
 	r->o.unix_path = mem_strdup(o->unix_path);
 	r->o.user = mem_strdup(o->user ? o->user : "");
 	r->o.password = mem_strdup(o->password ? o->password : "");
 	r->o.key_prefix = mem_strdup(o->key_prefix ? o->key_prefix : "");
 	r->o.timeout_ms = o->timeout_ms > 0 ? o->timeout_ms : 500;
 	r->o.max_pending = o->max_pending > 0 ? o->max_pending : 1024;
+	r->majority_ms = r->good_ms = PROOF_NEVER;
+	r->seed = (unsigned)clock_us();
+	TAILQ_INIT(&r->waiting);
+	r->sweep = timer_new(l, on_sweep, r);
 	for (size_t i = 0; i < NELEM(r->places); i++)
-		r->places[i].proven_ms = NODE_NEVER;
+		r->places[i].proven_ms = PROOF_NEVER;
 	series_init(r);
-	r->node = open_node(r);
+	if (o->kind == REDIS_SENTINEL)
+		open_sentinels(r, o);
+	else
+		open_node(r, o->host_count ? o->hosts[0].host : NULL, o->host_count ? o->hosts[0].port : 0);
 	return r;
+}
+
+static void tell_waiting(struct redis *r)
+{
+	struct command *c;
+
+	while ((c = TAILQ_FIRST(&r->waiting))) {
+		unlink_command(r, c);
+		metric_add(r->unavailable, 1);
+		finish(c, OC_STORE_UNAVAILABLE, NULL);
+	}
 }
 
 void redis_free(struct redis *r)
@@ -331,16 +582,23 @@ void redis_free(struct redis *r)
 		return;
 	r->freed = true;
 	enter(r);
-	node_free(r->node);
-	metric_set(r->connected, 0);
+	timer_stop(r->sweep);
+	sentinels_free(r->sentinels);
+	close_node(r);
+	tell_waiting(r);
 	while (r->refused_len)
 		tell_refused(r);
+	metric_set(r->connected, 0);
+	metric_set(r->parked, 0);
 	leave(r);
 }
 
+/* A failover that is over before anybody's command is late is none of our callers' business. */
 bool redis_is_ready(const struct redis *r)
 {
-	return node_is_ready(r->node);
+	if (is_good(r))
+		return true;
+	return r->o.kind != REDIS_ONE && clock_ms() - r->good_ms < r->o.timeout_ms;
 }
 
 int redis_major(const struct redis *r)
@@ -350,12 +608,21 @@ int redis_major(const struct redis *r)
 
 const char *redis_trouble(const struct redis *r)
 {
-	return redis_is_ready(r) ? "" : node_trouble(r->node);
+	const char *trouble;
+
+	if (redis_is_ready(r))
+		return "";
+	trouble = r->sentinels ? sentinels_trouble(r->sentinels) : "";
+	return *trouble || !r->node ? trouble : node_trouble(r->node);
 }
 
 const struct redis_place *redis_listen(struct redis *r, const char *prefix, redis_changed_fn changed, void *ctx)
 {
-	node_listen(r->node, prefix, changed, ctx);
+	r->prefix = mem_strdup(prefix);
+	r->on_changed = changed;
+	r->changed_ctx = ctx;
+	if (r->node)
+		node_listen(r->node, prefix, changed, ctx);
 	return r->places;
 }
 

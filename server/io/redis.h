@@ -4,8 +4,13 @@
  * error; OC_STORE_UNAVAILABLE: not connected, timed out, connection lost, queue full, or Redis said an error (reply is then
  * NULL; the error was logged once a second). What timed out may or may not have happened.
  *
- * redis:// and unix://: one server. It must be a master: that is asked when connecting and four times a second, and a server that is
- * none is left (the name may lead to the new master by now). */
+ * REDIS_ONE: one server, by name. It must be a master: that is asked when connecting and four times a second, and a server that is
+ * none is left (the name may lead to the new master by now).
+ *
+ * REDIS_SENTINEL: the master that more than half of all the sentinels name. What it answers counts only while that majority is proven
+ * for a moment later than timeout_ms ago: an old master that was cut off goes on answering, and must not be believed. A command that
+ * meets no master, or one that is not ready, waits for at most timeout_ms after it was asked. What was sent and not answered is never
+ * sent again. */
 #ifndef IO_REDIS_H
 #define IO_REDIS_H
 
@@ -20,16 +25,23 @@
 struct redis;
 struct tls;
 
+enum redis_kind { REDIS_ONE, REDIS_SENTINEL };
+struct redis_host { const char *host; int port; };
+
 struct redis_options {
-	const char *host;        /* NULL for a unix socket */
-	int         port;
+	enum redis_kind kind;
+	const struct redis_host *hosts; /* the server, or the sentinels; none for a unix socket */
+	size_t      host_count;
+	const char *master_name;
+	const char *sentinel_user, *sentinel_password;
+	bool        proof_master; /* the server's own word is proof enough: no majority is asked for when it answers */
 	const char *unix_path;   /* NULL for TCP */
 	const char *user;        /* "" = default user */
 	const char *password;    /* "" = no AUTH */
 	const char *key_prefix;  /* of all our keys */
 	int         db;
 	int         timeout_ms;  /* for one command, and for connecting with its handshake */
-	int         max_pending; /* commands in flight; more are refused */
+	int         max_pending; /* commands in flight, and as many that wait; more are refused */
 	struct tls *tls;         /* NULL = none; must live as long */
 };
 

@@ -243,10 +243,13 @@ static int teardown(void **state)
 		} \
 	} while (0)
 
+static struct redis_host host;
+
 static struct redis_options options(void)
 {
+	host = (struct redis_host){"127.0.0.1", fake.port};
 	return (struct redis_options){
-		.host = "127.0.0.1", .port = fake.port, .key_prefix = "t:", .timeout_ms = TIMEOUT_MS, .max_pending = 1000};
+		.hosts = &host, .host_count = 1, .key_prefix = "t:", .timeout_ms = TIMEOUT_MS, .max_pending = 1000};
 }
 
 static struct redis *connected(void)
@@ -897,7 +900,7 @@ static void test_names(void **state)
 	struct redis *r;
 
 	(void)state;
-	o.host = "localhost"; /* may be ::1 first, where nobody listens */
+	host.host = "localhost"; /* may be ::1 first, where nobody listens */
 	r = redis_new(loop, &o);
 	UNTIL(redis_is_ready(r));
 	redis_free(r);
@@ -920,7 +923,7 @@ static void test_unix_socket(void **state)
 	fake.listener = evconnlistener_new_bind(loop_base(loop), on_accept, NULL, LEV_OPT_CLOSE_ON_FREE, 16, (struct sockaddr *)&un,
 		sizeof(un));
 	assert_non_null(fake.listener);
-	o.host = NULL;
+	o.host_count = 0;
 	o.unix_path = path;
 	r = redis_new(loop, &o);
 	UNTIL(redis_is_ready(r));

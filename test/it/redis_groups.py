@@ -1,0 +1,111 @@
+"""Several Redis servers that are one store: a master with replicas and sentinels, or a cluster. Each server has a loopback address of its
+own, so that a packet filter can cut between any two; only a test that has a network namespace to itself may do that."""
+import contextlib
+import pathlib
+import signal
+import subprocess
+
+from conftest import Process, free_port, poll
+
+
+class Server:
+    """One process; cli() speaks to it."""
+
+    def __init__(self, directory, host, args=(), conf=None, binary="redis-server", port=None, password=None):
+        directory.mkdir(parents=True, exist_ok=True)
+        self.dir, self.host, self.port, self.binary, self.password = directory, host, port or free_port(), binary, password
+        self.conf, self.args = conf, list(args)
+        self.start()
+
+    def start(self, wait=True):
+        common = ["--port", self.port, "--bind", self.host, "--bind-source-addr", self.host, "--replica-announce-ip", self.host, "--dir", self.dir, "--save", "", "--protected-mode", "no", "--enable-debug-command", "yes"]
+        argv = [self.binary, self.dir / "sentinel.conf", "--sentinel"] if self.conf else [self.binary, *common, *self.args]
+        if self.conf and not (self.dir / "sentinel.conf").exists():
+            (self.dir / "sentinel.conf").write_text(f"port {self.port}\nbind {self.host}\nbind-source-addr {self.host}\nsentinel announce-ip {self.host}\ndir {self.dir}\nprotected-mode no\n{self.conf}\n")
+        self.process = Process(argv, self.dir / "log")
+        if wait:
+            poll(lambda: "PONG" in self.cli("PING"), what=f"redis at {self.host}")
+
+    def cli(self, *args, timeout=5):
+        auth = ["-a", self.password, "--no-auth-warning"] if self.password else []
+        try:
+            out = subprocess.run(["redis-cli", "-h", self.host, "-p", str(self.port), *auth, *[str(a) for a in args]], capture_output=True, text=True,
+                                 timeout=timeout)
+        except subprocess.TimeoutExpired:
+            return ""
+        return out.stdout + out.stderr
+
+    def signal(self, sig):
+        self.process.signal(sig)
+
+    def kill(self):
+        self.process.proc.kill()
+        self.process.proc.wait()
+
+    def stop(self):
+        if self.process.proc.poll() is None:
+            self.signal(signal.SIGCONT)
+            self.kill()
+
+    def role(self):
+        return (self.cli("ROLE").split() or [""])[0]
+
+
+class Group:
+    def stop(self):
+        for s in self.everybody():
+            with contextlib.suppress(ProcessLookupError):
+                s.stop()
+
+
+class SentinelGroup(Group):
+    """One master, replicas, three sentinels; down-after one second."""
+    NAME = "mymaster"
+
+    def __init__(self, directory, replicas=2, down_after_ms=1000, args=(), password=None, sentinel_password=None, first=2):
+        directory = pathlib.Path(directory)
+        auth = ["--requirepass", password, "--masterauth", password] if password else []
+        hosts = [f"127.0.0.{first + i}" for i in range(replicas + 4)]
+        self.servers = [Server(directory / "redis0", hosts[0], [*auth, *args], password=password)]
+        m = self.servers[0]
+        for i in range(1, replicas + 1):
+            self.servers.append(Server(directory / f"redis{i}", hosts[i], [*auth, *args, "--replicaof", f"{m.host} {m.port}"], password=password))
+        self.sentinels = []
+        for i in range(3):
+            conf = (f"sentinel monitor {self.NAME} {m.host} {m.port} 2\nsentinel down-after-milliseconds {self.NAME} {down_after_ms}\n"
+                    f"sentinel failover-timeout {self.NAME} 5000\n" + (f"sentinel auth-pass {self.NAME} {password}\n" if password else "") +
+                    (f"requirepass {sentinel_password}\n" if sentinel_password else ""))
+            self.sentinels.append(Server(directory / f"sentinel{i}", hosts[replicas + 1 + i], conf=conf, password=sentinel_password))
+        poll(lambda: all(self.knows_all(s) for s in self.sentinels), 20, "the sentinels know each other and the replicas")
+
+    def knows_all(self, s):
+        info = s.cli("INFO", "sentinel")
+        return f"slaves={len(self.servers) - 1},sentinels=3" in info
+
+    def everybody(self):
+        return self.servers + self.sentinels
+
+    def url(self, login="", db="", query=""):
+        return f"sentinel://{login}" + ",".join(f"{s.host}:{s.port}" for s in self.sentinels) + f"/{self.NAME}{db}{query}"
+
+    def named(self, s):
+        words = s.cli("SENTINEL", "get-master-addr-by-name", self.NAME).split()
+        return tuple(words[:2]) if len(words) > 1 else None
+
+    def master(self):
+        """Whom a majority of the sentinels names, or None."""
+        names = [self.named(s) for s in self.sentinels]
+        best = max(names, key=names.count)
+        if best and names.count(best) >= 2:
+            return next((s for s in self.servers if (s.host, str(s.port)) == best), None)
+        return None
+
+    def replicas(self):
+        return [s for s in self.servers if s is not self.master()]
+
+    def fail_over(self):
+        """A planned one. Whom the majority names then."""
+        old = self.master()
+        poll(lambda: "OK" in self.sentinels[0].cli("SENTINEL", "FAILOVER", self.NAME), 20, "a failover is begun")
+        poll(lambda: self.master() not in (None, old), 20, "the failover is over")
+        return self.master()
