@@ -23,6 +23,7 @@
 #include "store/token.h"
 #include "store/user.h"
 
+enum { READY_LOOK_MS = 50 };
 enum { LOGIN_REPLY_MAX = 64 * 1024, LOGIN_QUEUE = 4096, DESCRIPTORS_KEPT = 64, IP_BUCKETS = 65536, APP_BUCKETS = 1024, USER_BUCKETS = 65536 };
 enum { BACKSTOP_SLACK_MS = 25000 }; /* a call that a backend passes through may take 10 s, twice */
 enum { AUDIT_QUEUE = 65536, CHORES_EVERY_MS = 5000 };
@@ -53,7 +54,7 @@ struct app {
 	struct api       api;
 	struct wechat_app *apps;   /* views of config's */
 	struct ip_net   *trusted;
-	struct timer    *drain_delay, *drain_limit;
+	struct timer    *ready_look, *drain_delay, *drain_limit;
 	int64_t          drain_began_ms;
 	struct timer    *chores;
 	int              undrained;
@@ -356,6 +357,14 @@ static bool serve_all(struct http *h, const struct listen_socket *sockets, size_
 	return true;
 }
 
+static bool accept_all(struct app *a)
+{
+	for (size_t i = 0; i < NELEM(a->sides); i++)
+		if (!serve_all(a->sides[i], a->o->sockets[i], a->o->socket_count[i]))
+			return false;
+	return true;
+}
+
 static bool build_sides(struct app *a)
 {
 	struct config *c = a->started;
@@ -387,7 +396,7 @@ static bool build_sides(struct app *a)
 	o.before_refusal = NULL;
 	a->sides[1] = http_new(a->loop, &o, api_internal, &a->api);
 	apply(a);
-	return serve_all(a->sides[0], a->o->sockets[0], a->o->socket_count[0]) && serve_all(a->sides[1], a->o->sockets[1], a->o->socket_count[1]);
+	return a->o->accept_when_ready || accept_all(a);
 }
 
 /* Callers first, so that nobody asks; then what answers them, each room ending its own waits by callback. */
@@ -413,6 +422,7 @@ static void tear_down(struct app *a)
 	tokens_free(a->tokens);
 	cache_free(a->cache);
 	seal_free(a->seal);
+	timer_free(a->ready_look);
 	timer_free(a->drain_delay);
 	timer_free(a->drain_limit);
 	timer_free(a->chores);
@@ -433,6 +443,16 @@ void app_hold_signals(void)
 	for (size_t i = 0; i < NELEM(held); i++)
 		sigaddset(&signals, held[i]);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
+}
+
+static void look_whether_ready(void *ctx)
+{
+	struct app *a = ctx;
+
+	if (!redis_is_ready(a->redis))
+		timer_start(a->ready_look, READY_LOOK_MS);
+	else if (a->api.draining || !a->o->accept_when_ready || accept_all(a))
+		a->o->crew->ready(a->o->crew->ctx);
 }
 
 static void take_signals(struct app *a)
@@ -477,7 +497,11 @@ int app_run(const struct app_options *o)
 		o->crew->up(o->crew->ctx, a.loop);
 		a.chores = timer_new(a.loop, on_chores, &a);
 		on_chores(&a);
+		a.ready_look = timer_new(a.loop, look_whether_ready, &a);
+		timer_start(a.ready_look, 0);
 		loop_run(a.loop);
+		if (o->crew->down)
+			o->crew->down(o->crew->ctx);
 		app_hold_signals(); /* one more would find nobody, and kill us */
 		log_info("wxlogind is down");
 	}

@@ -21,7 +21,9 @@ struct listen_socket;
 struct app_crew {
 	void *ctx;
 	void (*up)(void *ctx, struct loop *l); /* it serves */
+	void (*ready)(void *ctx);              /* and now Redis answers, for the first time */
 	void (*stop_listening)(void *ctx);     /* it accepts no more: the descriptors of sockets can be closed */
+	void (*down)(void *ctx);               /* the loop is about to go; NULL = it has nothing there */
 	/* SIGHUP: a configuration to apply, taken over, or NULL when there is none. Sets refused where the file was not good: that was said. */
 	struct config *(*reload)(void *ctx, bool *refused);
 };
@@ -34,6 +36,7 @@ struct app_options {
 	const struct listen_socket *sockets[2]; /* public, internal */
 	size_t socket_count[2];
 	const struct app_crew *crew;
+	bool accept_when_ready; /* another process serves until then */
 	bool supervised;        /* signals may come twice: from the supervisor, and to the whole process group */
 };
 

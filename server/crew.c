@@ -5,8 +5,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -20,6 +22,8 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/notify.h"
+#include "handover.h"
 #include "http/listen.h"
 
 enum { PAUSE_MS = 1000, PAUSE_MAX_MS = 8000, LOOK_MS = 100, KILL_GRACE_MS = 5000 };
@@ -34,7 +38,7 @@ struct worker {
 struct shared {
 	_Atomic uint64_t reloads;   /* how many configurations were published, */
 	_Atomic uint64_t refusals;  /* and how many were not good */
-	_Atomic bool     is_up[];   /* by worker: it serves */
+	struct { _Atomic bool is_up, is_ready; } worker[]; /* it serves; and Redis answers */
 };
 
 struct crew {
@@ -51,7 +55,14 @@ struct crew {
 	int            mine;         /* a worker's: which it is, */
 	uint64_t       applied;      /* and the newest of shared->reloads that it has seen, */
 	uint64_t       refused;      /* and of shared->refusals */
+	struct timer  *look;         /* of the only worker's loop */
+	struct handed  handed;
+	struct successor successor;
+	char *const   *argv;
+	int64_t        watchdog_ms, watchdog_due_ms;
+	bool           internal_is_local;
 	bool           complete;     /* all workers served at once, at one time */
+	bool           handed_over;  /* the successor has the sockets and their files */
 	bool           ending;
 	int64_t        ending_since_ms;
 	int            result;
@@ -71,7 +82,7 @@ void crew_prepare(void)
 	open_standard_descriptors();
 	app_hold_signals();
 	signal(SIGUSR1, SIG_IGN);
-	signal(SIGUSR2, SIG_IGN);
+	signal(SIGUSR2, SIG_DFL);
 	signal(SIGPIPE, SIG_IGN); /* a reader that left is an error of write(2), not a reason to die */
 	prctl(PR_SET_DUMPABLE, 0); /* no core file, and no other process of this user, sees secrets */
 }
@@ -88,29 +99,52 @@ static void raise_descriptor_limit(void)
 
 /* ---- sockets ---- */
 
-static bool open_side(struct crew *c, int side, const char *name, const struct config_list *addresses)
+static bool open_side(struct crew *c, int side, const struct config_list *addresses)
 {
 	const struct listen_options o = {.unix_mode = (int)c->started->unix_mode, .unix_group = c->started->unix_group};
-	char text[256];
+	char why[256];
 
+	if (c->socket_count[side] > 0)
+		return true; /* handed over: the configured addresses do not count */
 	c->sockets[side] = mem_alloc(sizeof(*c->sockets[side]) * addresses->n);
 	for (size_t i = 0; i < addresses->n; i++) {
-		struct listen_socket *s = &c->sockets[side][i];
-
-		if (!listen_open(s, addresses->items[i], &o, text, sizeof(text))) {
-			log_error("cannot listen", LOG_STR("address", addresses->items[i]), LOG_STR("cause", text));
+		if (!listen_open(&c->sockets[side][i], addresses->items[i], &o, why, sizeof(why))) {
+			log_error("cannot listen", LOG_STR("address", addresses->items[i]), LOG_STR("cause", why));
 			return false;
 		}
 		c->socket_count[side]++;
-		listen_name(s->fd, text, sizeof(text));
-		log_info("listening", LOG_STR("listener", name), LOG_STR("address", text));
 	}
 	return true;
 }
 
+static void log_listening(const struct crew *c)
+{
+	char address[256];
+
+	for (int side = 0; side < 2; side++)
+		for (size_t i = 0; i < c->socket_count[side]; i++) {
+			listen_name(c->sockets[side][i].fd, address, sizeof(address));
+			log_info("listening", LOG_STR("listener", side ? "internal" : "public"), LOG_STR("address", address));
+		}
+}
+
 static bool open_sockets(struct crew *c)
 {
-	return open_side(c, 0, "public", &c->started->listen) && open_side(c, 1, "internal", &c->started->internal_listen);
+	char why[256];
+
+	if (!handover_take(&c->handed, c->sockets, c->socket_count, why, sizeof(why))) {
+		log_error("cannot listen", LOG_STR("cause", why));
+		return false;
+	}
+	if (!open_side(c, 0, &c->started->listen) || !open_side(c, 1, &c->started->internal_listen))
+		return false;
+	log_listening(c);
+	c->internal_is_local = true;
+	for (size_t i = 0; i < c->socket_count[1]; i++)
+		c->internal_is_local &= listen_is_local(c->sockets[1][i].fd);
+	if (!c->internal_is_local && !*c->started->internal_token)
+		log_error("cannot listen", LOG_STR("cause", "an internal socket is open to others than this machine: set [server] internal_token"));
+	return c->internal_is_local || *c->started->internal_token;
 }
 
 static void stop_listening(void *ctx)
@@ -126,7 +160,7 @@ static void end_sockets(struct crew *c)
 {
 	for (int side = 0; side < 2; side++) {
 		for (size_t i = 0; i < c->socket_count[side]; i++)
-			listen_end(&c->sockets[side][i], false);
+			listen_end(&c->sockets[side][i], c->handed_over || c->handed.ready_fd >= 0); /* or still the one's before us */
 		free(c->sockets[side]);
 	}
 }
@@ -152,7 +186,7 @@ static void on_said_before(void *ctx, bool is_error, const char *text)
 /* The file is right in itself; but an address waits for a restart, and the token does not. */
 static bool fits_what_is_open(const struct crew *c, const struct config *new)
 {
-	if (*new->internal_token || config_internal_is_local(c->started))
+	if (*new->internal_token || c->internal_is_local)
 		return true;
 	log_error("configuration", LOG_STR("problem", "[server] internal_token is gone, and the internal_listen in force is open to others "
 		"than this machine: that needs a restart"));
@@ -162,10 +196,15 @@ static bool fits_what_is_open(const struct crew *c, const struct config *new)
 /* What the file says now, or NULL: it is not good. */
 static struct config *read_file(const struct crew *c, struct config_files *files)
 {
-	struct config *new = config_read(c->file, files, on_said, NULL);
+	struct config *new;
 	const char *changed[64];
+	char state[64];
 	size_t n;
 
+	snprintf(state, sizeof(state), "RELOADING=1\nMONOTONIC_USEC=%" PRId64, clock_us());
+	notify_send(state);
+	new = config_read(c->file, files, on_said, NULL);
+	notify_send("READY=1");
 	if (!new || !fits_what_is_open(c, new)) {
 		log_error("reload failed: the old configuration stays in force");
 		config_free(new);
@@ -265,20 +304,30 @@ static void worker_is_up(void *ctx, struct loop *l)
 	struct crew *c = ctx;
 
 	(void)l;
-	c->shared->is_up[c->mine] = true;
+	c->shared->worker[c->mine].is_up = true;
+}
+
+static void worker_is_ready(void *ctx)
+{
+	struct crew *c = ctx;
+
+	c->shared->worker[c->mine].is_ready = true;
 }
 
 static void run_worker(struct crew *c, int i)
 {
-	const struct app_crew told = {.ctx = c, .up = worker_is_up, .stop_listening = stop_listening, .reload = reload_worker};
+	const struct app_crew told = {.ctx = c, .up = worker_is_up, .ready = worker_is_ready, .stop_listening = stop_listening, .reload = reload_worker};
 
 	c->mine = i;
+	signal(SIGUSR2, SIG_IGN);
+	if (c->handed.ready_fd >= 0)
+		close(c->handed.ready_fd); /* the supervisor's to use */
 	c->applied = c->shared->reloads;
 	c->refused = c->shared->refusals;
 	exit(app_run(&(struct app_options){
 		.started = c->started, .config = c->good, .shared = c->app_shared, .worker = i, .workers = c->n,
 		.sockets = {c->sockets[0], c->sockets[1]}, .socket_count = {c->socket_count[0], c->socket_count[1]},
-		.crew = &told, .supervised = true}));
+		.crew = &told, .accept_when_ready = c->handed.ready_fd >= 0, .supervised = true}));
 }
 
 static void start_worker(struct crew *c, struct worker *w)
@@ -316,15 +365,24 @@ static int exit_status(int wait_status)
 
 static void see_who_is_up(struct crew *c)
 {
-	int up = 0;
+	int up = 0, ready = 0;
 
-	for (int i = 0; i < c->n; i++)
-		up += c->shared->is_up[i];
-	c->complete |= up == c->n;
+	for (int i = 0; i < c->n; i++) {
+		up += c->shared->worker[i].is_up;
+		ready += c->shared->worker[i].is_ready;
+	}
+	if (up == c->n && !c->complete) {
+		c->complete = true;
+		notify_send("READY=1");
+	}
+	if (ready == c->n)
+		handover_ready(&c->handed);
 }
 
 static void begin_end(struct crew *c)
 {
+	if (!c->handed_over)
+		notify_send("STOPPING=1");
 	c->ending = true;
 	c->ending_since_ms = clock_ms();
 	stop_listening(c); /* the workers have theirs, and say how long */
@@ -345,12 +403,12 @@ static void worker_gone(struct crew *c, struct worker *w, int wait_status)
 			tell_all(c, SIGTERM);
 		}
 	} else {
-		w->pause_ms = c->shared->is_up[i] || !w->pause_ms ? PAUSE_MS : w->pause_ms * 2 < PAUSE_MAX_MS ? w->pause_ms * 2 : PAUSE_MAX_MS;
+		w->pause_ms = c->shared->worker[i].is_up || !w->pause_ms ? PAUSE_MS : w->pause_ms * 2 < PAUSE_MAX_MS ? w->pause_ms * 2 : PAUSE_MAX_MS;
 		w->restart_ms = clock_ms() + w->pause_ms;
 		log_error("a worker ended: starting another", LOG_INT("pid", w->pid), LOG_INT("status", status),
 			LOG_INT("signal", WIFSIGNALED(wait_status) ? WTERMSIG(wait_status) : 0), LOG_INT("pause_ms", w->pause_ms));
 	}
-	c->shared->is_up[i] = false;
+	c->shared->worker[i].is_up = c->shared->worker[i].is_ready = false;
 	w->pid = 0;
 	c->alive--;
 }
@@ -366,9 +424,53 @@ static void reap(struct crew *c)
 				worker_gone(c, &c->workers[i], status);
 }
 
+/* ---- the next program ---- */
+
+static void upgrade(struct crew *c)
+{
+	if (getpid() == 1)
+		log_error("SIGUSR2 is refused: as process 1, the end of this process would be the end of the next one too");
+	else if (c->ending || c->successor.pid)
+		log_warn("SIGUSR2 is refused: the server ends, or is being replaced");
+	else if (successor_start(&c->successor, c->argv, c->sockets, c->socket_count))
+		log_info("starting the program anew", LOG_INT("pid", c->successor.pid));
+	else
+		log_error("cannot start the program anew", LOG_STR("cause", strerror(errno)));
+}
+
+/* true, once: the successor serves, and this process can go. */
+static bool is_replaced(struct crew *c)
+{
+	enum successor_state st = successor_look(&c->successor);
+	char state[64];
+
+	if (st == SUCCESSOR_FAILED)
+		log_error("the program that was started anew ended, or was not ready within 30 s: this one goes on");
+	if (st != SUCCESSOR_READY)
+		return false;
+	log_info("the next process serves: this one drains", LOG_INT("pid", c->successor.pid));
+	snprintf(state, sizeof(state), "MAINPID=%d\nREADY=1", (int)c->successor.pid);
+	notify_send(state);
+	c->successor.pid = 0;
+	return c->handed_over = true;
+}
+
+static void feed_watchdog(struct crew *c)
+{
+	if (!c->watchdog_ms || clock_ms() < c->watchdog_due_ms || c->handed_over)
+		return;
+	notify_send("WATCHDOG=1");
+	c->watchdog_due_ms = clock_ms() + c->watchdog_ms;
+}
+
 static void look_at_all(struct crew *c)
 {
 	see_who_is_up(c);
+	feed_watchdog(c);
+	if (is_replaced(c)) {
+		begin_end(c);
+		tell_all(c, APP_SIGNAL_DRAIN);
+	}
 	if (c->ending && clock_ms() - c->ending_since_ms > c->good->drain_delay_ms + c->good->drain_timeout_ms + KILL_GRACE_MS)
 		tell_all(c, SIGKILL); /* it hangs */
 }
@@ -378,6 +480,9 @@ static void on_signal(struct crew *c, int signo)
 	switch (signo) {
 	case SIGHUP:
 		reload_all(c);
+		break;
+	case SIGUSR2:
+		upgrade(c);
 		break;
 	case SIGTERM:
 	case SIGINT:
@@ -397,7 +502,7 @@ static void on_signal(struct crew *c, int signo)
 static bool share(struct crew *c)
 {
 	c->workers = mem_alloc(sizeof(*c->workers) * (size_t)c->n);
-	c->shared = mem_shared(sizeof(*c->shared) + sizeof(c->shared->is_up[0]) * (size_t)c->n);
+	c->shared = mem_shared(sizeof(*c->shared) + sizeof(c->shared->worker[0]) * (size_t)c->n);
 	for (int i = 0; i < 2; i++)
 		if ((c->published[i] = memfd_create("wxlogind configuration", MFD_CLOEXEC)) < 0) {
 			log_error("no memory for what workers share", LOG_STR("cause", strerror(errno)));
@@ -424,7 +529,7 @@ static int supervise(struct crew *c)
 		look_at_all(c);
 	}
 	free(c->workers);
-	mem_shared_free(c->shared, sizeof(*c->shared) + sizeof(c->shared->is_up[0]) * (size_t)c->n);
+	mem_shared_free(c->shared, sizeof(*c->shared) + sizeof(c->shared->worker[0]) * (size_t)c->n);
 	if (c->good != c->started)
 		config_free(c->good);
 	config_free(c->started);
@@ -433,25 +538,71 @@ static int supervise(struct crew *c)
 
 /* ---- one worker: this process ---- */
 
+static void alone_look(void *ctx)
+{
+	struct crew *c = ctx;
+
+	feed_watchdog(c);
+	if (is_replaced(c))
+		raise(APP_SIGNAL_DRAIN);
+	timer_start(c->look, LOOK_MS);
+}
+
+static void on_upgrade(void *ctx, int signo)
+{
+	(void)signo;
+	upgrade(ctx);
+}
+
 static void alone_is_up(void *ctx, struct loop *l)
 {
-	(void)ctx;
-	(void)l;
+	struct crew *c = ctx;
+
+	notify_send("READY=1");
+	loop_on_signal(l, SIGUSR2, on_upgrade, c);
+	c->look = timer_new(l, alone_look, c);
+	timer_start(c->look, 0);
+}
+
+static void alone_is_ready(void *ctx)
+{
+	struct crew *c = ctx;
+
+	handover_ready(&c->handed);
+}
+
+static void alone_stops_listening(void *ctx)
+{
+	struct crew *c = ctx;
+
+	if (!c->handed_over)
+		notify_send("STOPPING=1");
+	c->ending = true;
+	stop_listening(c);
+}
+
+static void alone_ends(void *ctx)
+{
+	struct crew *c = ctx;
+
+	timer_free(c->look);
+	c->look = NULL;
 }
 
 static int run_alone(struct crew *c)
 {
-	const struct app_crew told = {.ctx = c, .up = alone_is_up, .stop_listening = stop_listening, .reload = reload_alone};
+	const struct app_crew told = {.ctx = c, .up = alone_is_up, .ready = alone_is_ready, .stop_listening = alone_stops_listening,
+		.reload = reload_alone, .down = alone_ends};
 
 	return app_run(&(struct app_options){
 		.started = c->started, .config = c->good, .shared = c->app_shared, .workers = 1,
 		.sockets = {c->sockets[0], c->sockets[1]}, .socket_count = {c->socket_count[0], c->socket_count[1]},
-		.crew = &told});
+		.crew = &told, .accept_when_ready = c->handed.ready_fd >= 0});
 }
 
-int crew_run(const char *file, struct config *config)
+int crew_run(const char *file, struct config *config, char *const *argv)
 {
-	struct crew c = {.file = file, .started = config, .good = config, .result = EXIT_DONE};
+	struct crew c = {.file = file, .argv = argv, .watchdog_ms = notify_watchdog_ms(), .started = config, .good = config, .result = EXIT_DONE};
 	int status = EXIT_LISTEN;
 
 	raise_descriptor_limit();

@@ -91,5 +91,5 @@ int main(int argc, char **argv)
 		return EXIT_CONFIG;
 	if (check)
 		return check_only(config, connect);
-	return crew_run(file, config);
+	return crew_run(file, config, argv);
 }

@@ -13,7 +13,7 @@
 #include "http/listen.h"
 #include "http/private.h"
 
-enum { TICK_MAX_MS = 250, LINGER_MS = 2000, ACCEPT_PAUSE_MS = 100, ACCEPTS_A_TURN = 64 };
+enum { TICK_MAX_MS = 250, LINGER_MS = 2000, ACCEPT_PAUSE_MS = 100, DRAIN_GRACE_MS = 250, ACCEPTS_A_TURN = 64 };
 
 /* ---- connections ---- */
 
@@ -218,17 +218,26 @@ int http_connections(const struct http *h)
 	return h->connections;
 }
 
-void http_drain(struct http *h, loop_fn done, void *ctx)
+/* A request may be on its way, or lie in the socket: those who wait for one get a moment more, and are told to close with its answer. */
+static void close_idle(void *ctx)
 {
+	struct http *h = ctx;
 	struct wait *idle;
 
+	while ((idle = waits_oldest(&h->waits, WAIT_IDLE)))
+		gate_close(gate_of_wait(idle));
+	maybe_drained(h);
+}
+
+void http_drain(struct http *h, loop_fn done, void *ctx)
+{
 	h->draining = true;
 	h->drained = done;
 	h->drained_ctx = ctx;
 	for (int i = 0; i < h->listener_count; i++)
 		listener_close(&h->listeners[i]);
-	while ((idle = waits_oldest(&h->waits, WAIT_IDLE)))
-		gate_close(gate_of_wait(idle));
+	h->grace = timer_new(h->loop, close_idle, h);
+	timer_start(h->grace, DRAIN_GRACE_MS);
 	maybe_drained(h);
 }
 
@@ -247,6 +256,7 @@ void http_free(struct http *h)
 		evhtp_free(h->listeners[i].htp);
 	}
 	buf_free(&h->reply);
+	timer_free(h->grace);
 	timer_free(h->tick);
 	free(h->name);
 	free(h);

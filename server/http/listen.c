@@ -3,6 +3,7 @@
 #include "http/listen.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -141,6 +142,30 @@ bool listen_open(struct listen_socket *s, const char *addr, const struct listen_
 	else if (addr_is_unix(&a))
 		remember_file(s, a.un.sun_path);
 	return s->fd >= 0;
+}
+
+static bool address_of(int fd, struct addr *a)
+{
+	*a = (struct addr){.len = sizeof(a->un)};
+	return getsockname(fd, &a->sa, &a->len) == 0;
+}
+
+void listen_adopt(struct listen_socket *s, int fd, bool with_file)
+{
+	struct addr a;
+
+	*s = (struct listen_socket){.fd = fd};
+	fcntl(fd, F_SETFD, FD_CLOEXEC);
+	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+	if (with_file && address_of(fd, &a) && addr_is_unix(&a))
+		remember_file(s, a.un.sun_path);
+}
+
+bool listen_is_local(int fd)
+{
+	struct addr a;
+
+	return address_of(fd, &a) && addr_is_local(&a);
 }
 
 void listen_close(struct listen_socket *s)

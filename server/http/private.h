@@ -29,6 +29,7 @@ struct http {
 	int     connections, rejected;
 	struct timer *tick;
 	bool    draining;
+	struct timer *grace; /* of idle connections, once it drains */
 	loop_fn drained;
 	void   *drained_ctx;
 	struct metric_series *connections_metric;
