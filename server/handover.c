@@ -46,21 +46,21 @@ static int side_of(const char *at, size_t n, bool *with_file)
 bool handover_take(struct handed *h, struct listen_socket *sockets[2], size_t counts[2], char *err, size_t err_len)
 {
 	int n = number("LISTEN_PID") == getpid() ? number("LISTEN_FDS") : 0;
-	const char *at = getenv("LISTEN_FDNAMES");
+	const char *all = getenv("LISTEN_FDNAMES"), *at = all ? all : "";
 	bool ok = true;
 
 	*h = (struct handed){.any = n > 0, .ready_fd = n > 0 ? number("LISTEN_READY_FD") : -1};
 	if (h->ready_fd >= 0)
 		fcntl(h->ready_fd, F_SETFD, FD_CLOEXEC);
 	for (int i = 0; i < n && ok; i++) {
-		size_t len = at ? strcspn(at, ":") : 0;
+		size_t len = strcspn(at, ":");
 		bool with_file;
-		int side = side_of(at ? at : "", len, &with_file);
+		int side = side_of(at, len, &with_file);
 
 		ok = side >= 0 && i < HANDED_MAX;
 		if (!ok) {
 			snprintf(err, err_len, "a socket that was handed over is named %.*s: name it public or internal (FileDescriptorName=)",
-				(int)(len < 64 ? len : 64), at ? at : "");
+				(int)(len < 64 ? len : 64), at);
 			break;
 		}
 		sockets[side] = mem_realloc(sockets[side], sizeof(*sockets[side]) * (counts[side] + 1));
