@@ -85,7 +85,6 @@ def test_a_signal_to_the_whole_group_is_one(stack, redis, wxfake, workers, times
 def test_signals_that_end_nothing(stack, redis, wxfake, workers):
     server = stack.server(redis, wxfake, server__workers=str(workers), preexec=os.setsid)
     os.killpg(server.process.pid, signal.SIGUSR1)
-    os.killpg(server.process.pid, signal.SIGUSR2)
     os.killpg(server.process.pid, signal.SIGHUP)
     poll(lambda: server.process.text().count("msg=reloaded") == workers, what="reloaded")
     assert server.login(wxfake.code()).status == 200
