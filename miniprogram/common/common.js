@@ -24,9 +24,9 @@ const ENDED_ON_PURPOSE = { replaced: true, revoked: true, blocked: true };
 const BACKOFF_MS = 500;
 /** A server that asks for a longer wait than this gets no repeat: the user should know first. */
 const LONGEST_WAIT_MS = 30000;
-/** How much longer than `timeout` we wait for a network call, so that the platform's own timeout
- * comes first: its message is better than ours. */
-const GRACE_MS = 500;
+/** We wait a little longer than the `timeout` that the platform was given: its own message is
+ * better than ours. */
+const GRACE = 1.1;
 const LONGEST_TIMEOUT_MS = 600000;
 
 const PROFILE_FIELDS =
@@ -246,7 +246,6 @@ function resolveSocketUrl(url) {
 
 /* ---- the platform ---- */
 
-/* eslint-disable no-undef */
 function findPlatform() {
   const found = [
     typeof wx === "undefined" ? null : wx,
@@ -257,7 +256,6 @@ function findPlatform() {
   });
   return found[0];
 }
-/* eslint-enable no-undef */
 
 function platform() {
   const found = config.adapter || findPlatform();
@@ -293,7 +291,8 @@ function ask(name, code, options, limitMs, onTask) {
   return new Promise(function (resolve, reject) {
     let task;
     const timer = setTimeout(function () {
-      reject(makeError("timeout", name + " did not call back within " + limitMs + " ms"));
+      const ms = Math.round(limitMs);
+      reject(makeError("timeout", name + " did not call back within " + ms + " ms"));
       abortTask(task);
     }, limitMs);
     function succeed(result) {
@@ -437,7 +436,7 @@ function call(name, options, control) {
   if (control.stopped) {
     return Promise.reject(control.stopped);
   }
-  const limitMs = (options.timeout || config.timeout) + GRACE_MS;
+  const limitMs = (options.timeout || config.timeout) * GRACE;
   // A redirect that is followed takes the session along, wherever it leads. (Base libraries before
   // 3.2.2 follow all the same.) The caller's `complete` is for the end, not for each attempt.
   const sent = Object.assign({ timeout: config.timeout }, options, { redirect: "manual" });
@@ -553,7 +552,7 @@ function mockCode() {
 }
 
 function platformLogin() {
-  return ask("login", "wx_login", { timeout: config.timeout }, config.timeout + GRACE_MS)
+  return ask("login", "wx_login", { timeout: config.timeout }, config.timeout * GRACE)
     .then(function (res) {
       if (!isObject(res) || typeof res.code !== "string" || !res.code) {
         throw platformError("wx_login", res);

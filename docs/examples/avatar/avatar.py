@@ -21,6 +21,7 @@ from email.parser import BytesParser
 from email.policy import HTTP
 
 MAX_BYTES = 1 << 20
+DRAIN_BYTES = 8 << 20
 KINDS = {"jpg": (b"\xff\xd8\xff", "image/jpeg"), "png": (b"\x89PNG\r\n\x1a\n", "image/png"),
          "webp": (b"RIFF", "image/webp")}
 FOLDER = pathlib.Path(os.environ.get("AVATAR_DIR", "avatars"))
@@ -81,20 +82,28 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def refuse(self, status, error, message):
-        self.close_connection = True  # the body may not have been read
+    def refuse(self, status, error, message, unread=0):
+        """A client that is still sending its body would not read the answer: so the body is read,
+        within reason."""
+        unread = min(unread, DRAIN_BYTES)
+        while unread > 0 and (piece := self.rfile.read(min(unread, 1 << 16))):
+            unread -= len(piece)
+        self.close_connection = True
         self.answer(status, {"error": error, "message": message}, Connection="close")
 
     def do_POST(self):
         openid, appid = self.headers.get("X-Wx-Openid"), self.headers.get("X-Wx-Appid")
-        length = self.headers.get("Content-Length", "")
+        given = self.headers.get("Content-Length", "")
+        length = int(given) if given.isascii() and given.isdigit() and len(given) < 19 else 0
         if self.path != "/avatar":
-            return self.refuse(404, "not_found", "No such endpoint.")
+            return self.refuse(404, "not_found", "No such endpoint.", length)
         if not openid or not appid:
-            return self.refuse(401, "unauthorized", "No X-Wx-Openid: is the proxy in between?")
-        if not length.isdigit() or int(length) > MAX_BYTES:
-            return self.refuse(413, "too_large", f"A picture has at most {MAX_BYTES} bytes.")
-        data = file_of(self.headers.get("Content-Type", ""), self.rfile.read(int(length)))
+            why = "No X-Wx-Openid: is the proxy in between?"
+            return self.refuse(401, "unauthorized", why, length)
+        if length > MAX_BYTES:
+            why = f"A picture has at most {MAX_BYTES} bytes."
+            return self.refuse(413, "too_large", why, length)
+        data = file_of(self.headers.get("Content-Type", ""), self.rfile.read(length))
         kind = kind_of(data or b"")
         if not kind:
             return self.refuse(400, "invalid_request", "A form with a JPEG, PNG or WebP is needed.")
