@@ -18,6 +18,7 @@ struct opening {
 	const char *encrypted, *iv;    /* both or neither */
 	const char *raw, *signature;   /* both or neither */
 	const char *appid, *openid;
+	enum outcome oc;               /* of opening it */
 	const char *answer;            /* in the request's arena */
 };
 
@@ -95,12 +96,15 @@ static const char *print_data(struct arena *a, cJSON *data)
 	return text;
 }
 
-static void reply_data(void *ctx, const struct session *ses)
+static void reply_opened(void *ctx, const struct session *ses)
 {
 	struct opening *o = ctx;
 
 	(void)ses;
-	req_reply_json(o->req, 200, o->answer);
+	if (o->oc == OC_OK)
+		req_reply_json(o->req, 200, o->answer);
+	else
+		req_reply_outcome(o->req, o->oc);
 }
 
 static void on_keys(void *ctx, enum outcome oc, const char *const *keys, size_t n)
@@ -108,11 +112,10 @@ static void on_keys(void *ctx, enum outcome oc, const char *const *keys, size_t 
 	struct opening *o = ctx;
 	cJSON *data = NULL;
 
-	if (oc == OC_OK)
-		oc = open_under_any(o, keys, n, &data);
 	if (oc == OC_OK) {
-		o->answer = print_data(req_arena(o->req), data);
-		guard_still_lives(o->api, o->req, reply_data, o);
+		o->oc = open_under_any(o, keys, n, &data);
+		o->answer = data ? print_data(req_arena(o->req), data) : NULL;
+		guard_still_lives(o->api, o->req, reply_opened, o);
 	} else {
 		req_reply_outcome(o->req, oc);
 	}

@@ -177,10 +177,10 @@ def test_what_ended_while_wechat_was_asked(server, wxfake):
 
 
 class SlowAnswers:
-    """Stands before Redis. Holds back what Redis says from the moment that a command names `word`, until let_go."""
+    """Stands before Redis. Holds back what Redis answers from when a command names `word` until let_go; held: there is such an answer."""
 
     def __init__(self, redis):
-        self.redis, self.word, self.held, self.go = redis, None, threading.Event(), threading.Event()
+        self.redis, self.word, self.asked, self.held, self.go = redis, None, False, threading.Event(), threading.Event()
         self.server = socket.create_server(("127.0.0.1", 0))
         self.port = self.server.getsockname()[1]
         threading.Thread(target=self.accept, daemon=True).start()
@@ -196,8 +196,9 @@ class SlowAnswers:
         with contextlib.suppress(OSError):
             while piece := source.recv(65536):
                 if asks and self.word and self.word in piece:
+                    self.asked = True
+                if not asks and self.asked:
                     self.held.set()
-                if not asks and self.held.is_set():
                     self.go.wait(20)
                 sink.sendall(piece)
         for s in (source, sink):

@@ -221,13 +221,13 @@ class Front:
 
 
 def test_a_cold_burst_with_slow_handshakes(stack, redis, wxfake):
-    """A handshake each 80 ms: 64 at once would all be given up after a second, and so would the next 64."""
+    """A handshake each 50 ms: 64 at once would all be given up after a second, and so would the next 64."""
     tls = stack.tls()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tls.cert, tls.key)
 
     def greet(s):
-        time.sleep(0.08)
+        time.sleep(0.05)
         return context.wrap_socket(s, server_side=True)
     front = Front(wxfake.port, greet=greet)
     server = stack.server(redis, None, wechat__base_url=f"https://127.0.0.1:{front.port}", wechat__ca_file=tls.ca)

@@ -109,8 +109,18 @@ static struct wechat *make(struct fetch *f, size_t hosts)
 		.login = f, .token = f, .service = f, .pass = f, .base_urls = urls, .base_url_count = hosts, .timeout_ms = 3000});
 }
 
+static void wait_a_little(struct fetch *f, int64_t ms)
+{
+	struct timer *t = timer_new(f->loop, (loop_fn)loop_stop, f->loop);
+
+	timer_start(t, ms);
+	loop_run(f->loop);
+	timer_free(t);
+}
+
 static void end(struct fetch *f, struct wechat *wx)
 {
+	wait_a_little(f, 10); /* for a probe under way */
 	wechat_free(wx);
 	loop_free(f->loop);
 }
@@ -314,15 +324,6 @@ static void test_40001_of_the_token_call_is_a_wrong_secret(void **state)
 
 #define NOT_SENT  ((struct fetch_reply){.result = FETCH_NOT_SENT, .not_sent = true})
 #define NO_ANSWER ((struct fetch_reply){.result = FETCH_NO_ANSWER})
-
-static void wait_a_little(struct fetch *f, int64_t ms)
-{
-	struct timer *t = timer_new(f->loop, (loop_fn)loop_stop, f->loop);
-
-	timer_start(t, ms);
-	loop_run(f->loop);
-	timer_free(t);
-}
 
 static void test_a_dead_host_is_skipped(void **state)
 {
