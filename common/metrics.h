@@ -26,6 +26,7 @@
 	X(REDIS_COMMANDS,    COUNTER,   "redis_commands_total",    "outcome",               "Redis commands.") \
 	X(REDIS_CONNECTED,   FLAG,      "redis_connected",         "",                      "1 while Redis answers (every worker).") \
 	X(REDIS_WAITING,     GAUGE,     "redis_waiting_commands",  "",                      "Redis commands that wait for a master.") \
+	X(REDIS_UNCONFIRMED, COUNTER,   "redis_unconfirmed_ends_total", "",                 "Ends of sessions that too few replicas had in time.") \
 	X(SESSION_CACHE,     COUNTER,   "session_cache_total",     "result",                "Questions to the session cache.") \
 	X(LOGINS,            COUNTER,   "logins_total",            "outcome",               "Logins by outcome.") \
 	X(USER_REQUESTS,     COUNTER,   "user_requests_total",     "call,outcome",          "Questions to the user database.") \

@@ -143,6 +143,7 @@ static void apply(struct app *a)
 	int max = bearable(c);
 
 	log_set_level(c->log_level);
+	redis_set_replicas(a->redis, (int)c->redis_replicas);
 	free(a->apps);
 	a->apps = mem_alloc(sizeof(*a->apps) * (c->app_count + 1));
 	for (size_t i = 0; i < c->app_count; i++)

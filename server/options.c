@@ -17,6 +17,7 @@ struct redis_options options_redis(const struct config *c, struct redis_host hos
 		.master_name = c->redis_master_name,
 		.sentinel_user = c->redis_sentinel_user,
 		.sentinel_password = c->redis_sentinel_password,
+		.replicas = (int)c->redis_replicas,
 		.proof_master = c->redis_proof_master,
 		.unix_path = c->redis_path,
 		.user = c->redis_user,

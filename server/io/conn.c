@@ -56,6 +56,7 @@ struct conn {
 	struct event readable, writable;
 	struct event flush;         /* at the end of the turn */
 	redisReader *reader;
+	bool         reply_kept;    /* by whoever was told it */
 	size_t       reply_bytes;   /* fed since the last complete reply */
 	struct buf   out;
 	size_t       out_sent;
@@ -360,8 +361,10 @@ static void take(struct conn *c, const char *bytes, size_t n)
 		if (!reply)
 			break;
 		c->reply_bytes = 0;
+		c->reply_kept = false;
 		on_reply(c, reply);
-		freeReplyObject(reply);
+		if (!c->reply_kept)
+			freeReplyObject(reply);
 	}
 	if (c->generation == generation && is_too_long(c))
 		conn_lost(c, "the answer is too long");
@@ -849,4 +852,9 @@ void conn_is_right(struct conn *c)
 {
 	c->trouble[0] = '\0';
 	log_info("redis connected", LOG_STR("address", c->address), LOG_STR("for", c->o.purpose));
+}
+
+void conn_keep_reply(struct conn *c)
+{
+	c->reply_kept = true;
 }

@@ -74,6 +74,7 @@ bool conn_send_encoded(struct conn *c, const char *word1, const char *word2, int
 struct buf;
 void conn_encode(struct buf *b, int argc, const char *const *argv, const size_t *argvlen);
 
+void conn_keep_reply(struct conn *c); /* while one is told: it is the asker's, who frees it by reply_free */
 void conn_drop(struct conn *c, const char *why);   /* closes it: a new one is made soon */
 void conn_is_right(struct conn *c);                /* what we reached is what we looked for: past trouble is forgotten */
 void conn_reject(struct conn *c, enum log_level level, const char *why); /* what we reached will not do: tries again after a second */

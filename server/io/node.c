@@ -17,7 +17,8 @@ struct node {
 	struct loop *loop;
 	struct node_options o;
 	struct conn *data, *listen;
-	int conns;                 /* of them, not gone yet */
+	struct kept *kept;         /* NULL until it is needed */
+	int conns;                 /* of the three, not gone yet */
 	char *host;
 	struct timer *beat;
 	unsigned beats;
@@ -246,6 +247,8 @@ static void on_data_state(void *ctx, bool up)
 	void_place(n);
 	if (n->listen)
 		conn_drop(n->listen, "the other connection was lost");
+	if (n->kept)
+		kept_drop(n->kept, "the other connection was lost");
 	if (n->ready) {
 		n->ready = false;
 		n->o.on_ready(n->o.ctx, n, false);
@@ -420,6 +423,28 @@ static struct conn *open_conn(struct node *n, const char *purpose, void (*on_sta
 	return conn_new(n->loop, &o);
 }
 
+struct kept *node_kept(struct node *n)
+{
+	struct kept_options o = n->o.kept;
+	char key[128];
+
+	if (n->kept || !n->ready)
+		return n->kept;
+	snprintf(key, sizeof(key), "%sw:", n->o.key_prefix);
+	o.conn = n->o.conn;
+	o.key = key;
+	o.on_gone = on_conn_gone;
+	o.ctx = n;
+	n->conns++;
+	n->kept = kept_new(n->loop, &o);
+	return n->kept;
+}
+
+void *node_ctx(const struct node *n)
+{
+	return n->o.ctx;
+}
+
 struct node *node_new(struct loop *l, const struct node_options *o)
 {
 	struct node *n = mem_alloc(sizeof(*n));
@@ -446,6 +471,7 @@ void node_listen(struct node *n, const char *prefix, redis_changed_fn on_changed
 void node_free(struct node *n)
 {
 	struct conn *listen;
+	struct kept *kept;
 
 	if (!n)
 		return;
@@ -453,9 +479,14 @@ void node_free(struct node *n)
 	n->o.place->proven_ms = PROOF_NEVER;
 	timer_free(n->beat);
 	listen = n->listen;
+	kept = n->kept;
 	n->listen = NULL;
+	n->kept = NULL;
+	n->conns++; /* ours: n must outlive the three calls */
 	conn_free(n->data);
 	conn_free(listen);
+	kept_free(kept);
+	on_conn_gone(n);
 }
 
 int node_major(const struct node *n)

@@ -4,6 +4,7 @@
 #define IO_NODE_H
 
 #include "io/conn.h"
+#include "io/kept.h"
 #include "io/quorum.h"
 
 #define NODE_OF_CLUSTER "this is a node of a Redis Cluster: write cluster://host:port for redis.url"
@@ -19,6 +20,7 @@ struct node_options {
 	unsigned   *said;          /* what was logged once already, of all nodes; a bit each */
 	void      (*on_ready)(void *ctx, struct node *n, bool ready);
 	void      (*on_gone)(void *ctx); /* as a connection's */
+	struct kept_options kept;  /* its send, again, on_end and replicas; the rest is ours. Its ctx is the node's */
 	redis_changed_fn on_changed;
 	void       *ctx, *changed_ctx;
 };
@@ -26,11 +28,13 @@ struct node_options {
 struct node *node_new(struct loop *l, const struct node_options *o); /* copies o */
 void node_free(struct node *n); /* whoever waits is told before it returns */
 void node_listen(struct node *n, const char *prefix, redis_changed_fn on_changed, void *ctx); /* once */
+void *node_ctx(const struct node *n);
 bool node_is_ready(const struct node *n);
 const char *node_trouble(const struct node *n);
 int node_major(const struct node *n); /* of its version (Valkey: of the Redis that it stands in for); 0 = not known */
 struct conn *node_conn(const struct node *n); /* for commands, while it is ready */
 void node_prove(struct node *n); /* majority_ms has changed */
+struct kept *node_kept(struct node *n); /* made by the first call; o says what it does with commands */
 void node_leave(struct node *n, enum log_level level, const char *why); /* closes both connections; tried again after a second */
 
 /* An error that only a node of a cluster gives. */

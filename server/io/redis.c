@@ -27,7 +27,10 @@ struct command {
 	const char *name;
 	int64_t  deadline_ms, again_ms;
 	int      wait_ms;           /* how long it waited last */
-	bool     is_linked, is_sent, is_told;
+	bool     is_linked;         /* in the list of those who wait, or were sent late */
+	bool     is_sent;           /* somebody else will come back with it */
+	bool     is_told;
+	bool     is_kept;           /* enough replicas must have what it did */
 	int      argc;
 	size_t   len;
 	char     args[];            /* encoded */
@@ -69,7 +72,7 @@ struct redis {
 	int  parts;             /* nodes, and the sentinels, that are not gone yet */
 	int  depth;             /* callbacks in progress: memory must outlive them */
 	bool freed;
-	struct metric_series *ok, *error, *timeout, *unavailable, *connected, *parked;
+	struct metric_series *ok, *error, *timeout, *unavailable, *connected, *parked, *unconfirmed;
 };
 
 /* --- callbacks: the one way out, and who may free us meanwhile --- */
@@ -218,6 +221,20 @@ static struct conn *conn_for(struct redis *r)
 	return !r->freed && r->node && node_is_ready(r->node) ? node_conn(r->node) : NULL;
 }
 
+/* Hands it to whoever is the master; false: nobody is, just now. */
+static bool dispatch(struct redis *r, struct command *c)
+{
+	struct conn *to = conn_for(r);
+	struct kept *kept = to && c->is_kept ? node_kept(r->node) : NULL;
+
+	if (to && !c->is_kept)
+		return send_to(r, c, to);
+	c->is_sent = kept && kept_take(kept, c);
+	if (c->is_sent && !c->is_linked)
+		link_command(r, c); /* the replicas may take their time */
+	return c->is_sent;
+}
+
 /* Whoever is the master may be another soon, or be ready. A command is sent again only when it is certain that nothing was done. */
 static void wait_a_while(struct redis *r, struct command *c)
 {
@@ -237,16 +254,16 @@ static void wait_a_while(struct redis *r, struct command *c)
 static void try_again(struct redis *r, struct command *c)
 {
 	int64_t now = clock_ms();
-	struct conn *to;
 
 	if (now >= c->deadline_ms) {
 		metric_add(r->timeout, 1);
 		finish(c, OC_STORE_UNAVAILABLE, NULL);
 		return;
 	}
-	if (!c->is_sent && now >= c->again_ms && (to = conn_for(r)))
-		send_to(r, c, to);
-	link_command(r, c); /* it is told in time though it was sent late */
+	if (!c->is_sent && now >= c->again_ms)
+		dispatch(r, c);
+	if (!c->is_linked)
+		link_command(r, c); /* it is told in time though it was sent late */
 }
 
 static void on_sweep(void *ctx)
@@ -305,7 +322,7 @@ static bool send_text(struct redis *r, struct command *c)
 {
 	struct conn *to = conn_for(r);
 
-	if (!to || !c->script)
+	if (!to || !c->script || c->is_kept)
 		return false;
 	conn_learns(to, c->script->number, false);
 	return send_to(r, c, to);
@@ -324,14 +341,14 @@ static void leave_if_wrong(struct redis *r, const char *word)
 
 static void on_error(struct redis *r, const struct asked *a, const char *error)
 {
-	static const char *const not_yet[] = {"READONLY", "LOADING", "MASTERDOWN", NULL};
+	static const char *const not_yet[] = {"READONLY", "LOADING", "MASTERDOWN", "NOSCRIPT", NULL};
 	struct command *c = a->command;
 	char word[REPLY_WORD_MAX];
 
 	reply_word(error, word);
 	if (c && !c->is_told && !strcmp(word, "NOSCRIPT") && send_text(r, c))
 		return;
-	if (c && !c->is_told && r->o.kind != REDIS_ONE && is_one_of(word, not_yet)) {
+	if (c && !c->is_told && (r->o.kind != REDIS_ONE || c->is_kept) && is_one_of(word, not_yet)) {
 		wait_a_while(r, c);
 	} else {
 		metric_add(r->error, 1);
@@ -362,10 +379,67 @@ static void on_answer(const struct asked *a, enum conn_fate fate, const struct r
 		tell(a, OC_STORE_UNAVAILABLE, NULL);
 	} else if (reply_error(v)) {
 		on_error(r, a, reply_error(v));
+	} else if (c && c->is_kept && !c->is_told && r->node) {
+		c->is_sent = true; /* until the replicas have it, or not */
+		link_command(r, c);
+		kept_answered(node_kept(r->node), c, v);
 	} else {
 		metric_add(r->ok, 1);
 		tell(a, OC_OK, v);
 	}
+	leave(r);
+}
+
+/* --- those that replicas must have --- */
+
+static void forget_text(struct redis *r, struct command *c, struct conn *to)
+{
+	(void)r;
+	if (c->wait_ms && c->script) /* it came back: Redis may have forgotten the script */
+		conn_learns(to, c->script->number, false);
+}
+
+static void send_kept(void *ctx, struct command *c, struct conn *to)
+{
+	struct redis *r = node_ctx(ctx);
+
+	c->is_sent = false;
+	if (c->is_told) {
+		command_free(c);
+		return;
+	}
+	forget_text(r, c, to);
+	if (send_to(r, c, to))
+		return;
+	unlink_command(r, c);
+	wait_a_while(r, c);
+}
+
+static void again_kept(void *ctx, struct command *c)
+{
+	struct redis *r = node_ctx(ctx);
+
+	enter(r);
+	c->is_sent = false;
+	unlink_command(r, c);
+	if (c->is_told)
+		command_free(c);
+	else
+		wait_a_while(r, c);
+	leave(r);
+}
+
+static void on_kept(void *ctx, struct command *c, bool confirmed, const struct redisReply *v)
+{
+	struct redis *r = node_ctx(ctx);
+	bool good = confirmed && is_believed(r) && !r->freed;
+
+	enter(r);
+	c->is_sent = false;
+	unlink_command(r, c);
+	metric_add(good ? r->ok : r->unavailable, 1);
+	metric_add(r->unconfirmed, !good);
+	finish(c, good ? OC_OK : OC_STORE_UNAVAILABLE, good ? v : NULL);
 	leave(r);
 }
 
@@ -374,11 +448,9 @@ static void on_answer(const struct asked *a, enum conn_fate fate, const struct r
 /* Never calls back before it returns. */
 static void start(struct redis *r, struct command *c)
 {
-	struct conn *to = conn_for(r);
-
-	if (to && send_to(r, c, to))
+	if (dispatch(r, c))
 		return;
-	if (r->o.kind != REDIS_ONE && !r->freed && r->waiting_count < (size_t)r->o.max_pending) {
+	if ((r->o.kind != REDIS_ONE || (c->is_kept && conn_for(r))) && !r->freed && r->waiting_count < (size_t)r->o.max_pending) {
 		wait_a_while(r, c);
 		return;
 	}
@@ -413,13 +485,33 @@ static void script_init(struct redis_script *s)
 		s->number = ++scripts; /* number 0 is never known: its text travels each time */
 }
 
-void redis_eval(struct redis *r, struct redis_script *s, int argc, const char *const *argv, const size_t *argvlen, redis_cb cb, void *ctx)
+static struct command *script_command(struct redis *r, struct redis_script *s, int argc, const char *const *argv,
+	const size_t *argvlen, redis_cb cb, void *ctx)
 {
 	if (!s->hash[0])
 		script_init(s);
 	buf_clear(&r->scratch);
 	conn_encode(&r->scratch, argc, argv, argvlen);
-	start(r, command_new(r, s, "EVAL", argc, cb, ctx));
+	return command_new(r, s, "EVAL", argc, cb, ctx);
+}
+
+void redis_eval(struct redis *r, struct redis_script *s, int argc, const char *const *argv, const size_t *argvlen, redis_cb cb, void *ctx)
+{
+	start(r, script_command(r, s, argc, argv, argvlen, cb, ctx));
+}
+
+void redis_eval_kept(struct redis *r, struct redis_script *s, int argc, const char *const *argv, const size_t *argvlen, redis_cb cb,
+	void *ctx)
+{
+	struct command *c = script_command(r, s, argc, argv, argvlen, cb, ctx);
+
+	c->is_kept = r->o.replicas > 0;
+	start(r, c);
+}
+
+void redis_set_replicas(struct redis *r, int replicas)
+{
+	r->o.replicas = replicas;
 }
 
 /* --- what it is made of --- */
@@ -454,6 +546,7 @@ static void open_node(struct redis *r, const char *host, int port)
 		.majority_ms = &r->majority_ms,
 		.place = &r->places[0],
 		.said = &r->said,
+		.kept = {.replicas = &r->o.replicas, .send = send_kept, .again = again_kept, .on_end = on_kept},
 		.on_ready = on_ready,
 		.on_gone = on_part_gone,
 		.ctx = r,
@@ -515,6 +608,7 @@ static void series_init(struct redis *r)
 	r->timeout = metric_series(METRIC_REDIS_COMMANDS, "timeout", NULL, NULL);
 	r->unavailable = metric_series(METRIC_REDIS_COMMANDS, "unavailable", NULL, NULL);
 	r->connected = metric_series(METRIC_REDIS_CONNECTED, NULL, NULL, NULL);
+	r->unconfirmed = metric_series(METRIC_REDIS_UNCONFIRMED, NULL, NULL, NULL);
 	r->parked = metric_series(METRIC_REDIS_WAITING, NULL, NULL, NULL);
 	metric_set(r->connected, 0);
 }

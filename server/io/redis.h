@@ -34,6 +34,7 @@ struct redis_options {
 	size_t      host_count;
 	const char *master_name;
 	const char *sentinel_user, *sentinel_password;
+	int         replicas;     /* that redis_eval_kept waits for */
 	bool        proof_master; /* the server's own word is proof enough: no majority is asked for when it answers */
 	const char *unix_path;   /* NULL for TCP */
 	const char *user;        /* "" = default user */
@@ -67,6 +68,12 @@ struct redis_script {
 /* As redis_command: argv are the number of keys, the keys, the arguments. The text travels once on each connection, then its hash does;
  * a script that Redis has forgotten meanwhile (SCRIPT FLUSH) is sent again, and runs after what was sent in between. */
 void redis_eval(struct redis *r, struct redis_script *s, int argc, const char *const *argv, const size_t *argvlen, redis_cb cb, void *ctx);
+
+/* As redis_eval, but OC_OK only once options.replicas replicas have what the script did (WAIT), for an end that must survive the loss of
+ * the master. OC_STORE_UNAVAILABLE: it may have been done all the same, and may be repeated. */
+void redis_eval_kept(struct redis *r, struct redis_script *s, int argc, const char *const *argv, const size_t *argvlen, redis_cb cb,
+	void *ctx);
+void redis_set_replicas(struct redis *r, int replicas);
 
 /* --- what a memory of Redis' answers needs ---
  *

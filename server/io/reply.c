@@ -93,6 +93,12 @@ bool reply_is_being_dropped(const struct redisReader *reader)
 #endif
 }
 
+void reply_free(const struct redisReply *v)
+{
+	if (v)
+		freeReplyObject((void *)v);
+}
+
 /* --- errors --- */
 
 const char *reply_error(const struct redisReply *v)

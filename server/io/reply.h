@@ -18,6 +18,8 @@ bool        redis_reply_int(const struct redisReply *v, int64_t *out);
 size_t      redis_reply_count(const struct redisReply *v);            /* elements of an array, else 0 */
 const struct redisReply *redis_reply_at(const struct redisReply *v, size_t i); /* NULL past the end */
 
+void reply_free(const struct redisReply *v); /* one that conn_keep_reply kept; NULL is fine */
+
 /* An error's text; NULL when it is none. */
 const char *reply_error(const struct redisReply *v);
 

@@ -606,7 +606,7 @@ void session_end(struct sessions *s, const char *token, const char *reason, sess
 
 	token_names_make(s, token, &t);
 	const char *argv[] = {"2", t.session, t.n.index, reason, t.id, t.n.session_base, ""};
-	redis_eval(s->redis, &end_script, NELEM(argv), argv, NULL, on_ended, end_new(s, t.id, cb, ctx));
+	redis_eval_kept(s->redis, &end_script, NELEM(argv), argv, NULL, on_ended, end_new(s, t.id, cb, ctx));
 }
 
 void session_end_id(struct sessions *s, const char *appid, const char *openid, const char *id, session_done_cb cb, void *ctx)
@@ -617,7 +617,7 @@ void session_end_id(struct sessions *s, const char *appid, const char *openid, c
 	user_names_make(s, appid, openid, &u);
 	snprintf(key, sizeof(key), "%s%s", u.n.session_base, id);
 	const char *argv[] = {"2", key, u.n.index, "revoked", id, u.n.session_base, u.name};
-	redis_eval(s->redis, &end_script, NELEM(argv), argv, NULL, on_ended, end_new(s, id, cb, ctx));
+	redis_eval_kept(s->redis, &end_script, NELEM(argv), argv, NULL, on_ended, end_new(s, id, cb, ctx));
 }
 
 static void on_user_ended(void *ctx, enum outcome oc, const struct redisReply *reply);
@@ -629,7 +629,7 @@ static void end_user(struct end *e)
 
 	snprintf(limit, sizeof(limit), "%d", END_BATCH);
 	const char *argv[] = {"1", e->u.n.index, e->u.n.session_base, e->u.name, "revoked", limit};
-	redis_eval(e->s->redis, &end_user_script, NELEM(argv), argv, NULL, on_user_ended, e);
+	redis_eval_kept(e->s->redis, &end_user_script, NELEM(argv), argv, NULL, on_user_ended, e);
 }
 
 static void on_user_ended(void *ctx, enum outcome oc, const struct redisReply *reply)

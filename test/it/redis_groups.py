@@ -18,7 +18,7 @@ class Server:
         self.start()
 
     def start(self, wait=True):
-        common = ["--port", self.port, "--bind", self.host, "--bind-source-addr", self.host, "--replica-announce-ip", self.host, "--dir", self.dir, "--save", "", "--protected-mode", "no", "--enable-debug-command", "yes"]
+        common = ["--port", self.port, "--bind", self.host, "--bind-source-addr", self.host, "--replica-announce-ip", self.host, "--dir", self.dir, "--save", "", "--protected-mode", "no", "--enable-debug-command", "yes", "--repl-diskless-sync-delay", "0"]
         argv = [self.binary, self.dir / "sentinel.conf", "--sentinel"] if self.conf else [self.binary, *common, *self.args]
         if self.conf and not (self.dir / "sentinel.conf").exists():
             (self.dir / "sentinel.conf").write_text(f"port {self.port}\nbind {self.host}\nbind-source-addr {self.host}\nsentinel announce-ip {self.host}\ndir {self.dir}\nprotected-mode no\n{self.conf}\n")
@@ -76,6 +76,7 @@ class SentinelGroup(Group):
                     f"sentinel failover-timeout {self.NAME} 5000\n" + (f"sentinel auth-pass {self.NAME} {password}\n" if password else "") +
                     (f"requirepass {sentinel_password}\n" if sentinel_password else ""))
             self.sentinels.append(Server(directory / f"sentinel{i}", hosts[replicas + 1 + i], conf=conf, password=sentinel_password))
+        poll(lambda: all("master_link_status:up" in s.cli("INFO", "replication") for s in self.servers[1:]), 20, "the replicas follow")
         poll(lambda: all(self.knows_all(s) for s in self.sentinels), 20, "the sentinels know each other and the replicas")
 
     def knows_all(self, s):

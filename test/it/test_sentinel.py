@@ -135,3 +135,52 @@ def test_without_tracking_setname_and_role(stack, group, wxfake):
     text = server.process.text()
     assert text.count("redis does not tell of changes") == 1 and text.count("redis does not say whether it is a master") == 1
     assert server.metric("wxlogind_session_cache_total", result="hit") == 0
+
+
+def end(server, token):
+    a = server.session(token, "DELETE")
+    assert a.status == 204 or (a.status == 503 and a.error == "store_unavailable" and a.headers["Retry-After"]), a
+    return a.status
+
+
+def test_an_end_waits_for_a_replica(stack, group, wxfake):
+    """Not confirmed: 503, from whichever process it is asked again; logins and checks go on meanwhile."""
+    g = group()
+    a, b = (stack.server(None, wxfake, redis__url=g.url()) for _ in range(2))
+    tokens = [a.login(wxfake.code()).token for _ in range(4)]
+    assert end(a, tokens[0]) == 204
+    for r in g.replicas():
+        r.signal(signal.SIGSTOP)
+    for server in (a, b, a, b):
+        began = time.monotonic()
+        assert end(server, tokens[1]) == 503  # by now it is ended at the master, and there is nothing left to write
+        assert time.monotonic() - began < 0.5 * 1.1 + 0.4
+    assert good(b, tokens[2]) and a.login(wxfake.code()).status == 200
+    assert a.metric("wxlogind_redis_unconfirmed_ends_total") >= 2 and b.metric("wxlogind_redis_unconfirmed_ends_total") >= 2
+    for r in g.replicas():
+        r.signal(signal.SIGCONT)
+    poll(lambda: end(b, tokens[1]) == 204, 10, "confirmed")
+    assert b.auth(tokens[1]).json["reason"] == "logged_out"
+
+
+def test_how_many_replicas(stack, group, wxfake):
+    g = group(replicas=1)
+    server = stack.server(None, wxfake, redis__url=g.url(), redis__replicas="2")
+    token = server.login(wxfake.code()).token
+    assert end(server, token) == 503
+    server.file.write_text(server.file.read_text().replace("replicas = 2", "replicas = 0"))
+    server.process.signal(signal.SIGHUP)
+    poll(lambda: end(server, token) == 204, 3, "acknowledged without a replica after a reload")
+    one = stack.server(None, wxfake, redis__url=g.url())
+    tokens = [one.login(wxfake.code()).token for _ in range(30)]
+    assert [end(one, t) for t in tokens] == [204] * 30
+    g.master().cli("SCRIPT", "FLUSH")
+    assert end(one, one.login(wxfake.code()).token) == 204
+
+
+def test_without_wait(stack, wxfake):
+    redis = stack.redis("--user", "default", "on", "nopass", "~*", "&*", "+@all", "-wait")
+    server = stack.server(redis, wxfake, redis__replicas="1")
+    for _ in range(2):
+        assert end(server, server.login(wxfake.code()).token) == 204
+    assert server.process.text().count("redis has no WAIT for us") == 1
