@@ -11,36 +11,62 @@ const OLD = "A".repeat(43);
 const EVIL = "https://evil.example/x";
 
 let stack;
-before(async () => { stack = await Stack.start(); });
+before(async () => {
+  stack = await Stack.start();
+});
 after(() => stack.stop());
 
 const newPhone = (more) => new Phone({ fake: stack.fake, baseUrl: stack.url, ...more });
 const isLogin = (options) => options.url.endsWith("/v1/login");
-const refusal = (reason) => ({ statusCode: 401, header: {}, data: { error: "invalid_session", reason } });
+const refusal = (reason) => ({
+  statusCode: 401,
+  header: {},
+  data: { error: "invalid_session", reason },
+});
 
-/** A backend that asks wxlogind who is calling, as a proxy would. `drop`: whether it drops the body of a 401. */
+/**
+ * A backend that asks wxlogind who is calling, as a proxy would. `drop`: whether it drops the body
+ * of a 401.
+ */
 function backendBehindAuth(answer = () => ({ body: "fine" }), drop = false) {
   return startBackend(async (req) => {
-    const auth = await fetch(`${stack.internal}/internal/auth`, { headers: { authorization: req.headers.authorization || "" } });
+    const auth = await fetch(`${stack.internal}/internal/auth`, {
+      headers: { authorization: req.headers.authorization || "" },
+    });
     if (auth.status === 200) {
       return answer({ ...req, openid: auth.headers.get("x-wx-openid") });
     }
     const headers = { "www-authenticate": auth.headers.get("www-authenticate") };
-    return drop ? { status: 401, body: "<html>" } : { status: 401, headers, body: { error: "invalid_session", reason: auth.headers.get("x-wx-reason") } };
+    return drop
+      ? { status: 401, body: "<html>" }
+      : {
+          status: 401,
+          headers,
+          body: { error: "invalid_session", reason: auth.headers.get("x-wx-reason") },
+        };
   });
 }
 
 test("uploadFile: the file arrives with the session; a dead session is renewed once", async () => {
-  const backend = await backendBehindAuth(({ body, headers }) => ({ body: { length: body.length, type: headers["content-type"] } }));
+  const backend = await backendBehindAuth(({ body, headers }) => ({
+    body: { length: body.length, type: headers["content-type"] },
+  }));
   try {
     const phone = newPhone({ origins: [backend.url] });
     phone.session = OLD;
-    const call = phone.common.uploadFile({ url: `${backend.url}/avatar`, filePath: "wxfile://tmp_a.png", formData: { kind: "avatar" } });
+    const call = phone.common.uploadFile({
+      url: `${backend.url}/avatar`,
+      filePath: "wxfile://tmp_a.png",
+      formData: { kind: "avatar" },
+    });
     const progress = [];
     call.onProgressUpdate((p) => progress.push(p));
     const res = await call;
     assert.match(JSON.parse(res.data).type, /^multipart\/form-data/);
-    assert.match(backend.seen[1].body, /name="kind"\r\n\r\navatar[^]*name="file"; filename="tmp_a.png"[^]*contents of wxfile:\/\/tmp_a.png/);
+    assert.match(
+      backend.seen[1].body,
+      /name="kind"\r\n\r\navatar[^]*name="file"; filename="tmp_a.png"[^]*contents of wxfile:\/\/tmp_a.png/,
+    );
     assert.equal(phone.calls.login, 1);
     assert.equal(backend.seen.length, 2);
     assert.equal(progress.length > 0, Boolean(phone.platform.tasks));
@@ -50,11 +76,19 @@ test("uploadFile: the file arrives with the session; a dead session is renewed o
 });
 
 test("uploadFile: 503 and a lost answer are the caller's to repeat, and the session is kept; 413 rejects", async () => {
-  for (const answer of [() => ({ statusCode: 503, data: "" }), () => { throw new Error("reset"); }, () => ({ statusCode: 413, data: '{"error":"too_large"}' })]) {
+  for (const answer of [
+    () => ({ statusCode: 503, data: "" }),
+    () => {
+      throw new Error("reset");
+    },
+    () => ({ statusCode: 413, data: '{"error":"too_large"}' }),
+  ]) {
     const phone = newPhone();
     phone.session = OLD;
     phone.transport = answer;
-    await assert.rejects(phone.common.uploadFile({ url: "/avatar", filePath: "f" }), (e) => ["http_error", "network", "too_large"].includes(e.code));
+    await assert.rejects(phone.common.uploadFile({ url: "/avatar", filePath: "f" }), (e) =>
+      ["http_error", "network", "too_large"].includes(e.code),
+    );
     assert.equal(phone.requests.length, 1);
     assert.equal(phone.session, OLD);
   }
@@ -79,10 +113,21 @@ test("downloadFile: a 401 that is not about the session is the caller's; a repla
   const phone = newPhone();
   await phone.common.userLogin();
   const { session } = phone;
-  phone.transport = (options, send) => (options.api === "downloadFile" || options.url.endsWith("/file") ? { statusCode: 401 } : send(options));
-  await assert.rejects(phone.common.downloadFile({ url: "/file" }), { statusCode: 401, code: "http_error" });
+  phone.transport = (options, send) =>
+    options.api === "downloadFile" || options.url.endsWith("/file")
+      ? { statusCode: 401 }
+      : send(options);
+  await assert.rejects(phone.common.downloadFile({ url: "/file" }), {
+    statusCode: 401,
+    code: "http_error",
+  });
   assert.equal(phone.session, session);
-  phone.transport = (options, send) => (options.url.endsWith("/file") ? { statusCode: 401 } : isLogin(options) ? send(options) : refusal("replaced"));
+  phone.transport = (options, send) =>
+    options.url.endsWith("/file")
+      ? { statusCode: 401 }
+      : isLogin(options)
+        ? send(options)
+        : refusal("replaced");
   await assert.rejects(phone.common.downloadFile({ url: "/file" }), { reason: "replaced" });
   assert.equal(phone.session, undefined);
   assert.equal(phone.calls.login, 1);
@@ -105,17 +150,39 @@ test("downloadFile: 503 and lost answers are repeated", async () => {
 
 for (const name of ["uploadFile", "downloadFile", "connectSocket"]) {
   test(`${name}: the session goes to no other origin, and what the caller sets as Authorization does not count`, async () => {
-    const phone = newPhone({ baseUrl: "https://login.example.com", origins: ["https://api.example.com:8443"] });
+    const phone = newPhone({
+      baseUrl: "https://login.example.com",
+      origins: ["https://api.example.com:8443"],
+    });
     phone.session = OLD;
     phone.hung.add("onOpen");
     phone.transport = () => ({ statusCode: 200, data: "" });
-    const call = (url) => phone.common[name]({ url, filePath: "f", header: { authorization: "Basic x", "X-Mine": "1" }, timeout: 5 });
+    const call = (url) =>
+      phone.common[name]({
+        url,
+        filePath: "f",
+        header: { authorization: "Basic x", "X-Mine": "1" },
+        timeout: 5,
+      });
     const scheme = name === "connectSocket" ? "wss" : "https";
-    for (const url of [EVIL, "wss://evil.example", "ws://login.example.com/", "wss://login.example.com:444/", "wss://login.example.com@evil.example/", "wss:/x", "", undefined]) {
+    for (const url of [
+      EVIL,
+      "wss://evil.example",
+      "ws://login.example.com/",
+      "wss://login.example.com:444/",
+      "wss://login.example.com@evil.example/",
+      "wss:/x",
+      "",
+      undefined,
+    ]) {
       await assert.rejects(call(url), { code: "origin" }, url);
     }
     assert.equal(phone.requests.length, 0);
-    for (const url of ["/x", `${scheme}://login.example.com/x`, `${scheme.toUpperCase()}://api.example.com:8443/x`]) {
+    for (const url of [
+      "/x",
+      `${scheme}://login.example.com/x`,
+      `${scheme.toUpperCase()}://api.example.com:8443/x`,
+    ]) {
       await call(url).catch((e) => assert.equal(e.code, "timeout"));
       const sent = phone.requests[phone.requests.length - 1];
       assert.deepEqual(sent.header, { "X-Mine": "1", Authorization: `Bearer ${OLD}` });
@@ -129,8 +196,13 @@ async function startSocketServer() {
   const server = http.createServer((req, res) => res.writeHead(404).end());
   const sockets = [];
   server.on("upgrade", async (req, socket) => {
-    const auth = await fetch(`${stack.internal}/internal/auth`, { headers: { authorization: req.headers.authorization } });
-    const status = auth.status === 200 ? "101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade" : "401 Unauthorized\r\nConnection: close";
+    const auth = await fetch(`${stack.internal}/internal/auth`, {
+      headers: { authorization: req.headers.authorization },
+    });
+    const status =
+      auth.status === 200
+        ? "101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade"
+        : "401 Unauthorized\r\nConnection: close";
     sockets.push(socket);
     socket.write(`HTTP/1.1 ${status}\r\n\r\n`);
     if (auth.status !== 200) {
@@ -139,7 +211,10 @@ async function startSocketServer() {
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
-  const stop = () => { sockets.forEach((s) => s.destroy()); server.close(); };
+  const stop = () => {
+    sockets.forEach((s) => s.destroy());
+    server.close();
+  };
   return { origin: `http://127.0.0.1:${server.address().port}`, stop };
 }
 
@@ -152,7 +227,9 @@ test("connectSocket: brings the socket when it is open; a refused handshake reje
     assert.equal(phone.calls.login, 1);
     assert.equal(typeof socket.onClose, "function");
     socket.close({});
-    const byCallback = await new Promise((success, fail) => phone.common.connectSocket({ url, success, fail }));
+    const byCallback = await new Promise((success, fail) =>
+      phone.common.connectSocket({ url, success, fail }),
+    );
     byCallback.close({});
     phone.session = OLD;
     await assert.rejects(phone.common.connectSocket({ url }), { code: "network", message: /401/ });
@@ -166,11 +243,16 @@ test("connectSocket: a handshake that is never answered ends with `timeout`, and
   const phone = newPhone();
   await phone.common.userLogin();
   phone.hung.add("onOpen");
-  await assert.rejects(phone.common.connectSocket({ url: "/ws", timeout: 3000 }), { code: "timeout" });
+  await assert.rejects(phone.common.connectSocket({ url: "/ws", timeout: 3000 }), {
+    code: "timeout",
+  });
   assert.equal(phone.socketsClosed, 1);
   phone.busy++; // the clock stands still
   const call = phone.common.connectSocket({ url: "/ws" });
-  await poll(() => phone.requests.filter((r) => r.api === "connectSocket").length === 2, "it is out");
+  await poll(
+    () => phone.requests.filter((r) => r.api === "connectSocket").length === 2,
+    "it is out",
+  );
   call.abort();
   await assert.rejects(call, { code: "aborted" });
   assert.equal(phone.socketsClosed, 2);
@@ -178,7 +260,10 @@ test("connectSocket: a handshake that is never answered ends with `timeout`, and
 
 test("getSession and authHeader log in where there is no session, and share that login", async () => {
   const phone = newPhone();
-  const [session, header] = await Promise.all([phone.common.getSession(), phone.common.authHeader()]);
+  const [session, header] = await Promise.all([
+    phone.common.getSession(),
+    phone.common.authHeader(),
+  ]);
   assert.deepEqual(header, { Authorization: `Bearer ${session}` });
   assert.equal(phone.session, session);
   assert.equal(phone.calls.login, 1);
@@ -189,11 +274,16 @@ test("openData: encryptedData and rawData, opened by the real server", async () 
   const { openid } = await stack.askFake("POST", "/fake/code", {});
   const phone = newPhone({ openid });
   await phone.common.userLogin();
-  const sealed = await stack.askFake("POST", "/fake/encrypt", { openid, data: { nickName: "小明" } });
+  const sealed = await stack.askFake("POST", "/fake/encrypt", {
+    openid,
+    data: { nickName: "小明" },
+  });
   assert.equal((await phone.common.openData(sealed)).data.nickName, "小明");
   const { rawData, signature } = sealed;
   assert.equal((await phone.common.openData({ rawData, signature })).data.nickName, "小明");
-  await assert.rejects(phone.common.openData({ rawData, signature: "0".repeat(40) }), { code: "signature_mismatch" });
+  await assert.rejects(phone.common.openData({ rawData, signature: "0".repeat(40) }), {
+    code: "signature_mismatch",
+  });
 });
 
 /* ---- closeAccount: the server's half is played here ---- */
@@ -214,7 +304,9 @@ async function phoneThatCloses(...answers) {
 }
 
 const erased = () => ({ statusCode: 204, header: {}, data: "" });
-const lost = () => { throw new Error("reset"); };
+const lost = () => {
+  throw new Error("reset");
+};
 
 test("closeAccount: afterwards nobody is logged in, until the user logs in again", async () => {
   const phone = await phoneThatCloses(erased);

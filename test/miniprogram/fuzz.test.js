@@ -1,7 +1,9 @@
 /**
- * The platform at its worst. In each run every call of the platform succeeds, fails, throws, calls back twice or never, at once or late,
- * by callbacks or by Promises; the server answers what servers and gateways answer; and the mini program calls what it likes, aborts, logs
- * out. Whatever happens: every call ends in time, one login runs at a time, and no session goes to another origin.
+ * The platform at its worst. In each run every call of the platform succeeds, fails, throws, calls
+ * back twice or never, at once or late, by callbacks or by Promises; the server answers what
+ * servers and gateways answer; and the mini program calls what it likes, aborts, logs out. Whatever
+ * happens: every call ends in time, one login runs at a time, and no session goes to another
+ * origin.
  *
  * $FUZZ_RUNS and $FUZZ_SEED: how many runs, and which is the first.
  */
@@ -19,19 +21,39 @@ const SEED = Number(process.env.FUZZ_SEED || 1);
 const TIMEOUT = 1000;
 const RETRIES = 2;
 const LIMIT = TIMEOUT * 1.1; // of one network call
-/** One call with all its repeats: the server here never asks for more than 3 s, and half as much comes on top. */
+/**
+ * One call with all its repeats: the server here never asks for more than 3 s, and half as much
+ * comes on top.
+ */
 const PATIENTLY = (RETRIES + 1) * LIMIT + RETRIES * 4500;
-/** A login: wx.login, the phone's name, its exchange; all of it for a second code; then the storage. */
+/**
+ * A login: wx.login, the phone's name, its exchange; all of it for a second code; then the storage.
+ */
 const LOGIN = 2 * (LIMIT + 2 * TIMEOUT + PATIENTLY) + TIMEOUT;
-/** Any call: somebody else's login, a logout, its own login, two calls, and the storage before, between and after. */
+/**
+ * Any call: somebody else's login, a logout, its own login, two calls, and the storage before,
+ * between and after.
+ */
 const LONGEST = 3 * LOGIN + 3 * PATIENTLY + 10 * TIMEOUT;
 
 const HOME = "https://login.example.com/wx";
-const ALLOWED = ["https://login.example.com", "wss://login.example.com", "https://api.example.com:8443", "wss://api.example.com:8443"];
+const ALLOWED = [
+  "https://login.example.com",
+  "wss://login.example.com",
+  "https://api.example.com:8443",
+  "wss://api.example.com:8443",
+];
 const URLS = ["/v1/session", "/x", "https://api.example.com:8443/y", "https://login.example.com/z"];
-const EVIL = ["https://evil.example/", "https://login.example.com.evil.example/", "https://login.example.com@evil.example/", "http://login.example.com/", "wss://evil.example/"];
+const EVIL = [
+  "https://evil.example/",
+  "https://login.example.com.evil.example/",
+  "https://login.example.com@evil.example/",
+  "http://login.example.com/",
+  "wss://evil.example/",
+];
 
-function random(seed) { // mulberry32
+function random(seed) {
+  // mulberry32
   let a = seed;
   return () => {
     a = (a + 0x6d2b79f5) | 0;
@@ -56,20 +78,54 @@ class Run {
     this.given = new Map(); // code -> what its login gave
     this.logins = []; // calls that belong to a login: { name, ends }
     this.calls = 0;
-    this.wrong = []; // what was broken within a call of the platform, where an exception is only a failed call
+    // what was broken within a call of the platform, where an exception is only a failed call
+    this.wrong = [];
     this.faults = this.random() < 0.3 ? 0.6 : this.random() < 0.5 ? 0.15 : 0.02;
     this.manners = this.pick(["callbacks", "promise", "both", "vue2"]);
     this.mock = this.random() < 0.1;
     const wx = Object.fromEntries(
-      ["login", "checkSession", "request", "getStorage", "setStorage", "removeStorage", "uploadFile", "downloadFile", "connectSocket"]
-        .map((name) => [name, (options) => this.called(name, options)])
+      [
+        "login",
+        "checkSession",
+        "request",
+        "getStorage",
+        "setStorage",
+        "removeStorage",
+        "uploadFile",
+        "downloadFile",
+        "connectSocket",
+      ].map((name) => [name, (options) => this.called(name, options)]),
     );
     const module = { exports: {} };
-    const globals = this.manners === "callbacks" ? [wx, undefined, undefined] : this.manners === "vue2" ? [undefined, wx, undefined] : [undefined, undefined, wx];
-    const math = { ...Object.fromEntries(Object.getOwnPropertyNames(Math).map((n) => [n, Math[n]])), random: this.random };
-    factory(module, module.exports, ...globals, (work, ms) => this.at(ms, work), (event) => { if (event) { event.work = () => {}; } }, math);
+    const globals =
+      this.manners === "callbacks"
+        ? [wx, undefined, undefined]
+        : this.manners === "vue2"
+          ? [undefined, wx, undefined]
+          : [undefined, undefined, wx];
+    const math = {
+      ...Object.fromEntries(Object.getOwnPropertyNames(Math).map((n) => [n, Math[n]])),
+      random: this.random,
+    };
+    factory(
+      module,
+      module.exports,
+      ...globals,
+      (work, ms) => this.at(ms, work),
+      (event) => {
+        if (event) {
+          event.work = () => {};
+        }
+      },
+      math,
+    );
     this.common = module.exports;
-    this.common.configure({ baseUrl: HOME, origins: ["https://api.example.com:8443"], timeout: TIMEOUT, retries: RETRIES });
+    this.common.configure({
+      baseUrl: HOME,
+      origins: ["https://api.example.com:8443"],
+      timeout: TIMEOUT,
+      retries: RETRIES,
+    });
   }
 
   pick(list) {
@@ -98,7 +154,9 @@ class Run {
         return;
       }
       let first = 0;
-      this.events.forEach((event, i) => { first = event.at < this.events[first].at ? i : first; });
+      this.events.forEach((event, i) => {
+        first = event.at < this.events[first].at ? i : first;
+      });
       const [event] = this.events.splice(first, 1);
       this.now = Math.max(this.now, event.at);
       event.work();
@@ -121,17 +179,24 @@ class Run {
       const origin = /^[a-z]+:\/\/[^/]*/.exec(url)[0];
       this.must(ALLOWED.includes(origin), `the session went to ${url}`);
     }
-    const fault = !this.healthy && this.random() < this.faults ? this.pick(["fail", "throw", "twice", "failTwice", "both", "never"]) : "";
+    const fault =
+      !this.healthy && this.random() < this.faults
+        ? this.pick(["fail", "throw", "twice", "failTwice", "both", "never"])
+        : "";
     if (fault === "throw") {
       record.ends = this.now;
       throw this.pick([new Error("thrown"), "thrown", null]);
     }
     let settle;
-    const promise = new Promise((resolve, reject) => { settle = { resolve, reject }; });
+    const promise = new Promise((resolve, reject) => {
+      settle = { resolve, reject };
+    });
     promise.catch(() => {});
     const tell = (ok) => {
       record.ends = Math.min(record.ends, this.now);
-      const result = ok ? this.result(name, options) : this.pick([{ errMsg: `${name}:fail` }, new Error("no"), undefined]);
+      const result = ok
+        ? this.result(name, options)
+        : this.pick([{ errMsg: `${name}:fail` }, new Error("no"), undefined]);
       const failed = !ok || (result && result.missing);
       if (this.manners === "callbacks" || this.manners === "both") {
         (failed ? options.fail : options.success)(result);
@@ -158,9 +223,16 @@ class Run {
     } else if (fault === "failTwice") {
       later(false);
     }
-    const task = name === "connectSocket" ? this.socket() : { abort() {}, onHeadersReceived() {}, onProgressUpdate() {} };
+    const task =
+      name === "connectSocket"
+        ? this.socket()
+        : { abort() {}, onHeadersReceived() {}, onProgressUpdate() {} };
     if (name === "connectSocket") {
-      return this.manners === "callbacks" ? task : this.manners === "vue2" ? Promise.resolve([null, task]) : Promise.resolve(task);
+      return this.manners === "callbacks"
+        ? task
+        : this.manners === "vue2"
+          ? Promise.resolve([null, task])
+          : Promise.resolve(task);
     }
     return this.manners === "callbacks" ? task : promise;
   }
@@ -173,20 +245,37 @@ class Run {
         this.at(this.pick([1, 300]), () => on[name] && on[name]({}));
       }
     });
-    return { onOpen: (f) => { on.open = f; }, onError: (f) => { on.error = f; }, onClose: (f) => { on.close = f; }, close() {} };
+    return {
+      onOpen: (f) => {
+        on.open = f;
+      },
+      onError: (f) => {
+        on.error = f;
+      },
+      onClose: (f) => {
+        on.close = f;
+      },
+      close() {},
+    };
   }
 
   result(name, options) {
     switch (name) {
       case "login":
-        return this.healthy || this.random() < 0.9 ? { code: this.mock ? "the code is a mock one" : `code${this.calls}` } : {};
+        return this.healthy || this.random() < 0.9
+          ? { code: this.mock ? "the code is a mock one" : `code${this.calls}` }
+          : {};
       case "getStorage":
-        return this.store.has(options.key) ? { data: this.store.get(options.key) } : { missing: true, errMsg: "getStorage:fail data not found" };
+        return this.store.has(options.key)
+          ? { data: this.store.get(options.key) }
+          : { missing: true, errMsg: "getStorage:fail data not found" };
       case "setStorage":
         return void this.store.set(options.key, options.data) || {};
       case "removeStorage":
         return void this.store.delete(options.key) || {};
-      case "request": case "uploadFile": case "downloadFile":
+      case "request":
+      case "uploadFile":
+      case "downloadFile":
         return this.server(options);
       default:
         return {};
@@ -198,7 +287,13 @@ class Run {
   server({ url, method, header, data }) {
     if (!this.healthy && this.random() < this.faults) {
       const statusCode = this.pick([429, 500, 502, 503, 504, 302, 404, 0, 401, "?"]);
-      return this.pick([{ statusCode, header: {}, data: "<html>" }, { statusCode, header: { "Retry-After": "3" }, data: { error: "busy" } }, { statusCode }, null, "x"]);
+      return this.pick([
+        { statusCode, header: {}, data: "<html>" },
+        { statusCode, header: { "Retry-After": "3" }, data: { error: "busy" } },
+        { statusCode },
+        null,
+        "x",
+      ]);
     }
     if (url === `${HOME}/v1/login`) {
       this.must(!header, "a login carries no session");
@@ -211,18 +306,31 @@ class Run {
       }
       const { session } = this.given.get(data.code);
       this.sessions.set(session, "");
-      return { statusCode: 200, header: {}, data: { third_session: session, expires_in: 604800, new_user: true } };
+      return {
+        statusCode: 200,
+        header: {},
+        data: { third_session: session, expires_in: 604800, new_user: true },
+      };
     }
     const session = header.Authorization.slice("Bearer ".length);
     this.must(this.sessions.has(session), "a session that the server gave");
     if (!this.healthy && this.random() < 0.1) {
-      this.sessions.set(session, this.pick(["unknown", "expired", "revoked", "replaced", "blocked", "logged_out"]));
+      this.sessions.set(
+        session,
+        this.pick(["unknown", "expired", "revoked", "replaced", "blocked", "logged_out"]),
+      );
     }
     const ended = this.sessions.get(session);
     if (ended) {
       return this.random() < 0.5
         ? { statusCode: 401, header: {}, data: { error: "invalid_session", reason: ended } }
-        : { statusCode: 401, header: { "www-authenticate": `Bearer error="invalid_token", error_description="${ended}"` }, data: "" };
+        : {
+            statusCode: 401,
+            header: {
+              "www-authenticate": `Bearer error="invalid_token", error_description="${ended}"`,
+            },
+            data: "",
+          };
     }
     if (method === "DELETE") {
       this.sessions.set(session, url.endsWith("/v1/user") ? "revoked" : "logged_out");
@@ -237,13 +345,37 @@ class Run {
     const url = this.random() < 0.15 ? this.pick(EVIL) : this.pick(URLS);
     const method = this.pick(["GET", "POST", "PUT", "DELETE", undefined]);
     const name = this.pick([
-      "userLogin", "userLogin", "onLogin", "request", "request", "request", "getUserInfo", "setUserInfo", "checkLogin", "logout", "uploadFile",
-      "downloadFile", "connectSocket", "getSession", "authHeader", "openData", "getPhoneNumber", "closeAccount",
+      "userLogin",
+      "userLogin",
+      "onLogin",
+      "request",
+      "request",
+      "request",
+      "getUserInfo",
+      "setUserInfo",
+      "checkLogin",
+      "logout",
+      "uploadFile",
+      "downloadFile",
+      "connectSocket",
+      "getSession",
+      "authHeader",
+      "openData",
+      "getPhoneNumber",
+      "closeAccount",
     ]);
-    const argument = this.random() < 0.05 ? this.pick([undefined, null, 7, "x", {}]) : {
-      request: { url, method, header: this.pick([undefined, { a: 1 }]) }, uploadFile: { url, filePath: "f" }, downloadFile: { url },
-      connectSocket: { url }, openData: { rawData: "x", signature: "y" }, getPhoneNumber: { detail: { code: "c" } }, setUserInfo: { nickName: "n" },
-    }[name];
+    const argument =
+      this.random() < 0.05
+        ? this.pick([undefined, null, 7, "x", {}])
+        : {
+            request: { url, method, header: this.pick([undefined, { a: 1 }]) },
+            uploadFile: { url, filePath: "f" },
+            downloadFile: { url },
+            connectSocket: { url },
+            openData: { rawData: "x", signature: "y" },
+            getPhoneNumber: { detail: { code: "c" } },
+            setUserInfo: { nickName: "n" },
+          }[name];
     const began = this.now;
     this.open.add(name);
     const end = (value) => {
@@ -254,11 +386,16 @@ class Run {
     const byCallback = this.random() < 0.2 && argument && typeof argument === "object";
     const check = (error) => {
       end();
-      assert.ok(error instanceof Error && typeof error.code === "string", `${name}: ${error && error.stack}`);
+      assert.ok(
+        error instanceof Error && typeof error.code === "string",
+        `${name}: ${error && error.stack}`,
+      );
     };
     let task;
     if (byCallback) {
-      const outcome = new Promise((success, fail) => { task = this.common[name](argument, { success, fail }); });
+      const outcome = new Promise((success, fail) => {
+        task = this.common[name](argument, { success, fail });
+      });
       this.promises.push(outcome.then(end, check));
     } else {
       task = this.common[name](argument);
@@ -283,7 +420,17 @@ class Run {
     this.healthy = true;
     this.sessions.forEach((_, session) => this.sessions.set(session, ""));
     let worked;
-    this.common.userLogin().then(() => this.common.request({ url: "/v1/session" })).then((res) => { worked = res.data.fine; }, (e) => { worked = e; });
+    this.common
+      .userLogin()
+      .then(() => this.common.request({ url: "/v1/session" }))
+      .then(
+        (res) => {
+          worked = res.data.fine;
+        },
+        (e) => {
+          worked = e;
+        },
+      );
     await this.drive();
     assert.equal(worked, true);
     assert.deepEqual(this.wrong, []);

@@ -1,4 +1,7 @@
-/** A platform that never calls back, that fails, that throws; bad arguments; calls that are ended from outside. */
+/**
+ * A platform that never calls back, that fails, that throws; bad arguments; calls that are ended
+ * from outside.
+ */
 "use strict";
 const assert = require("node:assert/strict");
 const { after, before, test } = require("node:test");
@@ -6,7 +9,9 @@ const { Phone } = require("./phone.js");
 const { Stack, poll } = require("./stack.js");
 
 let stack;
-before(async () => { stack = await Stack.start(); });
+before(async () => {
+  stack = await Stack.start();
+});
 after(() => stack.stop());
 
 const newPhone = (more) => new Phone({ fake: stack.fake, baseUrl: stack.url, ...more });
@@ -24,19 +29,31 @@ async function phoneWith(session, more) {
 /* ---- nothing hangs ---- */
 
 for (const [api, name, session] of [
-  ["getStorage", "userLogin", true], ["getStorage", "request", true], ["getStorage", "checkLogin", true],
+  ["getStorage", "userLogin", true],
+  ["getStorage", "request", true],
+  ["getStorage", "checkLogin", true],
   ["checkSession", "userLogin", true],
-  ["login", "userLogin", false], ["login", "onLogin", true], ["login", "request", false],
-  ["request", "userLogin", false], ["request", "request", true], ["request", "checkLogin", true],
+  ["login", "userLogin", false],
+  ["login", "onLogin", true],
+  ["login", "request", false],
+  ["request", "userLogin", false],
+  ["request", "request", true],
+  ["request", "checkLogin", true],
   ["setStorage", "userLogin", false],
 ]) {
   test(`${api} never calls back: ${name} ends with \`timeout\`, and works again afterwards`, async () => {
     const phone = await phoneWith(session, { timeout: 7000, retries: 1 });
     const began = phone.now;
     phone.hung.add(api);
-    await assert.rejects(phone.common[name]({ url: "/v1/session" }), { name: "Error", code: "timeout" });
+    await assert.rejects(phone.common[name]({ url: "/v1/session" }), {
+      name: "Error",
+      code: "timeout",
+    });
     // At most: the storage, wx.login, two attempts with the wait between them, the storage.
-    assert.ok(phone.now - began >= 7000 && phone.now - began < 5 * 7700 + 750, String(phone.now - began));
+    assert.ok(
+      phone.now - began >= 7000 && phone.now - began < 5 * 7700 + 750,
+      String(phone.now - began),
+    );
     phone.hung.clear();
     await phone.common.userLogin();
     assert.equal((await phone.common.request({ url: "/v1/session" })).statusCode, 200);
@@ -47,7 +64,9 @@ test("logout ends too where nothing calls back, and nobody is logged in", async 
   const phone = await phoneWith(true);
   ["getStorage", "removeStorage", "request"].forEach((api) => phone.hung.add(api));
   assert.deepEqual(await phone.common.logout(), { ended: false });
-  await assert.rejects(phone.common.request({ url: "/x" }), (e) => ["logged_out", "timeout"].includes(e.code));
+  await assert.rejects(phone.common.request({ url: "/x" }), (e) =>
+    ["logged_out", "timeout"].includes(e.code),
+  );
   phone.hung.clear();
   await assert.rejects(phone.common.request({ url: "/x" }), { code: "logged_out" });
 });
@@ -56,7 +75,9 @@ test("a call that answers after its limit changes nothing; one that calls back t
   const phone = newPhone();
   const login = phone.wx.login;
   let late;
-  phone.wx.login = (options) => { late = options; };
+  phone.wx.login = (options) => {
+    late = options;
+  };
   await assert.rejects(phone.common.onLogin(), { code: "timeout" });
   phone.wx.login = login;
   const { third_session: session } = await phone.common.onLogin();
@@ -67,7 +88,15 @@ test("a call that answers after its limit changes nothing; one that calls back t
   assert.equal(phone.logins.length, 1);
 
   const setStorage = phone.wx.setStorage;
-  phone.wx.setStorage = (options) => setStorage({ ...options, success: (res) => { options.success(res); options.success(res); options.fail({}); } });
+  phone.wx.setStorage = (options) =>
+    setStorage({
+      ...options,
+      success: (res) => {
+        options.success(res);
+        options.success(res);
+        options.fail({});
+      },
+    });
   await phone.common.onLogin();
   assert.equal((await phone.common.request({ url: "/v1/session" })).statusCode, 200);
 });
@@ -77,7 +106,11 @@ test("a call's own timeout counts, and the platform's request is aborted when it
   let aborted = false;
   phone.wx.request = (options) => {
     assert.equal(options.timeout, 1234);
-    return { abort: () => { aborted = true; } };
+    return {
+      abort: () => {
+        aborted = true;
+      },
+    };
   };
   const began = phone.now;
   await assert.rejects(phone.common.request({ url: "/x", timeout: 1234 }), { code: "timeout" });
@@ -88,17 +121,32 @@ test("a call's own timeout counts, and the platform's request is aborted when it
 /* ---- what fails, and what throws ---- */
 
 const breakings = {
-  fails: (phone, api) => { phone.wx[api] = (options) => options.fail({ errMsg: `${api}:fail disk is full` }); },
-  throws: (phone, api) => { phone.wx[api] = () => { throw new Error("disk is full"); }; },
-  "throws what is no Error": (phone, api) => { phone.wx[api] = () => { throw "disk is full"; }; },
-  "fails without a word": (phone, api) => { phone.wx[api] = (options) => options.fail(); },
+  fails: (phone, api) => {
+    phone.wx[api] = (options) => options.fail({ errMsg: `${api}:fail disk is full` });
+  },
+  throws: (phone, api) => {
+    phone.wx[api] = () => {
+      throw new Error("disk is full");
+    };
+  },
+  "throws what is no Error": (phone, api) => {
+    phone.wx[api] = () => {
+      throw "disk is full";
+    };
+  },
+  "fails without a word": (phone, api) => {
+    phone.wx[api] = (options) => options.fail();
+  },
 };
 
 for (const [how, spoil] of Object.entries(breakings)) {
   test(`setStorage ${how}: the caller is told, and the session is used until the mini program ends`, async () => {
     const phone = newPhone();
     spoil(phone, "setStorage");
-    await assert.rejects(phone.common.userLogin(), (e) => e instanceof Error && e.code === "storage");
+    await assert.rejects(
+      phone.common.userLogin(),
+      (e) => e instanceof Error && e.code === "storage",
+    );
     for (let i = 0; i < 3; i++) {
       assert.equal((await phone.common.request({ url: "/v1/session" })).statusCode, 200);
     }
@@ -112,7 +160,9 @@ for (const [how, spoil] of Object.entries(breakings)) {
   test(`setStorage ${how} on a cold start: the first request succeeds, with one login`, async () => {
     const phone = newPhone();
     spoil(phone, "setStorage");
-    const all = await Promise.all([1, 2, 3].map(() => phone.common.request({ url: "/v1/session" })));
+    const all = await Promise.all(
+      [1, 2, 3].map(() => phone.common.request({ url: "/v1/session" })),
+    );
     assert.ok(all.every((res) => res.statusCode === 200));
     assert.equal(phone.calls.login, 1);
   });
@@ -138,7 +188,10 @@ for (const [how, spoil] of Object.entries(breakings)) {
   test(`login ${how}: an Error with code wx_login`, async () => {
     const phone = newPhone();
     spoil(phone, "login");
-    await assert.rejects(phone.common.userLogin(), (e) => e instanceof Error && e.code === "wx_login");
+    await assert.rejects(
+      phone.common.userLogin(),
+      (e) => e instanceof Error && e.code === "wx_login",
+    );
   });
 
   test(`checkSession ${how}: a new login`, async () => {
@@ -152,7 +205,10 @@ for (const [how, spoil] of Object.entries(breakings)) {
     const phone = await phoneWith(true);
     const old = phone.session;
     spoil(phone, "request");
-    await assert.rejects(phone.common.request({ url: "/x" }), (e) => e instanceof Error && e.code === "network");
+    await assert.rejects(
+      phone.common.request({ url: "/x" }),
+      (e) => e instanceof Error && e.code === "network",
+    );
     assert.equal(phone.waits.length, 2);
     assert.equal(phone.session, old);
   });
@@ -176,10 +232,17 @@ test("a platform without checkSession: a stored session is enough", async () => 
 
 test("no platform at all is an error that says what to do", async () => {
   const { common } = new Phone();
-  const alone = new Phone().load("common/common.js", { wx: undefined, uni: { request() {} }, Taro: undefined });
+  const alone = new Phone().load("common/common.js", {
+    wx: undefined,
+    uni: { request() {} },
+    Taro: undefined,
+  });
   alone.configure({ baseUrl: stack.url });
   await assert.rejects(alone.userLogin(), { code: "not_configured", message: /adapter/ });
-  assert.throws(() => common.configure({ baseUrl: stack.url, adapter: { login() {} } }), { code: "invalid_argument", message: /request/ });
+  assert.throws(() => common.configure({ baseUrl: stack.url, adapter: { login() {} } }), {
+    code: "invalid_argument",
+    message: /request/,
+  });
 });
 
 /* ---- bad arguments ---- */
@@ -188,38 +251,94 @@ test("bad arguments are Errors with a code, and nothing is sent", async () => {
   const phone = await phoneWith(true);
   phone.requests.length = 0;
   const bad = {
-    request: [undefined, null, "https://x.example", 7, { url: "/x", method: 1 }, { url: "/x", header: "no" }, { url: "/x", timeout: -1 },
-      { url: "/x", timeout: "soon" }, { url: "/x", timeout: Infinity }, { url: "/x", header: null }],
-    setUserInfo: [undefined, null, "Ming", { avatarUrl: "http://tmp/x.jpeg" }, { avatarUrl: "wxfile://tmp_1.png" }, { avatarUrl: "http://usr/a.png" },
-      { avatarUrl: "blob:https://x.example/1" }, { avatarUrl: "/a.png" }, { avatarUrl: "data:image/png;base64,AAAA" }, { avatarUrl: 7 }],
+    request: [
+      undefined,
+      null,
+      "https://x.example",
+      7,
+      { url: "/x", method: 1 },
+      { url: "/x", header: "no" },
+      { url: "/x", timeout: -1 },
+      { url: "/x", timeout: "soon" },
+      { url: "/x", timeout: Infinity },
+      { url: "/x", header: null },
+    ],
+    setUserInfo: [
+      undefined,
+      null,
+      "Ming",
+      { avatarUrl: "http://tmp/x.jpeg" },
+      { avatarUrl: "wxfile://tmp_1.png" },
+      { avatarUrl: "http://usr/a.png" },
+      { avatarUrl: "blob:https://x.example/1" },
+      { avatarUrl: "/a.png" },
+      { avatarUrl: "data:image/png;base64,AAAA" },
+      { avatarUrl: 7 },
+    ],
     getPhoneNumber: [undefined, null, {}, { detail: null }, { detail: "code" }, "x"],
-    openData: [undefined, {}, { encryptedData: "x" }, { iv: "x", rawData: "y" }, { rawData: "y", signature: 1 }],
+    openData: [
+      undefined,
+      {},
+      { encryptedData: "x" },
+      { iv: "x", rawData: "y" },
+      { rawData: "y", signature: 1 },
+    ],
     uploadFile: [undefined, {}, { url: "/x" }, { url: "/x", filePath: 1 }],
     downloadFile: [undefined, { url: "/x", timeout: 0 }],
     connectSocket: [undefined, { url: "/x", header: "x" }],
   };
   for (const [name, cases] of Object.entries(bad)) {
     for (const argument of cases) {
-      await assert.rejects(phone.common[name](argument), (e) => e instanceof Error && e.code === "invalid_argument", `${name} ${JSON.stringify(argument)}`);
+      await assert.rejects(
+        phone.common[name](argument),
+        (e) => e instanceof Error && e.code === "invalid_argument",
+        `${name} ${JSON.stringify(argument)}`,
+      );
     }
   }
-  await assert.rejects(phone.common.getPhoneNumber({ detail: { errno: 1400001, errMsg: "getPhoneNumber:fail" } }), { code: "wx_phone", errno: 1400001 });
+  await assert.rejects(
+    phone.common.getPhoneNumber({ detail: { errno: 1400001, errMsg: "getPhoneNumber:fail" } }),
+    { code: "wx_phone", errno: 1400001 },
+  );
   assert.equal(phone.requests.length, 0);
 });
 
 test("an avatar's address: https, and http of a real host", async () => {
   const phone = await phoneWith(true);
   phone.transport = (options) => ok(options.data);
-  for (const avatarUrl of ["https://cdn.example.com/a.png", "http://127.0.0.1:3000/a.png", "http://[::1]/a.png", "https://localhost:8443/a", "", null]) {
+  for (const avatarUrl of [
+    "https://cdn.example.com/a.png",
+    "http://127.0.0.1:3000/a.png",
+    "http://[::1]/a.png",
+    "https://localhost:8443/a",
+    "",
+    null,
+  ]) {
     assert.deepEqual(await phone.common.setUserInfo({ avatarUrl }), { avatarUrl });
   }
 });
 
 test("configure refuses what cannot be meant", () => {
   const { configure } = new Phone().common;
-  for (const more of [{ timeout: 0 }, { timeout: "5s" }, { timeout: NaN }, { timeout: 1e9 }, { retries: -1 }, { retries: 1.5 }, { retries: 1000 },
-    { storageKey: "" }, { storageKey: 7 }, { appid: 7 }, { origins: "https://x.example" }, { adapter: {} }]) {
-    assert.throws(() => configure({ baseUrl: "https://x.example", ...more }), { code: "invalid_argument" }, JSON.stringify(more));
+  for (const more of [
+    { timeout: 0 },
+    { timeout: "5s" },
+    { timeout: NaN },
+    { timeout: 1e9 },
+    { retries: -1 },
+    { retries: 1.5 },
+    { retries: 1000 },
+    { storageKey: "" },
+    { storageKey: 7 },
+    { appid: 7 },
+    { origins: "https://x.example" },
+    { adapter: {} },
+  ]) {
+    assert.throws(
+      () => configure({ baseUrl: "https://x.example", ...more }),
+      { code: "invalid_argument" },
+      JSON.stringify(more),
+    );
   }
   configure({ baseUrl: "https://x.example", timeout: undefined, origins: undefined, retries: 0 });
 });
@@ -229,7 +348,10 @@ test("configure refuses what cannot be meant", () => {
 test("an aborted call rejects at once, is ended on the platform, and is not repeated", async () => {
   const phone = await phoneWith(true);
   let out = 0;
-  phone.transport = () => { out++; return new Promise(() => {}); };
+  phone.transport = () => {
+    out++;
+    return new Promise(() => {});
+  };
   const call = phone.common.request({ url: "/x" });
   await poll(() => out === 1, "the call is out");
   call.abort();
@@ -270,7 +392,12 @@ test("aborted before it is out, and while it waits for a repeat: nothing more is
 test("abort by the task that callbacks give; others go on, and so does a login that it shared", async () => {
   const phone = newPhone();
   const told = [];
-  const task = phone.common.request({ url: "/v1/session", success: () => told.push("success"), fail: (e) => told.push(e.code), complete: () => told.push("complete") });
+  const task = phone.common.request({
+    url: "/v1/session",
+    success: () => told.push("success"),
+    fail: (e) => told.push(e.code),
+    complete: () => told.push("complete"),
+  });
   const other = phone.common.request({ url: "/v1/session" });
   task.abort();
   assert.equal((await other).statusCode, 200);

@@ -6,7 +6,9 @@ const { Phone } = require("./phone.js");
 const { APPID, Stack } = require("./stack.js");
 
 let stack;
-before(async () => { stack = await Stack.start(); });
+before(async () => {
+  stack = await Stack.start();
+});
 after(() => stack.stop());
 
 const newPhone = (more) => new Phone({ fake: stack.fake, baseUrl: stack.url, ...more });
@@ -46,7 +48,9 @@ test("a session_key that died at WeChat means a new login", async () => {
 
 test("50 calls at once on a cold start: one wx.login, one POST /v1/login, all 50 succeed", async () => {
   const phone = newPhone();
-  const results = await Promise.all(Array.from({ length: 50 }, () => phone.common.request({ url: "/v1/session" })));
+  const results = await Promise.all(
+    Array.from({ length: 50 }, () => phone.common.request({ url: "/v1/session" })),
+  );
   assert.ok(results.every((res) => res.statusCode === 200 && res.data.appid === APPID));
   assert.equal(phone.calls.login, 1);
   assert.equal(phone.logins.length, 1);
@@ -55,7 +59,14 @@ test("50 calls at once on a cold start: one wx.login, one POST /v1/login, all 50
 test("callers of every kind share one login", async () => {
   const phone = newPhone();
   const { userLogin, onLogin, request, checkLogin } = phone.common;
-  await Promise.all([onLogin(), userLogin(), request({ url: "/v1/session" }), onLogin(), checkLogin(), userLogin()]);
+  await Promise.all([
+    onLogin(),
+    userLogin(),
+    request({ url: "/v1/session" }),
+    onLogin(),
+    checkLogin(),
+    userLogin(),
+  ]);
   assert.equal(phone.calls.login, 1);
   assert.equal(phone.logins.length, 1);
 });
@@ -72,7 +83,13 @@ test("a storage that answers late does not cause a second login", async () => {
   const getStorage = phone.wx.getStorage;
   let held;
   phone.wx.getStorage = (options) =>
-    getStorage({ ...options, fail: (e) => { phone.busy++; held = () => options.fail(e); } });
+    getStorage({
+      ...options,
+      fail: (e) => {
+        phone.busy++;
+        held = () => options.fail(e);
+      },
+    });
   const late = phone.common.request({ url: "/v1/session" });
   await new Promise((resolve) => getStorage({ key: "none", complete: resolve }));
   await new Promise(setImmediate);
@@ -112,11 +129,15 @@ test("the nonce is another for each code, and the appid travels when it is confi
   const [first, second] = phone.logins.map((r) => r.data);
   assert.notEqual(first.nonce, second.nonce);
   assert.equal(first.appid, APPID);
-  assert.equal("appid" in (await (async () => {
-    const plain = newPhone();
-    await plain.common.onLogin();
-    return plain.logins[0].data;
-  })()), false);
+  assert.equal(
+    "appid" in
+      (await (async () => {
+        const plain = newPhone();
+        await plain.common.onLogin();
+        return plain.logins[0].data;
+      })()),
+    false,
+  );
 });
 
 test("a refused code gets one fresh code", async () => {
@@ -156,7 +177,11 @@ test("an answer that WeChat lost after it spent the code: asked again, refused, 
 
 test("while WeChat is busy the same code is tried again, up to `retries` times", async () => {
   const phone = newPhone({ retries: 1 });
-  phone.transport = (options) => ({ statusCode: 503, header: {}, data: { error: "wechat_unavailable" } });
+  phone.transport = (options) => ({
+    statusCode: 503,
+    header: {},
+    data: { error: "wechat_unavailable" },
+  });
   await assert.rejects(phone.common.userLogin(), { code: "wechat_unavailable", statusCode: 503 });
   assert.equal(phone.calls.login, 1);
   assert.equal(phone.logins.length, 2);
@@ -178,8 +203,13 @@ test("an appid that the server does not know is told so, once", async () => {
 
 test("no code from wx.login: it failed, or it gave none", async () => {
   const phone = newPhone();
-  phone.login = () => { throw new Error("interrupted"); };
-  await assert.rejects(phone.common.userLogin(), { code: "wx_login", message: "login:fail interrupted" });
+  phone.login = () => {
+    throw new Error("interrupted");
+  };
+  await assert.rejects(phone.common.userLogin(), {
+    code: "wx_login",
+    message: "login:fail interrupted",
+  });
   phone.login = () => ({});
   await assert.rejects(phone.common.userLogin(), { code: "wx_login" });
   assert.equal(phone.requests.length, 0);
@@ -187,11 +217,18 @@ test("no code from wx.login: it failed, or it gave none", async () => {
 
 test("no network: repeats that wait longer each time, then `network`; the next login works", async () => {
   const phone = newPhone({ retries: 3 });
-  phone.transport = () => { throw new Error("ERR_INTERNET_DISCONNECTED"); };
-  await assert.rejects(phone.common.userLogin(), { code: "network", message: "request:fail ERR_INTERNET_DISCONNECTED" });
+  phone.transport = () => {
+    throw new Error("ERR_INTERNET_DISCONNECTED");
+  };
+  await assert.rejects(phone.common.userLogin(), {
+    code: "network",
+    message: "request:fail ERR_INTERNET_DISCONNECTED",
+  });
   assert.equal(phone.logins.length, 4);
   assert.equal(phone.waits.length, 3);
-  phone.waits.forEach((ms, i) => assert.ok(ms >= 500 * 2 ** i && ms <= 750 * 2 ** i, `wait ${i} is ${ms}`));
+  phone.waits.forEach((ms, i) =>
+    assert.ok(ms >= 500 * 2 ** i && ms <= 750 * 2 ** i, `wait ${i} is ${ms}`),
+  );
   phone.transport = (options, send) => send(options);
   await phone.common.userLogin();
 });
@@ -200,20 +237,31 @@ test("a login that fails leaves the stored session as it is", async () => {
   const phone = newPhone();
   const { third_session: session } = await phone.common.userLogin();
   phone.sessionKeyLives = false;
-  phone.login = () => { throw new Error("no"); };
+  phone.login = () => {
+    throw new Error("no");
+  };
   await assert.rejects(phone.common.userLogin(), { code: "wx_login" });
   assert.equal(phone.session, session);
   await phone.common.request({ url: "/v1/session" });
 });
 
 test("touristappid: the developer tools' one code logs in as often as one likes, one user for each phone", async () => {
-  const openidOf = async (phone) => (await fetch(`${stack.internal}/internal/auth`, bearer(phone.session))).headers.get("x-wx-openid");
+  const openidOf = async (phone) =>
+    (await fetch(`${stack.internal}/internal/auth`, bearer(phone.session))).headers.get(
+      "x-wx-openid",
+    );
   const phones = [newPhone(), newPhone()];
   const users = [];
   for (const phone of phones) {
     phone.login = () => ({ code: "the code is a mock one" });
     phone.transport = (options, send) =>
-      send({ ...options, header: { ...options.header, referer: "https://servicewechat.com/touristappid/devtools/page-frame.html" } });
+      send({
+        ...options,
+        header: {
+          ...options.header,
+          referer: "https://servicewechat.com/touristappid/devtools/page-frame.html",
+        },
+      });
     await phone.common.userLogin();
     const first = phone.session;
     users.push(await openidOf(phone));
@@ -223,8 +271,15 @@ test("touristappid: the developer tools' one code logs in as often as one likes,
     assert.notEqual(phone.session, first, "each login is one of its own");
     assert.equal(await openidOf(phone), users[users.length - 1], "and the user stays");
     assert.equal(phone.calls.login, 6, "no code was refused");
-    assert.ok(phone.logins.every((r) => r.data.code.startsWith("the code is a mock one ") && r.data.code.length < 100));
-    assert.deepEqual([...phone.store.keys()].sort(), ["third_Session", "third_Session_mock_device"]);
+    assert.ok(
+      phone.logins.every(
+        (r) => r.data.code.startsWith("the code is a mock one ") && r.data.code.length < 100,
+      ),
+    );
+    assert.deepEqual([...phone.store.keys()].sort(), [
+      "third_Session",
+      "third_Session_mock_device",
+    ]);
   }
   assert.notEqual(users[0], users[1]);
 });
@@ -244,7 +299,11 @@ test("touristappid: a phone whose storage fails is one user all the same; WeChat
 
 test("an answer that is not wxlogind's is an error, not a session", async () => {
   const phone = newPhone();
-  phone.transport = () => ({ statusCode: 200, header: {}, data: "<html>welcome to the hotel</html>" });
+  phone.transport = () => ({
+    statusCode: 200,
+    header: {},
+    data: "<html>welcome to the hotel</html>",
+  });
   await assert.rejects(phone.common.userLogin(), { code: "http_error" });
   assert.equal(phone.session, undefined);
 });
@@ -264,7 +323,11 @@ test("checkLogin asks the server and never logs in; a refused session is forgott
   assert.equal(session.appid, APPID);
   assert.ok(session.expires_in > 0 && session.created_at > 1.7e9);
   await fetch(`${stack.url}/v1/session`, { method: "DELETE", ...bearer(phone.session) });
-  await assert.rejects(phone.common.checkLogin(), { code: "invalid_session", statusCode: 401, reason: "logged_out" });
+  await assert.rejects(phone.common.checkLogin(), {
+    code: "invalid_session",
+    statusCode: 401,
+    reason: "logged_out",
+  });
   assert.equal(phone.session, undefined);
   assert.equal(phone.calls.login, 1);
 });
@@ -282,14 +345,19 @@ test("logout ends the session here and there", async () => {
 test("logout forgets the session whatever the network says, and says whether the server was told", async () => {
   const phone = newPhone();
   await phone.common.userLogin();
-  phone.transport = () => { throw new Error("no network"); };
+  phone.transport = () => {
+    throw new Error("no network");
+  };
   assert.deepEqual(await phone.common.logout(), { ended: false });
   assert.equal(phone.session, undefined);
 });
 
 test("logout during a login ends that login's session", async () => {
   const phone = newPhone();
-  const [{ third_session: session }] = await Promise.all([phone.common.onLogin(), phone.common.logout()]);
+  const [{ third_session: session }] = await Promise.all([
+    phone.common.onLogin(),
+    phone.common.logout(),
+  ]);
   assert.equal(phone.session, undefined);
   assert.equal((await fetch(`${stack.url}/v1/session`, bearer(session))).status, 401);
 });

@@ -1,4 +1,7 @@
-/** docs/openapi.yaml against the schema of OpenAPI 3.1 itself. test/it/test_openapi.py holds it against the server. */
+/**
+ * docs/openapi.yaml against the schema of OpenAPI 3.1 itself. test/it/test_openapi.py holds it
+ * against the server.
+ */
 "use strict";
 const assert = require("node:assert/strict");
 const path = require("node:path");

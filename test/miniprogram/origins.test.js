@@ -6,7 +6,10 @@ const { Phone } = require("./phone.js");
 const { startBackend } = require("./stack.js");
 
 const SESSION = "S".repeat(43);
-const FORMS = { baseUrl: "https://login.example.com", origins: ["https://api.example.com:8443", "http://[2001:db8::1]:80/"] };
+const FORMS = {
+  baseUrl: "https://login.example.com",
+  origins: ["https://api.example.com:8443", "http://[2001:db8::1]:80/"],
+};
 
 function newPhone(configuration) {
   const phone = new Phone(configuration);
@@ -98,11 +101,28 @@ for (const url of BAD) {
 
 test("configure refuses what is no address", () => {
   const { configure } = new Phone().common;
-  for (const baseUrl of [undefined, "", "login.example.com", "https://u@login.example.com", "https://x.example\\y", "https://x.example?a", "ftp://x.example"]) {
+  for (const baseUrl of [
+    undefined,
+    "",
+    "login.example.com",
+    "https://u@login.example.com",
+    "https://x.example\\y",
+    "https://x.example?a",
+    "ftp://x.example",
+  ]) {
     assert.throws(() => configure({ baseUrl }), /baseUrl/);
   }
   assert.throws(() => configure(), /baseUrl/);
-  for (const origin of ["", "*", "https://*.example.com", "api.example.com", "https://api.example.com/path", "https://api.example.com?", "https://a@b.example", null]) {
+  for (const origin of [
+    "",
+    "*",
+    "https://*.example.com",
+    "api.example.com",
+    "https://api.example.com/path",
+    "https://api.example.com?",
+    "https://a@b.example",
+    null,
+  ]) {
     assert.throws(() => configure({ baseUrl: "https://x.example", origins: [origin] }), /origins/);
   }
 });
@@ -112,7 +132,10 @@ test("a redirect is not followed: the session does not come along to where it le
   const home = await startBackend(() => ({ status: 302, headers: { location: `${evil.url}/` } }));
   try {
     const phone = newPhone({ baseUrl: home.url });
-    await assert.rejects(phone.common.request({ url: "/" }), { statusCode: 302, code: "http_error" });
+    await assert.rejects(phone.common.request({ url: "/" }), {
+      statusCode: 302,
+      code: "http_error",
+    });
     assert.equal(home.seen.length, 1);
     assert.equal(evil.seen.length, 0);
   } finally {

@@ -18,14 +18,24 @@ const MINIPROGRAM = path.resolve(__dirname, "../../miniprogram");
 
 /** A platform's function that answers by a Promise and knows no callbacks. */
 const promised = (phone, name, shape) => (options) =>
-  shape(new Promise((success, fail) => phone.wx[name]({ ...options, success, fail, complete: undefined })));
+  shape(
+    new Promise((success, fail) =>
+      phone.wx[name]({ ...options, success, fail, complete: undefined }),
+    ),
+  );
 
 /** A function of @tarojs/taro: it calls back, and returns a Promise that is a task as well. */
 const taro = (phone, name) => (options) => {
   let task;
   const promise = new Promise((resolve, reject) => {
-    const success = (res) => { options.success?.(res); resolve(res); };
-    const fail = (e) => { options.fail?.(e); reject(e); };
+    const success = (res) => {
+      options.success?.(res);
+      resolve(res);
+    };
+    const fail = (e) => {
+      options.fail?.(e);
+      reject(e);
+    };
     task = phone.wx[name]({ ...options, success, fail });
   });
   if (name === "connectSocket") {
@@ -36,7 +46,10 @@ const taro = (phone, name) => (options) => {
 
 const socketOrPromise = (phone, name, shape) =>
   name === "connectSocket"
-    ? (options) => { const task = phone.wx.connectSocket(options); return shape(Promise.resolve(task)); }
+    ? (options) => {
+        const task = phone.wx.connectSocket(options);
+        return shape(Promise.resolve(task));
+      }
     : promised(phone, name, shape);
 
 /** Each makes one function of the platform. `global`: where common.js finds it by itself. Without
@@ -45,12 +58,23 @@ const PLATFORMS = {
   wx: { global: "wx", tasks: true, make: (phone, name) => (options) => phone.wx[name](options) },
   uni: { global: "uni", tasks: true, make: (phone, name) => (options) => phone.wx[name](options) },
   taro: { global: "Taro", tasks: true, make: taro },
-  vue2: { make: (phone, name) => socketOrPromise(phone, name, (p) => p.then((res) => [null, res], (e) => [e])) },
+  vue2: {
+    make: (phone, name) =>
+      socketOrPromise(phone, name, (p) =>
+        p.then(
+          (res) => [null, res],
+          (e) => [e],
+        ),
+      ),
+  },
   vue3: { make: (phone, name) => socketOrPromise(phone, name, (p) => p) },
 };
 
 class Phone {
-  /** @param {object} options `fake`: wxfake's URL, for wx.login; `openid`: whose phone it is; the rest goes to configure() */
+  /**
+   * @param {object} options `fake`: wxfake's URL, for wx.login; `openid`: whose phone it is; the
+   * rest goes to configure()
+   */
   constructor({ fake, openid, ...configuration } = {}) {
     this.fake = fake;
     this.openid = openid;
@@ -65,7 +89,10 @@ class Phone {
     /** What a caller's callback threw. */
     this.thrown = [];
     this.console = [];
-    /** Stands between wx.request and the network: replace it to lose, delay or invent answers. Throwing is wx.request's `fail`. */
+    /**
+     * Stands between wx.request and the network: replace it to lose, delay or invent answers.
+     * Throwing is wx.request's `fail`.
+     */
     this.transport = (options, send) => send(options);
     /** What is in a file of this phone. */
     this.files = (file) => `contents of ${file}`;
@@ -76,7 +103,9 @@ class Phone {
     this.busy = 0;
     this.wx = this.makeWx();
     this.platform = PLATFORMS[process.env.MP_PLATFORM || "wx"];
-    this.adapter = Object.fromEntries(Object.keys(this.wx).map((name) => [name, this.platform.make(this, name)]));
+    this.adapter = Object.fromEntries(
+      Object.keys(this.wx).map((name) => [name, this.platform.make(this, name)]),
+    );
     this.common = this.load("common/common.js");
     if (configuration.baseUrl) {
       this.configure(this.common, configuration);
@@ -84,7 +113,10 @@ class Phone {
   }
 
   configure(common, configuration) {
-    common.configure({ ...(this.platform.global ? {} : { adapter: this.adapter }), ...configuration });
+    common.configure({
+      ...(this.platform.global ? {} : { adapter: this.adapter }),
+      ...configuration,
+    });
   }
 
   get session() {
@@ -122,7 +154,12 @@ class Phone {
       }
       return this.common;
     };
-    vm.compileFunction(fs.readFileSync(filename, "utf8"), names, { filename })(module, module.exports, require, ...Object.values(scope));
+    vm.compileFunction(fs.readFileSync(filename, "utf8"), names, { filename })(
+      module,
+      module.exports,
+      require,
+      ...Object.values(scope),
+    );
     return module.exports;
   }
 
@@ -156,7 +193,15 @@ class Phone {
   }
 
   makeConsole() {
-    return new Proxy({}, { get: (_, method) => (...args) => this.console.push([method, ...args]) });
+    return new Proxy(
+      {},
+      {
+        get:
+          (_, method) =>
+          (...args) =>
+            this.console.push([method, ...args]),
+      },
+    );
   }
 
   /** Answers a call of `wx`: the clock stands still until it has called back. */
@@ -175,7 +220,7 @@ class Phone {
       .then(work)
       .then(
         (res) => (res === HANG ? this.busy-- : end("success", { errMsg: `${api}:ok`, ...res })),
-        (e) => end("fail", { errMsg: `${api}:fail ${e.message}` })
+        (e) => end("fail", { errMsg: `${api}:fail ${e.message}` }),
       );
   }
 
@@ -201,10 +246,13 @@ class Phone {
           }
           return { data: this.store.get(options.key) };
         }),
-      setStorage: (options) => answer(options, "setStorage", () => void this.store.set(options.key, options.data)),
-      removeStorage: (options) => answer(options, "removeStorage", () => void this.store.delete(options.key)),
+      setStorage: (options) =>
+        answer(options, "setStorage", () => void this.store.set(options.key, options.data)),
+      removeStorage: (options) =>
+        answer(options, "removeStorage", () => void this.store.delete(options.key)),
       request: (options) => this.exchange("request", options, send),
-      uploadFile: (options) => this.exchange("uploadFile", options, (sent) => upload(sent, this.files(sent.filePath))),
+      uploadFile: (options) =>
+        this.exchange("uploadFile", options, (sent) => upload(sent, this.files(sent.filePath))),
       downloadFile: (options) => this.exchange("downloadFile", options, download),
       connectSocket: (options) => this.connect(options),
     };
@@ -215,10 +263,17 @@ class Phone {
     const listeners = [];
     const control = new AbortController();
     this.answer(options, api, async () => {
-      const aborted = new Promise((_, reject) => control.signal.addEventListener("abort", () => reject(new Error("abort"))));
+      const aborted = new Promise((_, reject) =>
+        control.signal.addEventListener("abort", () => reject(new Error("abort"))),
+      );
       const res = await Promise.race([this.transport(options, sender), aborted]);
       listeners.forEach((f) => f(res));
-      return this.platform.tasks && options.redirect === "manual" && res.statusCode >= 300 && res.statusCode < 400 ? HANG : res;
+      return this.platform.tasks &&
+        options.redirect === "manual" &&
+        res.statusCode >= 300 &&
+        res.statusCode < 400
+        ? HANG
+        : res;
     });
     return {
       abort: () => control.abort(),
@@ -235,16 +290,29 @@ class Phone {
     this.requests.push({ api: "connectSocket", header: {}, ...options });
     this.answer(options, "connectSocket", () => {});
     if (!this.hung.has("onOpen")) {
-      const headers = { Connection: "Upgrade", Upgrade: "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==" };
+      const headers = {
+        Connection: "Upgrade",
+        Upgrade: "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+      };
       this.busy++;
       const done = (name, what) => {
         this.busy--;
         tell(name, what);
         this.tick();
       };
-      request = http.request(options.url.replace(/^ws/, "http"), { headers: { ...headers, ...options.header } });
-      request.on("upgrade", (_, opened) => { socket = opened; done("open", { header: {} }); });
-      request.on("response", (res) => { res.resume(); done("error", { errMsg: `Unexpected response code: ${res.statusCode}` }); });
+      request = http.request(options.url.replace(/^ws/, "http"), {
+        headers: { ...headers, ...options.header },
+      });
+      request.on("upgrade", (_, opened) => {
+        socket = opened;
+        done("open", { header: {} });
+      });
+      request.on("response", (res) => {
+        res.resume();
+        done("error", { errMsg: `Unexpected response code: ${res.statusCode}` });
+      });
       request.on("error", (e) => done("error", { errMsg: e.message }));
       request.end();
     }
@@ -261,7 +329,10 @@ class Phone {
 
   /** What wx.login answers; replace it for codes that are old, or none. */
   async login() {
-    const res = await fetch(`${this.fake}/fake/code`, { method: "POST", body: JSON.stringify({ openid: this.openid }) });
+    const res = await fetch(`${this.fake}/fake/code`, {
+      method: "POST",
+      body: JSON.stringify({ openid: this.openid }),
+    });
     const { code } = await res.json();
     this.codes.push(code);
     return { code };
@@ -287,7 +358,15 @@ async function download({ url, header = {} }) {
 }
 
 /** As wx.request sends. */
-async function send({ url, method = "GET", data, header = {}, timeout, redirect, dataType = "json" }) {
+async function send({
+  url,
+  method = "GET",
+  data,
+  header = {},
+  timeout,
+  redirect,
+  dataType = "json",
+}) {
   let body;
   if (data !== undefined && method === "GET") {
     url += (url.includes("?") ? "&" : "?") + new URLSearchParams(data);

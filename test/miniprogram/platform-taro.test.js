@@ -1,4 +1,6 @@
-/** The client's tests with another platform: Taro: a global that calls back and returns Promises. */
+/**
+ * The client's tests with another platform: Taro: a global that calls back and returns Promises.
+ */
 "use strict";
 process.env.MP_PLATFORM = "taro";
 require("./login.test.js");

@@ -1,4 +1,7 @@
-/** The client's tests with another platform: an adapter that answers by Promises of [error, result], as uni-app with Vue 2. */
+/**
+ * The client's tests with another platform: an adapter that answers by Promises of [error, result],
+ * as uni-app with Vue 2.
+ */
 "use strict";
 process.env.MP_PLATFORM = "vue2";
 require("./login.test.js");

@@ -1,4 +1,7 @@
-/** The client's tests with another platform: an adapter that answers by Promises, as uni-app with Vue 3. */
+/**
+ * The client's tests with another platform: an adapter that answers by Promises, as uni-app with
+ * Vue 3.
+ */
 "use strict";
 process.env.MP_PLATFORM = "vue3";
 require("./login.test.js");

@@ -1,4 +1,7 @@
-/** request() and what is built on it: sessions that die, servers that are busy, networks that are gone. */
+/**
+ * request() and what is built on it: sessions that die, servers that are busy, networks that are
+ * gone.
+ */
 "use strict";
 const assert = require("node:assert/strict");
 const { after, before, test } = require("node:test");
@@ -6,12 +9,18 @@ const { Phone } = require("./phone.js");
 const { Stack, poll, startBackend } = require("./stack.js");
 
 let stack;
-before(async () => { stack = await Stack.start({ session: { max_per_user: 1 } }); });
+before(async () => {
+  stack = await Stack.start({ session: { max_per_user: 1 } });
+});
 after(() => stack.stop());
 
 const OLD = "A".repeat(43); // a session that the server never gave, or gave long ago
 const newPhone = (more) => new Phone({ fake: stack.fake, baseUrl: stack.url, ...more });
-const refusal = (reason) => ({ statusCode: 401, header: {}, data: { error: "invalid_session", reason } });
+const refusal = (reason) => ({
+  statusCode: 401,
+  header: {},
+  data: { error: "invalid_session", reason },
+});
 const ok = (data = {}) => ({ statusCode: 200, header: {}, data });
 const isLogin = (options) => options.url.endsWith("/v1/login");
 
@@ -24,7 +33,10 @@ function phoneThatMeets(answer, more) {
 }
 
 /** Answers that come one after the other; the last stays. */
-const inTurn = (...answers) => () => (answers.length > 1 ? answers.shift() : answers[0]);
+const inTurn =
+  (...answers) =>
+  () =>
+    answers.length > 1 ? answers.shift() : answers[0];
 
 test("a call travels as wx.request's, with the session and nothing else changed", async () => {
   const phone = phoneThatMeets((options) => ok(options));
@@ -37,20 +49,26 @@ test("a call travels as wx.request's, with the session and nothing else changed"
     timeout: 1234,
   });
   const { url, method, data, header, dataType, timeout, redirect } = res.data;
-  assert.deepEqual({ url, method, data, header, dataType, timeout, redirect }, {
-    url: `${stack.url}/orders?page=2`,
-    method: "POST",
-    data: { a: 1 },
-    header: { "X-Mine": "1", Authorization: `Bearer ${OLD}` },
-    dataType: "text",
-    timeout: 1234,
-    redirect: "manual",
-  });
+  assert.deepEqual(
+    { url, method, data, header, dataType, timeout, redirect },
+    {
+      url: `${stack.url}/orders?page=2`,
+      method: "POST",
+      data: { a: 1 },
+      header: { "X-Mine": "1", Authorization: `Bearer ${OLD}` },
+      dataType: "text",
+      timeout: 1234,
+      redirect: "manual",
+    },
+  );
 });
 
 test("a path in baseUrl stays in front", async () => {
   const phone = phoneThatMeets((options) => ok(options.url), { baseUrl: "https://x.example/wx/" });
-  assert.equal((await phone.common.request({ url: "/v1/session" })).data, "https://x.example/wx/v1/session");
+  assert.equal(
+    (await phone.common.request({ url: "/v1/session" })).data,
+    "https://x.example/wx/v1/session",
+  );
 });
 
 test("a session that the server does not know: one new login, one repeat", async () => {
@@ -67,7 +85,9 @@ test("a session that the server does not know: one new login, one repeat", async
 test("50 calls that all meet a 401 make one new login, and all succeed", async () => {
   const phone = newPhone();
   phone.session = OLD;
-  const results = await Promise.all(Array.from({ length: 50 }, () => phone.common.request({ url: "/v1/session" })));
+  const results = await Promise.all(
+    Array.from({ length: 50 }, () => phone.common.request({ url: "/v1/session" })),
+  );
   assert.ok(results.every((res) => res.statusCode === 200));
   assert.equal(phone.calls.login, 1);
   assert.equal(phone.logins.length, 1);
@@ -102,7 +122,9 @@ test("a second copy of common.js on the same phone uses the login of the first",
   phone.transport = async (options, send) => {
     const res = await send(options);
     if (options.url.endsWith("?late")) {
-      await new Promise((resolve) => { letGo = resolve; });
+      await new Promise((resolve) => {
+        letGo = resolve;
+      });
     }
     return res;
   };
@@ -116,14 +138,20 @@ test("a second copy of common.js on the same phone uses the login of the first",
 
 test("a server that refuses each new session as well: one login, two calls, then the caller hears", async () => {
   const phone = phoneThatMeets(() => refusal("unknown"));
-  await assert.rejects(phone.common.request({ url: "/x" }), { code: "invalid_session", reason: "unknown", statusCode: 401 });
+  await assert.rejects(phone.common.request({ url: "/x" }), {
+    code: "invalid_session",
+    reason: "unknown",
+    statusCode: 401,
+  });
   assert.equal(phone.calls.login, 1);
   assert.equal(phone.requests.length - phone.logins.length, 2);
 });
 
 test("a new login that fails is what the caller hears; the stored session stays", async () => {
   const phone = phoneThatMeets(() => refusal("unknown"));
-  phone.login = () => { throw new Error("no"); };
+  phone.login = () => {
+    throw new Error("no");
+  };
   await assert.rejects(phone.common.request({ url: "/x" }), { code: "wx_login" });
   assert.equal(phone.session, OLD);
 });
@@ -135,7 +163,10 @@ test("a 401 that is not about the session is the caller's", async () => {
     { statusCode: 403, header: {}, data: { error: "invalid_session" } },
   ]) {
     const phone = phoneThatMeets(() => answer);
-    await assert.rejects(phone.common.request({ url: "/x" }), { statusCode: answer.statusCode, code: answer.data.error || "http_error" });
+    await assert.rejects(phone.common.request({ url: "/x" }), {
+      statusCode: answer.statusCode,
+      code: answer.data.error || "http_error",
+    });
     assert.equal(phone.calls.login, 0);
     assert.equal(phone.session, OLD);
   }
@@ -143,27 +174,57 @@ test("a 401 that is not about the session is the caller's", async () => {
 
 test("a proxy's 401 without the body is known by WWW-Authenticate, in any case of its name", async () => {
   for (const name of ["WWW-Authenticate", "www-authenticate", "Www-Authenticate"]) {
-    const phone = phoneThatMeets(inTurn({ statusCode: 401, header: { [name]: 'Bearer error="invalid_token", error_description="expired"' }, data: "" }, ok()));
+    const phone = phoneThatMeets(
+      inTurn(
+        {
+          statusCode: 401,
+          header: { [name]: 'Bearer error="invalid_token", error_description="expired"' },
+          data: "",
+        },
+        ok(),
+      ),
+    );
     await phone.common.request({ url: "/x" });
     assert.equal(phone.calls.login, 1);
   }
-  const phone = phoneThatMeets(() => ({ statusCode: 401, header: { "www-authenticate": 'Bearer error="invalid_token", error_description="revoked"' }, data: "<html>" }));
-  await assert.rejects(phone.common.request({ url: "/x" }), { code: "invalid_session", reason: "revoked" });
+  const phone = phoneThatMeets(() => ({
+    statusCode: 401,
+    header: { "www-authenticate": 'Bearer error="invalid_token", error_description="revoked"' },
+    data: "<html>",
+  }));
+  await assert.rejects(phone.common.request({ url: "/x" }), {
+    code: "invalid_session",
+    reason: "revoked",
+  });
   assert.equal(phone.session, undefined);
 });
 
 test("the body is read also where the caller asked for text", async () => {
-  const phone = phoneThatMeets(inTurn({ statusCode: 401, header: {}, data: '{"error":"invalid_session","reason":"expired"}' }, ok("fine")));
+  const phone = phoneThatMeets(
+    inTurn(
+      { statusCode: 401, header: {}, data: '{"error":"invalid_session","reason":"expired"}' },
+      ok("fine"),
+    ),
+  );
   assert.equal((await phone.common.request({ url: "/x", dataType: "text" })).data, "fine");
   assert.equal(phone.calls.login, 1);
 });
 
 test("a backend on another origin, behind forward-auth that drops the body", async () => {
   const backend = await startBackend(async ({ headers }) => {
-    const auth = await fetch(`${stack.internal}/internal/auth`, { headers: { authorization: headers.authorization } });
+    const auth = await fetch(`${stack.internal}/internal/auth`, {
+      headers: { authorization: headers.authorization },
+    });
     return auth.status === 200
-      ? { headers: { "content-type": "application/json" }, body: { openid: auth.headers.get("x-wx-openid") } }
-      : { status: auth.status, headers: { "www-authenticate": auth.headers.get("www-authenticate") }, body: "<html>401</html>" };
+      ? {
+          headers: { "content-type": "application/json" },
+          body: { openid: auth.headers.get("x-wx-openid") },
+        }
+      : {
+          status: auth.status,
+          headers: { "www-authenticate": auth.headers.get("www-authenticate") },
+          body: "<html>401</html>",
+        };
   });
   try {
     const phone = newPhone({ origins: [backend.url] });
@@ -182,14 +243,21 @@ test("one device: the phone that was replaced is told, and does not throw the ot
   const [one, two] = [newPhone({ openid }), newPhone({ openid })];
   await one.common.userLogin();
   await two.common.userLogin();
-  await assert.rejects(one.common.request({ url: "/v1/session" }), { code: "invalid_session", reason: "replaced" });
+  await assert.rejects(one.common.request({ url: "/v1/session" }), {
+    code: "invalid_session",
+    reason: "replaced",
+  });
   assert.equal(one.session, undefined);
   assert.equal(one.calls.login, 1);
   assert.equal((await two.common.request({ url: "/v1/session" })).statusCode, 200);
   assert.equal(two.calls.login, 1);
-  // Calls that the app makes by itself do not log in behind the user's back; the user does, with userLogin.
+  // Calls that the app makes by itself do not log in behind the user's back; the user does, with
+  // userLogin.
   const calls = one.requests.length;
-  await assert.rejects(one.common.request({ url: "/v1/session" }), { code: "invalid_session", reason: "replaced" });
+  await assert.rejects(one.common.request({ url: "/v1/session" }), {
+    code: "invalid_session",
+    reason: "replaced",
+  });
   await assert.rejects(one.common.checkLogin(), { reason: "replaced" });
   assert.equal(one.requests.length, calls);
   await one.common.userLogin();
@@ -199,8 +267,12 @@ test("one device: the phone that was replaced is told, and does not throw the ot
 
 test("50 calls with a revoked session: all reject, nobody logs in", async () => {
   const phone = phoneThatMeets(() => refusal("revoked"));
-  const results = await Promise.allSettled(Array.from({ length: 50 }, () => phone.common.request({ url: "/x" })));
-  assert.ok(results.every((r) => r.reason.code === "invalid_session" && r.reason.reason === "revoked"));
+  const results = await Promise.allSettled(
+    Array.from({ length: 50 }, () => phone.common.request({ url: "/x" })),
+  );
+  assert.ok(
+    results.every((r) => r.reason.code === "invalid_session" && r.reason.reason === "revoked"),
+  );
   assert.equal(phone.calls.login, 0);
   assert.equal(phone.session, undefined);
 });
@@ -223,13 +295,20 @@ test("a session that this phone itself replaced, by a login while the call was o
 
 test("a session that is refused for good while a login is under way: the call waits for that login", async () => {
   let letGo;
-  const phone = phoneThatMeets((options) => (options.header.Authorization.endsWith(OLD) ? refusal("replaced") : ok("fine")));
+  const phone = phoneThatMeets((options) =>
+    options.header.Authorization.endsWith(OLD) ? refusal("replaced") : ok("fine"),
+  );
   const login = phone.login.bind(phone);
-  phone.login = () => new Promise((resolve) => { letGo = () => resolve(login()); });
+  phone.login = () =>
+    new Promise((resolve) => {
+      letGo = () => resolve(login());
+    });
   const loggedIn = phone.common.onLogin();
   const call = phone.common.request({ url: "/x" });
   await poll(() => phone.requests.length === 1 && letGo, "the call is out, the login under way");
-  await new Promise((resolve) => phone.wx.getStorage({ key: "none", complete: () => setImmediate(resolve) }));
+  await new Promise((resolve) =>
+    phone.wx.getStorage({ key: "none", complete: () => setImmediate(resolve) }),
+  );
   letGo();
   assert.equal((await call).data, "fine");
   await loggedIn;
@@ -271,27 +350,36 @@ test("a late refusal of an old session leaves the newer one alone", async () => 
   assert.equal((await phone.common.request({ url: "/v1/session" })).statusCode, 200);
   assert.equal(phone.calls.login, 1);
   phone.store.clear();
-  assert.equal((await phone.common.request({ url: "/v1/session" })).statusCode, 200, "and ends nothing for the calls that follow");
+  assert.equal(
+    (await phone.common.request({ url: "/v1/session" })).statusCode,
+    200,
+    "and ends nothing for the calls that follow",
+  );
 });
 
-for (const back of ["userLogin", "onLogin"]) test(`after logout nobody is logged in again, until ${back}`, async () => {
-  const phone = newPhone();
-  await phone.common.userLogin();
-  await phone.common.logout();
-  const calls = phone.requests.length;
-  for (const name of ["request", "getUserInfo", "checkLogin", "getSession", "authHeader"]) {
-    await assert.rejects(phone.common[name]({ url: "/v1/session" }), { code: "logged_out" }, name);
-  }
-  assert.deepEqual(await phone.common.logout(), { ended: true });
-  assert.equal(phone.requests.length, calls);
-  phone.session = OLD; // stored by somebody else: another copy of common.js, say
-  await assert.rejects(phone.common.request({ url: "/x" }), { code: "logged_out" });
-  phone.store.clear();
-  assert.equal(phone.calls.login, 1);
-  await phone.common[back]();
-  assert.equal((await phone.common.request({ url: "/v1/session" })).statusCode, 200);
-  assert.equal(phone.calls.login, 2);
-});
+for (const back of ["userLogin", "onLogin"])
+  test(`after logout nobody is logged in again, until ${back}`, async () => {
+    const phone = newPhone();
+    await phone.common.userLogin();
+    await phone.common.logout();
+    const calls = phone.requests.length;
+    for (const name of ["request", "getUserInfo", "checkLogin", "getSession", "authHeader"]) {
+      await assert.rejects(
+        phone.common[name]({ url: "/v1/session" }),
+        { code: "logged_out" },
+        name,
+      );
+    }
+    assert.deepEqual(await phone.common.logout(), { ended: true });
+    assert.equal(phone.requests.length, calls);
+    phone.session = OLD; // stored by somebody else: another copy of common.js, say
+    await assert.rejects(phone.common.request({ url: "/x" }), { code: "logged_out" });
+    phone.store.clear();
+    assert.equal(phone.calls.login, 1);
+    await phone.common[back]();
+    assert.equal((await phone.common.request({ url: "/v1/session" })).statusCode, 200);
+    assert.equal(phone.calls.login, 2);
+  });
 
 test("a call that is out when the user logs out does not log in again", async () => {
   let letGo;
@@ -299,7 +387,9 @@ test("a call that is out when the user logs out does not log in again", async ()
   await phone.common.userLogin();
   phone.transport = async (options, send) => {
     if (options.url.endsWith("?slow")) {
-      await new Promise((resolve) => { letGo = resolve; });
+      await new Promise((resolve) => {
+        letGo = resolve;
+      });
     }
     return send(options);
   };
@@ -325,7 +415,13 @@ test("userLogin that is asking wx.checkSession when the user logs out does not l
   const phone = newPhone();
   await phone.common.userLogin();
   let answer;
-  phone.wx.checkSession = (options) => { phone.busy++; answer = () => { phone.busy--; options.fail({}); }; };
+  phone.wx.checkSession = (options) => {
+    phone.busy++;
+    answer = () => {
+      phone.busy--;
+      options.fail({});
+    };
+  };
   const asked = phone.common.userLogin();
   await poll(() => answer, "wx.checkSession is asked");
   await phone.common.logout();
@@ -352,18 +448,28 @@ test("Redis away: 503, repeats as the server asks, and the session is kept", asy
   const { third_session: session } = await phone.common.userLogin();
   stack.redis.kill("SIGSTOP");
   try {
-    await assert.rejects(phone.common.request({ url: "/v1/session" }), (e) => e.code === "store_unavailable" && e.statusCode === 503);
+    await assert.rejects(
+      phone.common.request({ url: "/v1/session" }),
+      (e) => e.code === "store_unavailable" && e.statusCode === 503,
+    );
   } finally {
     stack.redis.kill("SIGCONT");
   }
   assert.equal(phone.session, session);
-  assert.deepEqual(phone.waits.map((ms) => ms >= 1000 && ms <= 1500), [true, true]);
+  assert.deepEqual(
+    phone.waits.map((ms) => ms >= 1000 && ms <= 1500),
+    [true, true],
+  );
   await poll(async () => (await fetch(`${stack.internal}/readyz`)).ok, "Redis is back");
   assert.equal((await phone.common.request({ url: "/v1/session" })).statusCode, 200);
   assert.equal(phone.calls.login, 1);
 });
 
-const busy = (after, statusCode = 503) => ({ statusCode, header: after === undefined ? {} : { "retry-after": after }, data: { error: "overloaded" } });
+const busy = (after, statusCode = 503) => ({
+  statusCode,
+  header: after === undefined ? {} : { "retry-after": after },
+  data: { error: "overloaded" },
+});
 
 test("429 is waited out like 503, within the same bounds, also by a login; a POST is not repeated", async () => {
   const phone = phoneThatMeets(inTurn(busy("7", 429), ok("fine")));
@@ -378,27 +484,39 @@ test("429 is waited out like 503, within the same bounds, also by a login; a POS
   assert.ok(login.waits[0] >= 2000);
 
   const long = phoneThatMeets(() => busy("60", 429));
-  await assert.rejects(long.common.request({ url: "/x" }), { statusCode: 429, retryAfterMs: 60000 });
+  await assert.rejects(long.common.request({ url: "/x" }), {
+    statusCode: 429,
+    retryAfterMs: 60000,
+  });
   const post = phoneThatMeets(() => busy("1", 429));
   await assert.rejects(post.common.request({ url: "/x", method: "POST" }), { statusCode: 429 });
   assert.deepEqual([...long.waits, ...post.waits], []);
 });
 
-for (const statusCode of [502, 504]) test(`a gateway's ${statusCode} to a login: asked again with the same code and nonce`, async () => {
-  const phone = newPhone();
-  let lost;
-  phone.transport = async (options, send) => {
-    const res = await send(options);
-    if (lost) {
-      return res;
-    }
-    lost = res.data.third_session;
-    return { statusCode, header: { "content-type": "text/html" }, data: "<html>Bad Gateway</html>" };
-  };
-  assert.equal((await phone.common.userLogin()).third_session, lost, "the session that the first answer held");
-  assert.equal(phone.calls.login, 1);
-  assert.deepEqual(phone.logins[0].data, phone.logins[1].data);
-});
+for (const statusCode of [502, 504])
+  test(`a gateway's ${statusCode} to a login: asked again with the same code and nonce`, async () => {
+    const phone = newPhone();
+    let lost;
+    phone.transport = async (options, send) => {
+      const res = await send(options);
+      if (lost) {
+        return res;
+      }
+      lost = res.data.third_session;
+      return {
+        statusCode,
+        header: { "content-type": "text/html" },
+        data: "<html>Bad Gateway</html>",
+      };
+    };
+    assert.equal(
+      (await phone.common.userLogin()).third_session,
+      lost,
+      "the session that the first answer held",
+    );
+    assert.equal(phone.calls.login, 1);
+    assert.deepEqual(phone.logins[0].data, phone.logins[1].data);
+  });
 
 test("a login is not repeated where the server says that its own configuration is wrong", async () => {
   const phone = newPhone();
@@ -408,12 +526,21 @@ test("a login is not repeated where the server says that its own configuration i
 });
 
 test("only GET, HEAD, PUT and DELETE are sent again, for a 503 as for a network fault", async () => {
-  for (const [method, times] of [["GET", 3], ["HEAD", 3], ["PUT", 3], ["DELETE", 3], ["POST", 1], ["OPTIONS", 1]]) {
+  for (const [method, times] of [
+    ["GET", 3],
+    ["HEAD", 3],
+    ["PUT", 3],
+    ["DELETE", 3],
+    ["POST", 1],
+    ["OPTIONS", 1],
+  ]) {
     const phone = phoneThatMeets(() => busy());
     await assert.rejects(phone.common.request({ url: "/x", method }), { code: "overloaded" });
     assert.equal(phone.requests.length, times, method);
     phone.requests.length = 0;
-    phone.transport = () => { throw new Error("reset"); };
+    phone.transport = () => {
+      throw new Error("reset");
+    };
     await assert.rejects(phone.common.request({ url: "/x", method }), { code: "network" });
     assert.equal(phone.requests.length, times, method);
     assert.equal(phone.session, OLD);
@@ -424,8 +551,17 @@ test("a repeat that succeeds is all the caller sees; 500, 502 and 504 are not re
   const phone = phoneThatMeets(inTurn(busy(), ok("fine")));
   assert.equal((await phone.common.request({ url: "/x" })).data, "fine");
   for (const statusCode of [500, 502, 504]) {
-    const other = phoneThatMeets(() => ({ statusCode, header: { "x-request-id": "abc" }, data: { error: "odd", detail: 7 } }));
-    await assert.rejects(other.common.request({ url: "/x" }), { code: "odd", statusCode, requestId: "abc", data: { error: "odd", detail: 7 } });
+    const other = phoneThatMeets(() => ({
+      statusCode,
+      header: { "x-request-id": "abc" },
+      data: { error: "odd", detail: 7 },
+    }));
+    await assert.rejects(other.common.request({ url: "/x" }), {
+      code: "odd",
+      statusCode,
+      requestId: "abc",
+      data: { error: "odd", detail: 7 },
+    });
     assert.equal(other.requests.length, 1);
   }
 });
@@ -444,7 +580,10 @@ test("Retry-After: seconds or a date, never earlier than asked; a wait that is t
   assert.ok(nonsense.waits[0] >= 500 && nonsense.waits[0] <= 750);
 
   const long = phoneThatMeets(() => busy("3600"));
-  await assert.rejects(long.common.request({ url: "/x" }), { statusCode: 503, retryAfterMs: 3600000 });
+  await assert.rejects(long.common.request({ url: "/x" }), {
+    statusCode: 503,
+    retryAfterMs: 3600000,
+  });
   assert.deepEqual(long.waits, []);
 });
 
@@ -455,22 +594,34 @@ test("retries: 0 repeats nothing", async () => {
 });
 
 test("profile and phone number: the calls and what they resolve with", async () => {
-  const phone = phoneThatMeets((options) => ok({ method: options.method, path: options.url.slice(stack.url.length), data: options.data }));
-  assert.deepEqual(await phone.common.getUserInfo(), { method: "GET", path: "/v1/user", data: undefined });
-  assert.deepEqual(
-    await phone.common.setUserInfo({ nickName: "Ming", avatarUrl: null, openId: "not the server's to learn from here" }),
-    { method: "PUT", path: "/v1/user", data: { nickName: "Ming", avatarUrl: null } }
+  const phone = phoneThatMeets((options) =>
+    ok({ method: options.method, path: options.url.slice(stack.url.length), data: options.data }),
   );
-  assert.deepEqual(await phone.common.getPhoneNumber({ detail: { code: "abc", errMsg: "getPhoneNumber:ok" } }),
-    { method: "POST", path: "/v1/user/phone", data: { code: "abc" } });
+  assert.deepEqual(await phone.common.getUserInfo(), {
+    method: "GET",
+    path: "/v1/user",
+    data: undefined,
+  });
+  assert.deepEqual(
+    await phone.common.setUserInfo({
+      nickName: "Ming",
+      avatarUrl: null,
+      openId: "not the server's to learn from here",
+    }),
+    { method: "PUT", path: "/v1/user", data: { nickName: "Ming", avatarUrl: null } },
+  );
+  assert.deepEqual(
+    await phone.common.getPhoneNumber({ detail: { code: "abc", errMsg: "getPhoneNumber:ok" } }),
+    { method: "POST", path: "/v1/user/phone", data: { code: "abc" } },
+  );
 });
 
 test("a phone number that the user does not give makes no call", async () => {
   const phone = phoneThatMeets(() => ok());
-  await assert.rejects(phone.common.getPhoneNumber({ detail: { errMsg: "getPhoneNumber:fail user deny" } }), {
-    code: "wx_phone",
-    message: "getPhoneNumber:fail user deny",
-  });
+  await assert.rejects(
+    phone.common.getPhoneNumber({ detail: { errMsg: "getPhoneNumber:fail user deny" } }),
+    { code: "wx_phone", message: "getPhoneNumber:fail user deny" },
+  );
   assert.equal(phone.requests.length, 0);
 });
 
@@ -482,7 +633,9 @@ test("before configure(), every function says what is missing", async () => {
 });
 
 test("callbacks: success or fail, then complete, and no Promise", async () => {
-  const phone = phoneThatMeets((options) => (options.url.endsWith("/good") ? ok("data") : { statusCode: 404, header: {}, data: {} }));
+  const phone = phoneThatMeets((options) =>
+    options.url.endsWith("/good") ? ok("data") : { statusCode: 404, header: {}, data: {} },
+  );
   const told = [];
   const run = (start, isTask = false) =>
     new Promise((resolve) => {
@@ -501,13 +654,21 @@ test("callbacks: success or fail, then complete, and no Promise", async () => {
   await run((callbacks) => phone.common.request({ url: "/bad", ...callbacks }), true);
   await run((callbacks) => phone.common.setUserInfo({ nickName: "x" }, callbacks));
   await run((callbacks) => phone.common.getPhoneNumber({ detail: {} }, callbacks));
-  await run((callbacks) => phone.common.request({ url: "https://elsewhere.example/", ...callbacks }), true);
+  await run(
+    (callbacks) => phone.common.request({ url: "https://elsewhere.example/", ...callbacks }),
+    true,
+  );
   assert.deepEqual(told, [
-    ["success", "data"], ["complete", true],
-    ["fail", 404], ["complete", true],
-    ["fail", 404], ["complete", true],
-    ["fail", "wx_phone"], ["complete", true],
-    ["fail", "origin"], ["complete", true],
+    ["success", "data"],
+    ["complete", true],
+    ["fail", 404],
+    ["complete", true],
+    ["fail", 404],
+    ["complete", true],
+    ["fail", "wx_phone"],
+    ["complete", true],
+    ["fail", "origin"],
+    ["complete", true],
   ]);
 });
 
@@ -516,7 +677,9 @@ test("one callback is enough; failures that nobody asked about are no unhandled 
   const note = (e) => unhandled.push(e);
   process.on("unhandledRejection", note);
   const phone = phoneThatMeets(() => ({ statusCode: 500, header: {}, data: {} }));
-  phone.login = () => { throw new Error("no"); };
+  phone.login = () => {
+    throw new Error("no");
+  };
   const { common } = phone;
   common.request({ url: "/x", success() {} });
   common.onLogin({ success() {} });
@@ -534,8 +697,17 @@ test("one callback is enough; failures that nobody asked about are no unhandled 
 test("what a callback throws reaches the app as its own error; complete is called all the same", async () => {
   const phone = phoneThatMeets(() => ok());
   await new Promise((resolve) =>
-    phone.common.request({ url: "/x", success: () => { throw new Error("the app's own"); }, complete: resolve })
+    phone.common.request({
+      url: "/x",
+      success: () => {
+        throw new Error("the app's own");
+      },
+      complete: resolve,
+    }),
   );
   await new Promise(setImmediate);
-  assert.deepEqual(phone.thrown.map((e) => e.message), ["the app's own"]);
+  assert.deepEqual(
+    phone.thrown.map((e) => e.message),
+    ["the app's own"],
+  );
 });

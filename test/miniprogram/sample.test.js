@@ -1,4 +1,7 @@
-/** The sample: its files fit together, and each step that can fail leaves a page that says so and offers it again. */
+/**
+ * The sample: its files fit together, and each step that can fail leaves a page that says so and
+ * offers it again.
+ */
 "use strict";
 const assert = require("node:assert/strict");
 const fs = require("node:fs");
@@ -19,7 +22,12 @@ const { pages, sitemapLocation } = JSON.parse(read("app.json"));
 /** What Page({...}) was given. */
 function definitionOf(page, globals) {
   let definition;
-  new Phone().load(`${page}.js`, { Page: (d) => { definition = d; }, ...globals });
+  new Phone().load(`${page}.js`, {
+    Page: (d) => {
+      definition = d;
+    },
+    ...globals,
+  });
   return definition;
 }
 
@@ -30,7 +38,10 @@ test("every page in app.json has its files, every folder of pages is in app.json
     }
     JSON.parse(read(`${page}.json`));
   }
-  assert.deepEqual(fs.readdirSync(path.join(MINIPROGRAM, "pages")).sort(), pages.map((page) => page.split("/")[1]).sort());
+  assert.deepEqual(
+    fs.readdirSync(path.join(MINIPROGRAM, "pages")).sort(),
+    pages.map((page) => page.split("/")[1]).sort(),
+  );
   ["sitemap.json", "project.config.json"].forEach((file) => JSON.parse(read(file)));
   assert.equal(sitemapLocation, "sitemap.json");
 });
@@ -40,13 +51,17 @@ for (const page of pages) {
 
   test(`${page}: every handler named in wxml is defined, and every handler defined is named`, () => {
     const definition = definitionOf(page);
-    const named = [...wxml.matchAll(/\b(?:capture-)?(?:bind|catch):?[a-z]+="([^"]*)"/g)].map((m) => m[1]);
+    const named = [...wxml.matchAll(/\b(?:capture-)?(?:bind|catch):?[a-z]+="([^"]*)"/g)].map(
+      (m) => m[1],
+    );
     const lifeCycle = ["onLoad", "onShow"];
     assert.ok(named.length > 0);
     named.forEach((name) => assert.equal(typeof definition[name], "function", name));
     assert.deepEqual(
-      Object.keys(definition).filter((name) => /^on[A-Z]/.test(name) && !lifeCycle.includes(name)).sort(),
-      [...new Set(named)].sort()
+      Object.keys(definition)
+        .filter((name) => /^on[A-Z]/.test(name) && !lifeCycle.includes(name))
+        .sort(),
+      [...new Set(named)].sort(),
     );
   });
 
@@ -78,14 +93,26 @@ for (const page of pages) {
 }
 
 test("the APIs that give no names and pictures any more are not used", () => {
-  const files = ["app.js", "common/common.js", ...pages.flatMap((page) => [`${page}.js`, `${page}.wxml`])];
-  files.forEach((file) => assert.doesNotMatch(read(file), /wx\.getUserInfo|getUserProfile|<open-data|open-type="getUserInfo"|Sync\(/, file));
+  const files = [
+    "app.js",
+    "common/common.js",
+    ...pages.flatMap((page) => [`${page}.js`, `${page}.wxml`]),
+  ];
+  files.forEach((file) =>
+    assert.doesNotMatch(
+      read(file),
+      /wx\.getUserInfo|getUserProfile|<open-data|open-type="getUserInfo"|Sync\(/,
+      file,
+    ),
+  );
 });
 
 /* ---- behaviour: the sample on a phone, against the real server ---- */
 
 let stack;
-before(async () => { stack = await Stack.start(); });
+before(async () => {
+  stack = await Stack.start();
+});
 after(() => stack.stop());
 
 /** A phone with the sample on it. `user` are calls that wxlogind answers otherwise: by path. */
@@ -100,7 +127,11 @@ class SamplePhone extends Phone {
       return answer ? answer(options) : send(options);
     };
     this.getApp = () => this.app;
-    this.load("app.js", { App: (definition) => { this.app = definition; } });
+    this.load("app.js", {
+      App: (definition) => {
+        this.app = definition;
+      },
+    });
   }
 
   launch() {
@@ -138,7 +169,9 @@ class SamplePhone extends Phone {
 
 const INDEX = "pages/index/index";
 const PROFILE = "pages/profile/profile";
-const profileIs = (profile) => ({ "GET /v1/user": () => ({ statusCode: 200, header: {}, data: profile }) });
+const profileIs = (profile) => ({
+  "GET /v1/user": () => ({ statusCode: 200, header: {}, data: profile }),
+});
 const shows = (page, check, what) => poll(() => check(page.data), what);
 
 test("the READMEs' own code: from nothing to logged in, in ten lines", async () => {
@@ -146,10 +179,19 @@ test("the READMEs' own code: from nothing to logged in, in ten lines", async () 
   const lines = (app + page).split("\n").filter((line) => line.trim());
   assert.ok(lines.length <= 10, `${lines.length} lines`);
   const phone = new Phone({ fake: stack.fake });
-  phone.transport = (options, send) => send({ ...options, url: options.url.replace("https://login.example.com", stack.url) });
-  vm.compileFunction(app, ["require", "App"])(() => phone.common, (definition) => { definition.onLaunch(); });
+  phone.transport = (options, send) =>
+    send({ ...options, url: options.url.replace("https://login.example.com", stack.url) });
+  vm.compileFunction(app, ["require", "App"])(
+    () => phone.common,
+    (definition) => {
+      definition.onLaunch();
+    },
+  );
   const shown = {};
-  vm.compileFunction(page, ["common"]).call({ setData: (data) => Object.assign(shown, data) }, phone.common);
+  vm.compileFunction(page, ["common"]).call(
+    { setData: (data) => Object.assign(shown, data) },
+    phone.common,
+  );
   await poll(() => shown.session || shown.problem, "an answer");
   assert.equal(shown.session.appid, APPID);
   assert.equal(phone.calls.login, 1);
@@ -164,10 +206,36 @@ test("index: opened before the login ends, it shows the session when it has", as
 });
 
 for (const [what, spoil, text] of [
-  ["wx.login gives no code", (phone) => { phone.login = () => ({}); }, /gave no code/],
-  ["the code is refused", (phone) => { phone.login = () => ({ code: "spent" }); }, /refused the code/],
-  ["there is no network", (phone) => { phone.transport = () => { throw new Error("no network"); }; }, /No network/],
-  ["the server is away", (phone) => { phone.transport = () => ({ statusCode: 502, header: {}, data: "<html>" }); }, /not available/],
+  [
+    "wx.login gives no code",
+    (phone) => {
+      phone.login = () => ({});
+    },
+    /gave no code/,
+  ],
+  [
+    "the code is refused",
+    (phone) => {
+      phone.login = () => ({ code: "spent" });
+    },
+    /refused the code/,
+  ],
+  [
+    "there is no network",
+    (phone) => {
+      phone.transport = () => {
+        throw new Error("no network");
+      };
+    },
+    /No network/,
+  ],
+  [
+    "the server is away",
+    (phone) => {
+      phone.transport = () => ({ statusCode: 502, header: {}, data: "<html>" });
+    },
+    /not available/,
+  ],
 ]) {
   test(`index: ${what}: the page says so, goes on, and offers the login again`, async () => {
     const phone = new SamplePhone();
@@ -197,7 +265,11 @@ test("index: a session that was revoked: the page says so, and logs in when the 
   const phone = new SamplePhone().launch();
   const page = phone.open(INDEX);
   await shows(page, (d) => d.state === "in", "logged in");
-  phone.answers["GET /v1/session"] = () => ({ statusCode: 401, header: {}, data: { error: "invalid_session", reason: "revoked" } });
+  phone.answers["GET /v1/session"] = () => ({
+    statusCode: 401,
+    header: {},
+    data: { error: "invalid_session", reason: "revoked" },
+  });
   page.onCheckTap();
   await shows(page, (d) => d.state === "out", "logged out");
   assert.match(page.data.problem, /was ended/);
@@ -226,27 +298,46 @@ test("index: logged out without network: the page says that the server was not t
   const phone = new SamplePhone().launch();
   const page = phone.open(INDEX);
   await shows(page, (d) => d.state === "in", "logged in");
-  phone.transport = () => { throw new Error("no network"); };
+  phone.transport = () => {
+    throw new Error("no network");
+  };
   page.onLogoutTap();
   await shows(page, (d) => d.state === "out", "logged out");
   assert.match(page.data.problem, /could not be told/);
 });
 
 test("profile: shows what the server keeps", async () => {
-  const page = new SamplePhone({ answers: profileIs({ nickName: "Ming", avatarUrl: "https://x.example/a.png" }) }).launch().open(PROFILE);
-  await shows(page, (d) => d.nickName === "Ming" && d.avatarUrl === "https://x.example/a.png", "the profile");
+  const page = new SamplePhone({
+    answers: profileIs({ nickName: "Ming", avatarUrl: "https://x.example/a.png" }),
+  })
+    .launch()
+    .open(PROFILE);
+  await shows(
+    page,
+    (d) => d.nickName === "Ming" && d.avatarUrl === "https://x.example/a.png",
+    "the profile",
+  );
   assert.equal(page.data.notes.profile, "");
 });
 
 test("profile: a server without profiles, and a login that failed: the page goes on and can be asked again", async () => {
-  const phone = new SamplePhone({ answers: { "GET /v1/user": () => ({ statusCode: 404, header: {}, data: { error: "not_found" } }) } });
+  const phone = new SamplePhone({
+    answers: {
+      "GET /v1/user": () => ({ statusCode: 404, header: {}, data: { error: "not_found" } }),
+    },
+  });
   const page = phone.launch().open(PROFILE);
   await shows(page, (d) => /keeps no profile/.test(d.notes.profile), "the note");
   assert.equal(page.data.retry, false, "asking again would not help");
-  phone.answers["PUT /v1/user"] = phone.answers["POST /v1/user/phone"] = phone.answers["GET /v1/user"];
+  phone.answers["PUT /v1/user"] = phone.answers["POST /v1/user/phone"] =
+    phone.answers["GET /v1/user"];
   page.onNicknameSubmit({ detail: { value: { nickname: "Ming" } } });
   page.onPhone({ detail: { code: "abc", errMsg: "getPhoneNumber:ok" } });
-  await shows(page, (d) => /keeps no profile/.test(d.notes.nickname) && /does not give numbers/.test(d.notes.phone), "the notes");
+  await shows(
+    page,
+    (d) => /keeps no profile/.test(d.notes.nickname) && /does not give numbers/.test(d.notes.phone),
+    "the notes",
+  );
 
   const other = new SamplePhone({ answers: profileIs({ nickName: "Ming" }) });
   const { login } = other;
@@ -270,19 +361,47 @@ test("index: a phone that cannot store the session is logged in all the same", a
 async function startAvatars() {
   const dir = fs.mkdtempSync(path.join(os.tmpdir(), "wxlogind-avatars-"));
   const port = await freePort();
-  const server = spawn("python3", [path.join(MINIPROGRAM, "../docs/examples/avatar/avatar.py"), `127.0.0.1:${port}`], {
-    stdio: "inherit", env: { ...process.env, AVATAR_DIR: dir, AVATAR_URL: "https://cdn.example.com" },
-  });
+  const server = spawn(
+    "python3",
+    [path.join(MINIPROGRAM, "../docs/examples/avatar/avatar.py"), `127.0.0.1:${port}`],
+    {
+      stdio: "inherit",
+      env: { ...process.env, AVATAR_DIR: dir, AVATAR_URL: "https://cdn.example.com" },
+    },
+  );
   const proxy = await startBackend(async ({ method, url, headers, bytes }) => {
-    const auth = await fetch(`${stack.internal}/internal/auth`, { headers: { authorization: headers.authorization || "" } });
+    const auth = await fetch(`${stack.internal}/internal/auth`, {
+      headers: { authorization: headers.authorization || "" },
+    });
     if (method === "POST" && auth.status !== 200) {
       return { status: 401, body: { error: "invalid_session" } };
     }
-    const who = method === "GET" ? {} : { "X-Wx-Appid": auth.headers.get("x-wx-appid"), "X-Wx-Openid": auth.headers.get("x-wx-openid") };
-    const res = await fetch(`http://127.0.0.1:${port}${url}`, { method, headers: { ...who, "content-type": headers["content-type"] || "" }, body: method === "GET" ? undefined : bytes });
-    return { status: res.status, headers: { "content-type": res.headers.get("content-type") }, body: Buffer.from(await res.arrayBuffer()) };
+    const who =
+      method === "GET"
+        ? {}
+        : {
+            "X-Wx-Appid": auth.headers.get("x-wx-appid"),
+            "X-Wx-Openid": auth.headers.get("x-wx-openid"),
+          };
+    const res = await fetch(`http://127.0.0.1:${port}${url}`, {
+      method,
+      headers: { ...who, "content-type": headers["content-type"] || "" },
+      body: method === "GET" ? undefined : bytes,
+    });
+    return {
+      status: res.status,
+      headers: { "content-type": res.headers.get("content-type") },
+      body: Buffer.from(await res.arrayBuffer()),
+    };
   });
-  await poll(() => fetch(`http://127.0.0.1:${port}/`).then(() => true, () => false), "the avatar server answers");
+  await poll(
+    () =>
+      fetch(`http://127.0.0.1:${port}/`).then(
+        () => true,
+        () => false,
+      ),
+    "the avatar server answers",
+  );
   return {
     url: proxy.url,
     files: () => fs.readdirSync(dir).filter((name) => !name.startsWith(".")),
@@ -321,10 +440,21 @@ test("profile: the picture is uploaded to the example server, and its https addr
     await choose("http://tmp/c.svg");
     assert.match(page.data.notes.avatar, /Not saved/);
     assert.equal(avatars.files().length, 1);
-    const form = () => { const body = new FormData(); body.append("avatar", new Blob(["\x89PNG\r\n\x1a\n"]), "a.png"); return body; };
-    assert.equal((await avatars.direct({ method: "POST", body: form() })).status, 401, "not without the proxy's headers");
+    const form = () => {
+      const body = new FormData();
+      body.append("avatar", new Blob(["\x89PNG\r\n\x1a\n"]), "a.png");
+      return body;
+    };
+    assert.equal(
+      (await avatars.direct({ method: "POST", body: form() })).status,
+      401,
+      "not without the proxy's headers",
+    );
     const who = { "X-Wx-Appid": APPID, "X-Wx-Openid": "o" };
-    assert.equal((await avatars.direct({ method: "POST", body: "x".repeat(2 << 20), headers: who })).status, 413);
+    assert.equal(
+      (await avatars.direct({ method: "POST", body: "x".repeat(2 << 20), headers: who })).status,
+      413,
+    );
     assert.equal((await avatars.direct({ method: "POST", body: "x", headers: who })).status, 400);
   } finally {
     await avatars.stop();
@@ -366,17 +496,24 @@ test("profile: a number given, declined, and lost on the way", async () => {
   await shows(page, (d) => /quota/.test(d.notes.phone), "the note");
   page.onPhone({ detail: { errMsg: "getPhoneNumber:fail user deny" } });
   await shows(page, (d) => /No number given/.test(d.notes.phone), "the note");
-  phone.answers["POST /v1/user/phone"] = () => { throw new Error("no network"); };
+  phone.answers["POST /v1/user/phone"] = () => {
+    throw new Error("no network");
+  };
   give();
   await shows(page, (d) => /did not come/.test(d.notes.phone), "the note");
-  phone.answers["POST /v1/user/phone"] = () => ({ statusCode: 200, header: {}, data: { phoneNumber: "+8613800138000" } });
+  phone.answers["POST /v1/user/phone"] = () => ({
+    statusCode: 200,
+    header: {},
+    data: { phoneNumber: "+8613800138000" },
+  });
   give();
   await shows(page, (d) => d.phoneNumber === "+8613800138000" && !d.notes.phone, "the number");
 });
 
 test("profile: the privacy notice is asked for, declined, offered again, agreed to", () => {
   const phone = new SamplePhone({ answers: profileIs({}) });
-  phone.wx.getPrivacySetting = ({ success }) => success({ needAuthorization: true, privacyContractName: "《隐私保护指引》" });
+  phone.wx.getPrivacySetting = ({ success }) =>
+    success({ needAuthorization: true, privacyContractName: "《隐私保护指引》" });
   const page = phone.launch().open(PROFILE);
   assert.equal(page.data.privacyNeeded, true);
   assert.equal(page.data.contractName, "《隐私保护指引》");
@@ -392,10 +529,17 @@ test("profile: the privacy notice is asked for, declined, offered again, agreed 
 });
 
 test("profile: errno 103, 104 and 112 end in a sentence, and nothing asks again by itself", async () => {
-  for (const [errno, text, needed] of [[103, /go on without/, true], [104, /go on without/, true], [112, /has not declared/, false]]) {
+  for (const [errno, text, needed] of [
+    [103, /go on without/, true],
+    [104, /go on without/, true],
+    [112, /has not declared/, false],
+  ]) {
     const phone = new SamplePhone({ answers: profileIs({}) });
     let asked = 0;
-    phone.wx.getPrivacySetting = ({ success }) => { asked++; success({ needAuthorization: false, privacyContractName: "" }); };
+    phone.wx.getPrivacySetting = ({ success }) => {
+      asked++;
+      success({ needAuthorization: false, privacyContractName: "" });
+    };
     const page = phone.launch().open(PROFILE);
     page.onPhone({ detail: { errno, errMsg: "getPhoneNumber:fail" } });
     await shows(page, (d) => text.test(d.notes.privacy), "the sentence");
@@ -410,9 +554,18 @@ test("profile: errno 103, 104 and 112 end in a sentence, and nothing asks again 
 
 test("profile: the phone buttons: joined with the notice while it is not agreed to, else quick and real-time", () => {
   const wxml = read(`${PROFILE}.wxml`);
-  const [, joined, plain] = /wx:if="{{privacyNeeded}}">\s*(<button open-type="getPhoneNumber[^]*?)<\/block>\s*<block wx:else>([^]*?)<\/block>/.exec(wxml);
-  assert.match(joined, /open-type="getPhoneNumber\|agreePrivacyAuthorization" bindgetphonenumber="onPhone" bindagreeprivacyauthorization="onPrivacyAgree"/);
-  assert.match(plain, /open-type="getPhoneNumber" bindgetphonenumber="onPhone"[^]*open-type="getRealtimePhoneNumber" bindgetrealtimephonenumber="onPhone"/);
+  const [, joined, plain] =
+    /wx:if="{{privacyNeeded}}">\s*(<button open-type="getPhoneNumber[^]*?)<\/block>\s*<block wx:else>([^]*?)<\/block>/.exec(
+      wxml,
+    );
+  assert.match(
+    joined,
+    /open-type="getPhoneNumber\|agreePrivacyAuthorization" bindgetphonenumber="onPhone" bindagreeprivacyauthorization="onPrivacyAgree"/,
+  );
+  assert.match(
+    plain,
+    /open-type="getPhoneNumber" bindgetphonenumber="onPhone"[^]*open-type="getRealtimePhoneNumber" bindgetrealtimephonenumber="onPhone"/,
+  );
 });
 
 test("profile: the privacy notice declined in WeChat's own dialog", async () => {
@@ -420,7 +573,9 @@ test("profile: the privacy notice declined in WeChat's own dialog", async () => 
   phone.wx.getPrivacySetting = ({ fail }) => fail({ errMsg: "getPrivacySetting:fail" });
   const page = phone.launch().open(PROFILE);
   assert.equal(page.data.privacyNeeded, false);
-  page.onChooseAvatar({ detail: { errno: 104, errMsg: "chooseAvatar:fail privacy permission is not authorized" } });
+  page.onChooseAvatar({
+    detail: { errno: 104, errMsg: "chooseAvatar:fail privacy permission is not authorized" },
+  });
   assert.equal(page.data.privacyNeeded, true);
   page.onPrivacyAgree();
   page.onPhone({ detail: { errMsg: "getPhoneNumber:fail privacy permission is not authorized" } });

@@ -1,4 +1,7 @@
-/** A Redis, a wxfake and a wxlogind for one test file, on ports and in a directory of their own. Ready means: it answers. */
+/**
+ * A Redis, a wxfake and a wxlogind for one test file, on ports and in a directory of their own.
+ * Ready means: it answers.
+ */
 "use strict";
 const { spawn } = require("node:child_process");
 const { once } = require("node:events");
@@ -36,7 +39,10 @@ async function freePort() {
   return port;
 }
 
-/** Whether `url` answers 200. A connection of its own: none is left behind to a process that is about to end. */
+/**
+ * Whether `url` answers 200. A connection of its own: none is left behind to a process that is
+ * about to end.
+ */
 function answers(url) {
   return new Promise((resolve) => {
     http
@@ -50,7 +56,8 @@ function answers(url) {
 
 class Stack {
   /**
-   * Between finding a free port and listening on it somebody else may take it: then again, with others.
+   * Between finding a free port and listening on it somebody else may take it: then again, with
+   * others.
    * @param {object} settings sections of wxlogind's configuration: { session: { max_per_user: 1 } }
    */
   static async start(settings = {}) {
@@ -82,12 +89,26 @@ class Stack {
     this.fake = `http://127.0.0.1:${fake}`;
     this.url = `http://127.0.0.1:${port}`;
     this.internal = `http://127.0.0.1:${internal}`;
-    this.redis = this.spawn("redis", "redis-server", ["--port", "0", "--unixsocket", socket, "--dir", this.dir, "--save", ""]);
-    await poll(() => fs.existsSync(socket), "redis listens"); // wxfake watches it from its first command on
+    this.redis = this.spawn("redis", "redis-server", [
+      "--port",
+      "0",
+      "--unixsocket",
+      socket,
+      "--dir",
+      this.dir,
+      "--save",
+      "",
+    ]);
+    // wxfake watches it from its first command on
+    await poll(() => fs.existsSync(socket), "redis listens");
     await this.startFake();
 
     const sections = {
-      server: { listen: `127.0.0.1:${port}`, internal_listen: `127.0.0.1:${internal}`, cors_origins: this.fake },
+      server: {
+        listen: `127.0.0.1:${port}`,
+        internal_listen: `127.0.0.1:${internal}`,
+        cors_origins: this.fake,
+      },
       redis: { url: `unix://${socket}` },
       wechat: { base_url: this.fake, fallback_urls: "" },
       users: { url: `sqlite://${path.join(this.dir, "users.db")}` },
@@ -97,7 +118,7 @@ class Stack {
       sections[name] = { ...sections[name], ...keys };
     }
     const lines = Object.entries(sections).map(([name, keys]) =>
-      [`[${name}]`, ...Object.entries(keys).map(([key, value]) => `${key} = ${value}`)].join("\n")
+      [`[${name}]`, ...Object.entries(keys).map(([key, value]) => `${key} = ${value}`)].join("\n"),
     );
     const file = path.join(this.dir, "wxlogind.ini");
     fs.writeFileSync(file, lines.join("\n") + "\n");
@@ -105,13 +126,26 @@ class Stack {
   }
 
   startFake() {
-    const watch = ["--watch-redis", `unix://${path.join(this.dir, "redis.sock")}`, "--wxlogind", this.url, "--internal", this.internal];
-    return this.startReady("wxfake", ["--listen", this.fake.slice("http://".length), ...watch], `${this.fake}/fake/stats`);
+    const watch = [
+      "--watch-redis",
+      `unix://${path.join(this.dir, "redis.sock")}`,
+      "--wxlogind",
+      this.url,
+      "--internal",
+      this.internal,
+    ];
+    return this.startReady(
+      "wxfake",
+      ["--listen", this.fake.slice("http://".length), ...watch],
+      `${this.fake}/fake/stats`,
+    );
   }
 
   spawn(name, program, args) {
     const log = fs.openSync(path.join(this.dir, `${name}.log`), "a");
-    const env = Object.fromEntries(Object.entries(process.env).filter(([key]) => !key.startsWith("WXLOGIND_")));
+    const env = Object.fromEntries(
+      Object.entries(process.env).filter(([key]) => !key.startsWith("WXLOGIND_")),
+    );
     const child = spawn(program, args, { stdio: ["ignore", log, log], env });
     fs.closeSync(log);
     child.ended = new Promise((resolve) => child.once("exit", resolve).once("error", resolve));
@@ -160,15 +194,26 @@ class Stack {
   }
 }
 
-/** A backend of the team's own. `answer(req)` gives { status, headers, body }; `seen` are the requests that came. */
+/**
+ * A backend of the team's own. `answer(req)` gives { status, headers, body }; `seen` are the
+ * requests that came.
+ */
 async function startBackend(answer) {
   const seen = [];
   const server = http.createServer(async (req, res) => {
     const bytes = Buffer.concat(await req.toArray());
-    const got = { method: req.method, url: req.url, headers: req.headers, bytes, body: bytes.toString() };
+    const got = {
+      method: req.method,
+      url: req.url,
+      headers: req.headers,
+      bytes,
+      body: bytes.toString(),
+    };
     seen.push(got);
     const { status = 200, headers = {}, body: out = "" } = await answer(got);
-    res.writeHead(status, headers).end(typeof out === "string" || Buffer.isBuffer(out) ? out : JSON.stringify(out));
+    res
+      .writeHead(status, headers)
+      .end(typeof out === "string" || Buffer.isBuffer(out) ? out : JSON.stringify(out));
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");

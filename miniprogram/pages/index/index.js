@@ -48,32 +48,38 @@ Page({
 
   onLogoutTap() {
     this.setData({ state: "working", problem: "" });
-    getApp().logout().then(({ ended }) => {
-      this.setData({
-        state: "out",
-        problem: ended ? "" : "手机已退出，但服务器没有收到 · Logged out here; the server could not be told",
+    getApp()
+      .logout()
+      .then(({ ended }) => {
+        this.setData({
+          state: "out",
+          problem: ended
+            ? ""
+            : "手机已退出，但服务器没有收到 · Logged out here; the server could not be told",
+        });
       });
-    });
   },
 
   /** Shows the session once `login` is done, or what went wrong. Either way the page goes on: what
    * needs no login still works. */
   showLogin(login) {
     this.setData({ state: "working", problem: "" });
-    login.then(() => common.request({ url: "/v1/session" })).then(
-      ({ data }) => {
-        this.setData({
-          state: "in",
-          session: {
-            appid: data.appid,
-            createdAt: new Date(data.created_at * 1000).toLocaleString(),
-            expiresAt: new Date(Date.now() + data.expires_in * 1000).toLocaleString(),
-          },
-        });
-      },
-      (error) => {
-        this.setData({ state: "out", problem: problemText(error) });
-      }
-    );
+    login
+      .then(() => common.request({ url: "/v1/session" }))
+      .then(
+        ({ data }) => {
+          this.setData({
+            state: "in",
+            session: {
+              appid: data.appid,
+              createdAt: new Date(data.created_at * 1000).toLocaleString(),
+              expiresAt: new Date(Date.now() + data.expires_in * 1000).toLocaleString(),
+            },
+          });
+        },
+        (error) => {
+          this.setData({ state: "out", problem: problemText(error) });
+        }
+      );
   },
 });

@@ -7,7 +7,8 @@ const OPTIONAL = "可以不提供 · Optional";
 
 const KEEPS_NONE = "服务器没有保存资料 · The server keeps no profile";
 
-const NO_PRIVACY = "未同意隐私指引，仍可继续使用 · Privacy notice not accepted: you can go on without";
+const NO_PRIVACY =
+  "未同意隐私指引，仍可继续使用 · Privacy notice not accepted: you can go on without";
 
 /** What WeChat says where the privacy notice is in the way. Within ten seconds of a refusal it asks
  * nobody again and fails at once: so the page says it and waits for the user. */
@@ -54,7 +55,9 @@ Page({
   },
 
   onContractTap() {
-    wx.openPrivacyContract({ fail: () => this.note("privacy", "隐私指引无法打开 · The notice cannot be opened") });
+    wx.openPrivacyContract({
+      fail: () => this.note("privacy", "隐私指引无法打开 · The notice cannot be opened"),
+    });
   },
 
   onPrivacyAgree() {
@@ -82,7 +85,10 @@ Page({
     this.loadProfile(getApp().login());
   },
 
-  /** Shows what the server keeps once `login` is done. Without a login the page goes on, with its fields empty. */
+  /**
+   * Shows what the server keeps once `login` is done. Without a login the page goes on, with its
+   * fields empty.
+   */
   loadProfile(login) {
     this.note("profile", "");
     login
@@ -93,7 +99,10 @@ Page({
       .catch((error) => {
         const none = error.statusCode === 404;
         this.setData({ retry: !none });
-        this.note("profile", none ? KEEPS_NONE : "资料暂时读不到 · The profile cannot be read just now");
+        this.note(
+          "profile",
+          none ? KEEPS_NONE : "资料暂时读不到 · The profile cannot be read just now"
+        );
       });
   },
 
@@ -102,7 +111,10 @@ Page({
   onChooseAvatar({ detail }) {
     if (!detail.avatarUrl) {
       if (!this.privacyDeclined(detail)) {
-        this.note("avatar", "没有选择头像，可以随时再选 · No picture chosen: you can choose one at any time");
+        this.note(
+          "avatar",
+          "没有选择头像，可以随时再选 · No picture chosen: you can choose one at any time"
+        );
       }
       return;
     }
@@ -110,8 +122,10 @@ Page({
     this.keepAvatar(detail.avatarUrl);
   },
 
-  /** The picture is a temporary file on this phone, and wxlogind keeps addresses, not pictures. So a
-   * server of one's own gets the file, and wxlogind its https address. */
+  /**
+   * The picture is a temporary file on this phone, and wxlogind keeps addresses, not pictures. So a
+   * server of one's own gets the file, and wxlogind its https address.
+   */
   keepAvatar(filePath) {
     const url = getApp().avatarUpload;
     if (!url) {
@@ -137,7 +151,10 @@ Page({
   onNicknameSubmit({ detail }) {
     const nickName = detail.value.nickname.trim();
     if (!nickName || nickName === ANONYMOUS) {
-      this.note("nickname", "没有昵称，可以随时再填 · No name given: you can enter one at any time");
+      this.note(
+        "nickname",
+        "没有昵称，可以随时再填 · No name given: you can enter one at any time"
+      );
       return;
     }
     common.setUserInfo({ nickName }).then(
@@ -168,7 +185,8 @@ Page({
         } else if (error.code !== "wx_phone") {
           this.note("phone", "手机号没有取到，请再试 · The number did not come: try again");
         } else if (!this.privacyDeclined(e.detail)) {
-          const none = "没有提供手机号，可以随时再授权 · No number given: you can give it at any time";
+          const none =
+            "没有提供手机号，可以随时再授权 · No number given: you can give it at any time";
           this.note("phone", none);
         }
       }

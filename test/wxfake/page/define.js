@@ -1,4 +1,7 @@
-/** Scripts of the mini program arrive as define("app.js", function ...): kept here, run when the mini program starts. */
+/**
+ * Scripts of the mini program arrive as define("app.js", function ...): kept here, run when the
+ * mini program starts.
+ */
 "use strict";
 
 const modules = new Map();

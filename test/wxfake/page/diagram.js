@@ -1,6 +1,7 @@
 /**
- * The sequence diagram: a row for each message, in the order of their times. The phone's come from wx.js, those of WeChat and Redis from
- * wxfake's events, a little later than they happened; so a row is put where its time belongs.
+ * The sequence diagram: a row for each message, in the order of their times. The phone's come from
+ * wx.js, those of WeChat and Redis from wxfake's events, a little later than they happened; so a
+ * row is put where its time belongs.
  */
 import { text } from "./texts.js";
 
@@ -29,7 +30,10 @@ export function now() {
   return performance.timeOrigin + performance.now() + (Number.isFinite(both) ? both : 0);
 }
 
-/** wxfake's clock stood at `at` somewhere between two readings of ours: each such triple narrows by how much the two differ. */
+/**
+ * wxfake's clock stood at `at` somewhere between two readings of ours: each such triple narrows by
+ * how much the two differ.
+ */
 export function calibrate(before, at, after) {
   const seen = { low: at - after, high: at - before };
   const both = { low: Math.max(offset.low, seen.low), high: Math.min(offset.high, seen.high) };
@@ -70,7 +74,9 @@ function stepOf({ from, to, label, detail = "", lost }, seen) {
   if (way === "wxlogind>phone" && !lost && detail.includes("third_session:")) {
     return 4;
   }
-  return way === "backend>wxlogind" || (way === "phone>wxlogind" && label === "GET /v1/session") ? 5 : 0;
+  return way === "backend>wxlogind" || (way === "phone>wxlogind" && label === "GET /v1/session")
+    ? 5
+    : 0;
 }
 
 function number(rows) {
@@ -121,20 +127,33 @@ export class Diagram {
     row.dataset.act = key;
     row.append(name, time);
     this.head = row;
-    this.insert({ at: now(), isAct: true, element: row, translate: () => (name.textContent = text(`act.${key}`)) });
+    this.insert({
+      at: now(),
+      isAct: true,
+      element: row,
+      translate: () => (name.textContent = text(`act.${key}`)),
+    });
   }
 
   /**
-   * @param {{at?: number, from: string, to: string, label: string, note?: string, detail?: string, tone?: string, lost?: boolean,
-   *   elsewhere?: boolean}} message `note` is the key of a text
+   * @param {{at?: number, from: string, to: string, label: string, note?: string, detail?: string,
+   * tone?: string, lost?: boolean, elsewhere?: boolean}} message `note` is the key of a text
    */
   message(message) {
     const { from, to, label, note, detail, tone = "", lost = false, elsewhere = false } = message;
     const [a, b] = [this.lanes.indexOf(from), this.lanes.indexOf(to)];
-    const row = element("li", `message ${a < b ? "rightwards" : "leftwards"} of-${a < b ? to : from} ${tone}`);
+    const row = element(
+      "li",
+      `message ${a < b ? "rightwards" : "leftwards"} of-${a < b ? to : from} ${tone}`,
+    );
     row.classList.toggle("lost", lost);
     row.classList.toggle("elsewhere", elsewhere);
-    row.classList.toggle("is-answer", to === "phone" || (from === "wechat" && to === "wxlogind") || (from === "wxlogind" && to === "backend"));
+    row.classList.toggle(
+      "is-answer",
+      to === "phone" ||
+        (from === "wechat" && to === "wxlogind") ||
+        (from === "wxlogind" && to === "backend"),
+    );
     Object.assign(row.dataset, { from, to });
     row.style.setProperty("--first", Math.min(a, b));
     row.style.setProperty("--span", Math.abs(a - b));
@@ -226,7 +245,10 @@ export class Diagram {
     act.forEach((row) => row.translate());
   }
 
-  /** Each message says how long after its act it came. A row put in between moves those after it to another act at most. */
+  /**
+   * Each message says how long after its act it came. A row put in between moves those after it to
+   * another act at most.
+   */
   time(from) {
     let start = null;
     for (let i = Math.min(from, this.rows.length - 1); i >= 0 && start === null; i--) {
@@ -237,7 +259,8 @@ export class Diagram {
         start = row.at;
       } else if (start !== null) {
         const ms = Math.max(0, row.at - start);
-        row.elapsed.textContent = ms < 9950 ? `${ms.toFixed(ms < 100 ? 1 : 0)} ms` : `${(ms / 1000).toFixed(1)} s`;
+        row.elapsed.textContent =
+          ms < 9950 ? `${ms.toFixed(ms < 100 ? 1 : 0)} ms` : `${(ms / 1000).toFixed(1)} s`;
       }
     }
   }
@@ -246,7 +269,13 @@ export class Diagram {
 
   wechat({ at, id, api, status, errcode, code, fault }) {
     this.calls.set(id, { status, errcode, fault, api });
-    this.message({ at, from: "wxlogind", to: "wechat", label: WECHAT_CALLS[api], detail: code ? `code: ${code}…` : "" });
+    this.message({
+      at,
+      from: "wxlogind",
+      to: "wechat",
+      label: WECHAT_CALLS[api],
+      detail: code ? `code: ${code}…` : "",
+    });
   }
 
   wechatEnd({ at, id }) {
@@ -258,18 +287,37 @@ export class Diagram {
     const { status, errcode, fault, api } = call;
     const answer = { at, from: "wechat", to: "wxlogind" };
     if (UNANSWERED.includes(fault)) {
-      this.message({ ...answer, label: `✗ ${fault}`, note: "note.wechat_lost", tone: "bad", lost: true });
+      this.message({
+        ...answer,
+        label: `✗ ${fault}`,
+        note: "note.wechat_lost",
+        tone: "bad",
+        lost: true,
+      });
     } else if (status !== 200 || errcode !== 0) {
       const label = status !== 200 ? String(status) : `${status} errcode ${errcode}`;
-      this.message({ ...answer, label, note: errcode === 40163 ? "note.used" : undefined, tone: status === 200 ? "warn" : "bad" });
+      this.message({
+        ...answer,
+        label,
+        note: errcode === 40163 ? "note.used" : undefined,
+        tone: status === 200 ? "warn" : "bad",
+      });
     } else {
       const secret = api === "jscode2session";
-      this.message({ ...answer, label: secret ? "200 openid, session_key" : "200 ok", note: secret ? "note.secrets" : undefined, tone: "good" });
+      this.message({
+        ...answer,
+        label: secret ? "200 openid, session_key" : "200 ok",
+        note: secret ? "note.secrets" : undefined,
+        tone: "good",
+      });
     }
   }
 
   redis({ at, script, command, args }) {
-    const line = [command, ...args.map((arg) => (/^\(\d+ B\)$/.test(arg) ? `⟨${arg.slice(1, -1)}⟩` : arg))].join(" ");
+    const line = [
+      command,
+      ...args.map((arg) => (/^\(\d+ B\)$/.test(arg) ? `⟨${arg.slice(1, -1)}⟩` : arg)),
+    ].join(" ");
     if (script && this.script) {
       this.withinScript(line);
       return;
@@ -278,9 +326,21 @@ export class Diagram {
     const keys = evaluated ? args.slice(2, 2 + Number(args[1])) : args.slice(0, 1);
     const kinds = keys.map((key) => /:([csut]):/.exec(key)).filter(Boolean);
     const kind = kinds.length ? kinds[kinds.length - 1][1] : "";
-    const label = evaluated ? command : `${command} ${args.slice(0, 1).map((arg) => arg.slice(0, 60)).join(" ")}`;
+    const label = evaluated
+      ? command
+      : `${command} ${args
+          .slice(0, 1)
+          .map((arg) => arg.slice(0, 60))
+          .join(" ")}`;
     const detail = evaluated ? keys.join("  ") : "";
-    const entry = this.message({ at, from: "wxlogind", to: "redis", label, detail, note: kind ? `note.redis_${kind}` : undefined });
+    const entry = this.message({
+      at,
+      from: "wxlogind",
+      to: "redis",
+      label,
+      detail,
+      note: kind ? `note.redis_${kind}` : undefined,
+    });
     this.script = evaluated ? entry : null;
   }
 
@@ -310,9 +370,19 @@ export class Diagram {
     }
     const answer = { at, from: "wxlogind", to: "backend" };
     if (status === 200) {
-      this.message({ ...answer, label: "200", detail: `X-Wx-Openid: ${openid}…`, note: "note.openid", tone: "good" });
+      this.message({
+        ...answer,
+        label: "200",
+        detail: `X-Wx-Openid: ${openid}…`,
+        note: "note.openid",
+        tone: "good",
+      });
     } else {
-      this.message({ ...answer, label: status ? `${status}${reason ? ` ${reason}` : ""}` : "✗", tone: status === 401 ? "warn" : "bad" });
+      this.message({
+        ...answer,
+        label: status ? `${status}${reason ? ` ${reason}` : ""}` : "✗",
+        tone: status === 401 ? "warn" : "bad",
+      });
     }
   }
 

@@ -5,7 +5,14 @@ import { has, language, setLanguage, text } from "./texts.js";
 import { Phone } from "./wx.js";
 
 const $ = (id) => document.getElementById(id);
-const WECHAT_APIS = ["jscode2session", "token", "stable_token", "checksession", "resetusersessionkey", "getuserphonenumber"];
+const WECHAT_APIS = [
+  "jscode2session",
+  "token",
+  "stable_token",
+  "checksession",
+  "resetusersessionkey",
+  "getuserphonenumber",
+];
 
 let about, diagram, phone, screen;
 let hint = ["hint.start", null];
@@ -18,9 +25,17 @@ let stopped = false;
 function translate() {
   document.documentElement.lang = language() === "zh" ? "zh-CN" : "en";
   document.title = text("page.title");
-  document.querySelectorAll("[data-text]").forEach((element) => (element.textContent = text(element.dataset.text)));
-  document.querySelectorAll("[data-label]").forEach((element) => element.setAttribute("aria-label", text(element.dataset.label)));
-  document.querySelectorAll("[data-lang]").forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.lang === language())));
+  document
+    .querySelectorAll("[data-text]")
+    .forEach((element) => (element.textContent = text(element.dataset.text)));
+  document
+    .querySelectorAll("[data-label]")
+    .forEach((element) => element.setAttribute("aria-label", text(element.dataset.label)));
+  document
+    .querySelectorAll("[data-lang]")
+    .forEach((button) =>
+      button.setAttribute("aria-pressed", String(button.dataset.lang === language())),
+    );
   if (about && !about.redis) {
     $("legend").textContent += text("traffic.no_redis");
   }
@@ -40,7 +55,9 @@ function translate() {
 function showHint(key, next) {
   hint = [key, next];
   $("hint").textContent = text(key);
-  document.querySelectorAll(".controls button").forEach((button) => button.classList.toggle("next", button.id === next));
+  document
+    .querySelectorAll(".controls button")
+    .forEach((button) => button.classList.toggle("next", button.id === next));
 }
 
 function showLive() {
@@ -63,7 +80,9 @@ function showLosing() {
 }
 
 function network(reached) {
-  trouble = reached ? null : { key: "trouble.wxlogind", values: { server: about.wxlogind, origin: location.origin } };
+  trouble = reached
+    ? null
+    : { key: "trouble.wxlogind", values: { server: about.wxlogind, origin: location.origin } };
   showTrouble();
 }
 
@@ -112,14 +131,21 @@ const actions = {
     if (screen.page.data.state !== "in") {
       return ["hint.call_failed", "login"];
     }
-    return [!before ? "hint.login" : phone.session === before ? "hint.call" : "hint.call_relogin", null];
+    return [
+      !before ? "hint.login" : phone.session === before ? "hint.call" : "hint.call_relogin",
+      null,
+    ];
   },
   async backend() {
     diagram.act("backend");
     screen.home();
     const before = phone.session;
-    const { ok } = await watched(() => screen.common.request({ url: `${location.origin}/fake/backend` }));
-    return ok ? [phone.session === before ? "hint.backend" : "hint.call_relogin", null] : ["hint.call_failed", "login"];
+    const { ok } = await watched(() =>
+      screen.common.request({ url: `${location.origin}/fake/backend` }),
+    );
+    return ok
+      ? [phone.session === before ? "hint.backend" : "hint.call_relogin", null]
+      : ["hint.call_failed", "login"];
   },
   async restart() {
     return [await launch(), null];
@@ -153,9 +179,13 @@ const actions = {
   },
   async stop() {
     if (stopped) {
-      await Promise.all(WECHAT_APIS.map((api) => fetch(`/fake/fault?api=${api}`, { method: "DELETE" })));
+      await Promise.all(
+        WECHAT_APIS.map((api) => fetch(`/fake/fault?api=${api}`, { method: "DELETE" })),
+      );
     } else {
-      await Promise.all(WECHAT_APIS.map((api) => phone.fake("fault", { api, mode: "reset", count: 1000000 })));
+      await Promise.all(
+        WECHAT_APIS.map((api) => phone.fake("fault", { api, mode: "reset", count: 1000000 })),
+      );
     }
     stopped = !stopped;
     showStopped();
@@ -172,7 +202,8 @@ async function press(name) {
   try {
     showHint(...(await actions[name]()));
   } catch {
-    showHint("hint.call_failed", null); // wxfake or wxlogind is away: the banner, or the live sign, says so
+    // wxfake or wxlogind is away: the banner, or the live sign, says so
+    showHint("hint.call_failed", null);
   } finally {
     button.classList.remove("busy");
     button.removeAttribute("aria-busy");
@@ -181,8 +212,15 @@ async function press(name) {
 
 /** What was tapped in the mini program itself, as an act of the diagram. */
 const TAPS = {
-  onLoginTap: "login", onCheckTap: "call", onLogoutTap: "logout", onLoadTap: "login", onNicknameSubmit: "name",
-  profile: "profile", avatar: "avatar", phone: "phone", page: "page",
+  onLoginTap: "login",
+  onCheckTap: "call",
+  onLogoutTap: "logout",
+  onLoadTap: "login",
+  onNicknameSubmit: "name",
+  profile: "profile",
+  avatar: "avatar",
+  phone: "phone",
+  page: "page",
 };
 
 function onAct(name) {
@@ -225,7 +263,14 @@ async function countUsers(at) {
     const [call, outcome] = key.split(" ");
     for (let i = before.get(key) || 0; i < n; i++) {
       const label = outcome === "ok" ? call : `${call} ✗ ${outcome}`;
-      diagram.message({ at: at - 0.05, from: "wxlogind", to: "users", label, note: has(`note.users_${call}`) ? `note.users_${call}` : undefined, tone: outcome === "ok" ? "" : "bad" });
+      diagram.message({
+        at: at - 0.05,
+        from: "wxlogind",
+        to: "users",
+        label,
+        note: has(`note.users_${call}`) ? `note.users_${call}` : undefined,
+        tone: outcome === "ok" ? "" : "bad",
+      });
     }
   });
 }
@@ -241,7 +286,8 @@ function record(message) {
 /** Resolves when wxfake is listening to. */
 function listen() {
   const events = new EventSource("/fake/events");
-  const tell = (name, work) => events.addEventListener(name, (event) => work(JSON.parse(event.data)));
+  const tell = (name, work) =>
+    events.addEventListener(name, (event) => work(JSON.parse(event.data)));
   tell("wechat", (event) => diagram.wechat(event));
   tell("wechat_end", (event) => diagram.wechatEnd(event));
   tell("redis", (event) => diagram.redis(event));
@@ -256,12 +302,16 @@ function listen() {
       live = true;
       showLive();
       resolve();
-    })
+    }),
   );
 }
 
 function showClock() {
-  $("clock").textContent = new Date().toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false });
+  $("clock").textContent = new Date().toLocaleTimeString([], {
+    hour: "2-digit",
+    minute: "2-digit",
+    hour12: false,
+  });
 }
 
 async function start() {
@@ -272,7 +322,7 @@ async function start() {
       setLanguage(button.dataset.lang);
       localStorage.setItem("simulator:language", button.dataset.lang);
       translate();
-    })
+    }),
   );
   translate();
   showClock();
@@ -294,7 +344,8 @@ async function start() {
   diagram = new Diagram({ list: $("rows"), scroller: $("scroller"), empty: $("empty"), lanes });
   counted = about.internal ? await readUsers().catch(() => new Map()) : null;
   const { faults } = await (await fetch("/fake/stats")).json();
-  stopped = faults.some((fault) => fault.mode === "reset" && fault.count > 1000); // by this page, before it was loaded anew
+  // by this page, before it was loaded anew
+  stopped = faults.some((fault) => fault.mode === "reset" && fault.count > 1000);
   phone = new Phone({ about, network, sheets: new Sheets($("sheet")), record });
   phone.onLost = showLosing;
   screen = new Screen({ root: $("screen"), title: $("title"), back: $("back"), phone, onAct });

@@ -1,6 +1,6 @@
 /**
- * The phone's screen: runs the sample's app.js and pages as they are, and draws their wxml. Only as much of WXML as the sample needs;
- * what is not understood is an error, not a guess.
+ * The phone's screen: runs the sample's app.js and pages as they are, and draws their wxml. Only as
+ * much of WXML as the sample needs; what is not understood is an error, not a guess.
  */
 import { half, text } from "./texts.js";
 
@@ -21,7 +21,13 @@ function parse(wxml) {
     if (close) {
       open.pop();
     } else if (tag) {
-      const node = { tag, attrs: Object.fromEntries([...attrs.matchAll(/([a-z:-]+)(?:="([^"]*)")?/g)].map((m) => [m[1], m[2] ?? ""])), children: [] };
+      const node = {
+        tag,
+        attrs: Object.fromEntries(
+          [...attrs.matchAll(/([a-z:-]+)(?:="([^"]*)")?/g)].map((m) => [m[1], m[2] ?? ""]),
+        ),
+        children: [],
+      };
       parent.children.push(node);
       if (!self) {
         open.push(node);
@@ -39,7 +45,12 @@ function evaluate(expression, data) {
   if (!/^\w+(\.\w+)*$/.test(path)) {
     throw new Error(`wxml: {{${expression}}} is more than the simulator understands`);
   }
-  const value = path.split(".").reduce((object, name) => (object === undefined || object === null ? undefined : object[name]), data);
+  const value = path
+    .split(".")
+    .reduce(
+      (object, name) => (object === undefined || object === null ? undefined : object[name]),
+      data,
+    );
   return compared ? (value === compared[3]) === (compared[2] === "=") : value;
 }
 
@@ -49,7 +60,10 @@ function fill(template, data) {
   if (whole) {
     return evaluate(whole[1].trim(), data);
   }
-  return template.replace(/{{([^{}]*)}}/g, (_, expression) => evaluate(expression.trim(), data) ?? "");
+  return template.replace(
+    /{{([^{}]*)}}/g,
+    (_, expression) => evaluate(expression.trim(), data) ?? "",
+  );
 }
 
 /** The children that are there: wx:if, wx:elif and wx:else decided, blocks opened. */
@@ -59,10 +73,13 @@ function present(nodes, data) {
   for (const node of nodes) {
     const attrs = node.attrs || {};
     const wanted =
-      "wx:if" in attrs ? Boolean(fill(attrs["wx:if"], data))
-      : "wx:elif" in attrs ? !taken && Boolean(fill(attrs["wx:elif"], data))
-      : "wx:else" in attrs ? !taken
-      : true;
+      "wx:if" in attrs
+        ? Boolean(fill(attrs["wx:if"], data))
+        : "wx:elif" in attrs
+          ? !taken && Boolean(fill(attrs["wx:elif"], data))
+          : "wx:else" in attrs
+            ? !taken
+            : true;
     if ("wx:if" in attrs) {
       taken = wanted;
     } else if ("wx:elif" in attrs) {
@@ -77,10 +94,21 @@ function present(nodes, data) {
   return out;
 }
 
-const ELEMENTS = { view: "div", text: "span", button: "button", image: "img", input: "input", form: "form", navigator: "div" };
+const ELEMENTS = {
+  view: "div",
+  text: "span",
+  button: "button",
+  image: "img",
+  input: "input",
+  form: "form",
+  navigator: "div",
+};
 
 export class Screen {
-  /** @param {{root: HTMLElement, title: HTMLElement, back: HTMLElement, phone: import("./wx.js").Phone, onAct: (name: string) => void}} options */
+  /**
+   * @param {{root: HTMLElement, title: HTMLElement, back: HTMLElement, phone:
+   * import("./wx.js").Phone, onAct: (name: string) => void}} options
+   */
   constructor({ root, title, back, phone, onAct }) {
     this.shadow = root.attachShadow({ mode: "open" });
     this.title = title;
@@ -97,7 +125,11 @@ export class Screen {
     const read = async (file) => (await fetch(FILES + file)).text();
     this.config = JSON.parse(await read("app.json"));
     this.pages = new Map();
-    const styles = await Promise.all([...document.querySelectorAll('link[rel="wxss"]')].map(async (link) => (await fetch(link.href)).text()));
+    const styles = await Promise.all(
+      [...document.querySelectorAll('link[rel="wxss"]')].map(async (link) =>
+        (await fetch(link.href)).text(),
+      ),
+    );
     for (const page of this.config.pages) {
       const template = parse(await read(`${page}.wxml`));
       this.pages.set(page, { template, config: JSON.parse(await read(`${page}.json`)) });
@@ -110,7 +142,12 @@ export class Screen {
     this.body.className = "page";
     this.shadow.append(own, this.body);
     const sheet = new CSSStyleSheet();
-    sheet.replaceSync(styles.join("\n").replace(/([\d.]+)rpx/g, "calc($1 * var(--rpx))").replace(/^page\b/gm, ".page"));
+    sheet.replaceSync(
+      styles
+        .join("\n")
+        .replace(/([\d.]+)rpx/g, "calc($1 * var(--rpx))")
+        .replace(/^page\b/gm, ".page"),
+    );
     this.shadow.adoptedStyleSheets = [sheet];
     await loaded;
   }
@@ -120,16 +157,27 @@ export class Screen {
     const loaded = new Map();
     const require = (from) => (wanted) => {
       const parts = from.split("/").slice(0, -1);
-      wanted.split("/").forEach((part) => (part === ".." ? parts.pop() : part !== "." && parts.push(part)));
+      wanted
+        .split("/")
+        .forEach((part) => (part === ".." ? parts.pop() : part !== "." && parts.push(part)));
       return run(parts.join("/"));
     };
     const run = (file) => {
       if (!loaded.has(file)) {
         const module = { exports: {} };
         loaded.set(file, module);
-        const page = (definition) => (this.pages.get(file.replace(/\.js$/, "")).definition = definition);
+        const page = (definition) =>
+          (this.pages.get(file.replace(/\.js$/, "")).definition = definition);
         const app = (definition) => (this.app = definition);
-        window.miniprogramModules.get(file)(require(file), module, module.exports, this.phone.wx, app, page, () => this.app);
+        window.miniprogramModules.get(file)(
+          require(file),
+          module,
+          module.exports,
+          this.phone.wx,
+          app,
+          page,
+          () => this.app,
+        );
         if (file === "common/common.js") {
           this.common = this.settled(module.exports);
           module.exports = this.common;
@@ -149,7 +197,11 @@ export class Screen {
     const { wxlogind, apps } = this.phone.about;
     const appid = apps.length > 1 ? { appid: this.phone.appid } : {};
     const origins = [location.origin]; // the backend's
-    return { ...common, configure: (options) => common.configure({ ...options, baseUrl: wxlogind, origins, ...appid }) };
+    return {
+      ...common,
+      configure: (options) =>
+        common.configure({ ...options, baseUrl: wxlogind, origins, ...appid }),
+    };
   }
 
   get page() {
@@ -224,7 +276,9 @@ export class Screen {
       return;
     }
     const { template, config } = this.pages.get(this.page.route);
-    this.title.textContent = half(config.navigationBarTitleText || this.config.window.navigationBarTitleText);
+    this.title.textContent = half(
+      config.navigationBarTitleText || this.config.window.navigationBarTitleText,
+    );
     this.back.hidden = this.stack.length < 2;
     this.fillElement(this.body, template.children);
   }
@@ -305,7 +359,8 @@ export class Screen {
       }
       const value = half(String(fill(attrs[name], this.page.data) ?? ""));
       const shown = tag === "input" && name === "value" ? "data-value" : name;
-      if (element.getAttribute(shown) !== value) { // what the user typed is not undone
+      if (element.getAttribute(shown) !== value) {
+        // what the user typed is not undone
         element.setAttribute(shown, value);
         element[name] = value;
       }
@@ -319,7 +374,8 @@ export class Screen {
     if (tag === "navigator") {
       this.navigateTo(attrs.url.slice(1));
     }
-    if (openTypes.includes("agreePrivacyAuthorization")) { // first, where it is joined to another
+    if (openTypes.includes("agreePrivacyAuthorization")) {
+      // first, where it is joined to another
       this.phone.agreePrivacy();
       this.fire(attrs.bindagreeprivacyauthorization, {});
     }
@@ -329,7 +385,10 @@ export class Screen {
         this.fire(attrs.bindchooseavatar, await this.phone.chooseAvatar());
       } else if (openType === "getPhoneNumber" || openType === "getRealtimePhoneNumber") {
         this.onAct("phone");
-        this.fire(attrs[`bind${openType.toLowerCase()}`], await this.phone.getPhoneNumber(openType));
+        this.fire(
+          attrs[`bind${openType.toLowerCase()}`],
+          await this.phone.getPhoneNumber(openType),
+        );
       } else {
         throw new Error(`wxml: open-type="${openType}" is more than the simulator understands`);
       }
@@ -388,16 +447,24 @@ export class Sheets {
   }
 
   avatar() {
-    const faces = [1, 2, 3].map((n) => `/fake/page/face-${n}.svg`).map((url) => ({ image: url, value: url }));
+    const faces = [1, 2, 3]
+      .map((n) => `/fake/page/face-${n}.svg`)
+      .map((url) => ({ image: url, value: url }));
     return this.ask("sheet.avatar", [...faces, { label: "sheet.cancel", value: "" }]);
   }
 
   phone() {
-    return this.ask("sheet.phone", [{ label: "sheet.decline", value: false }, { label: "sheet.allow", value: true, strong: true }]);
+    return this.ask("sheet.phone", [
+      { label: "sheet.decline", value: false },
+      { label: "sheet.allow", value: true, strong: true },
+    ]);
   }
 
   privacy() {
-    return this.ask("sheet.privacy", [{ label: "sheet.decline", value: false }, { label: "sheet.agree", value: true, strong: true }]);
+    return this.ask("sheet.privacy", [
+      { label: "sheet.decline", value: false },
+      { label: "sheet.agree", value: true, strong: true },
+    ]);
   }
 
   contract() {

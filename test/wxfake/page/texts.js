@@ -2,7 +2,10 @@
 
 const TEXTS = {
   "page.title": ["wxlogind 模拟器", "wxlogind simulator"],
-  tagline: ["微信小程序登录的每一步：点一点，看每个请求如何往来", "Each step of a mini program's login: tap, and watch what travels"],
+  tagline: [
+    "微信小程序登录的每一步：点一点，看每个请求如何往来",
+    "Each step of a mini program's login: tap, and watch what travels",
+  ],
 
   "phone.label": ["手机", "Phone"],
   "phone.back": ["返回", "Back"],
@@ -25,13 +28,22 @@ const TEXTS = {
   "happen.stop": ["停用微信服务器", "Stop WeChat"],
   "happen.resume": ["恢复微信服务器", "Resume WeChat"],
 
-  "hint.start": ["点任意一个按钮。图上的每一行都是真实请求。", "Press any button. Every line of the diagram is real traffic; none is made up."],
+  "hint.start": [
+    "点任意一个按钮。图上的每一行都是真实请求。",
+    "Press any button. Every line of the diagram is real traffic; none is made up.",
+  ],
   "hint.login": [
     "手机只拿到 third_session。openid 和 session_key 从未离开服务器。",
     "The phone got a third_session and nothing else: openid and session_key never left the servers.",
   ],
-  "hint.login_failed": ["登录失败。小程序照常可用，可以再次登录。", "Not logged in. The phone goes on without, and offers it again."],
-  "hint.call": ["请求携带登录态，wxlogind 自己就能校验，不必再请求微信。", "The session travels with the call; wxlogind answers it without asking WeChat."],
+  "hint.login_failed": [
+    "登录失败。小程序照常可用，可以再次登录。",
+    "Not logged in. The phone goes on without, and offers it again.",
+  ],
+  "hint.call": [
+    "请求携带登录态，wxlogind 自己就能校验，不必再请求微信。",
+    "The session travels with the call; wxlogind answers it without asking WeChat.",
+  ],
   "hint.call_relogin": [
     "旧的登录态已失效：common.js 自动重新登录一次，并重发请求。",
     "The server no longer knew the session: common.js logged in once and sent the call again.",
@@ -41,8 +53,14 @@ const TEXTS = {
     "The proxy asks wxlogind who is calling and hands X-Wx-Openid to the backend. The backend sees no code and no session_key.",
   ],
   "hint.call_failed": ["请求失败，手机上说明了原因。", "The call failed, and the phone says why."],
-  "hint.restart": ["已有登录态，wx.checkSession 也成功：不需要登录。", "A session is stored and wx.checkSession succeeds: no login is needed."],
-  "hint.restart_login": ["没有登录态，或 wx.checkSession 失败：登录一次。", "No session, or wx.checkSession failed: one login."],
+  "hint.restart": [
+    "已有登录态，wx.checkSession 也成功：不需要登录。",
+    "A session is stored and wx.checkSession succeeds: no login is needed.",
+  ],
+  "hint.restart_login": [
+    "没有登录态，或 wx.checkSession 失败：登录一次。",
+    "No session, or wx.checkSession failed: one login.",
+  ],
   "hint.expire": [
     "微信那边的 session_key 失效了。点“重启小程序”，看 wx.checkSession 如何发现。",
     "WeChat's session_key is dead. Press “Restart the mini program” to see wx.checkSession notice.",
@@ -66,7 +84,10 @@ const TEXTS = {
   ],
   "hint.resume": ["微信恢复了。点“登录”。", "WeChat is back. Press “Log in”."],
   "hint.none": ["还没有登录态：请先登录。", "There is no session yet: log in first."],
-  "hint.profile": ["昵称、头像和手机号由用户自己决定给不给；不给，小程序照常运行。", "Name, picture and number are the user's to give or not; the mini program goes on without."],
+  "hint.profile": [
+    "昵称、头像和手机号由用户自己决定给不给；不给，小程序照常运行。",
+    "Name, picture and number are the user's to give or not; the mini program goes on without.",
+  ],
 
   "traffic.label": ["请求时序图", "Traffic"],
   "traffic.title": ["请求时序", "What travels"],
@@ -76,7 +97,10 @@ const TEXTS = {
     "小程序一列来自浏览器里的 wx；微信、后端和 Redis 来自 wxfake 看到的真实请求；用户库来自 wxlogind 的计数，所以它在一步之内的先后是近似的。密钥、令牌和 code 只显示开头或长度。Redis 的响应、心跳和浏览器的 CORS 预检没有画出。",
     "The phone's calls come from the wx in this browser; WeChat's, the backend's and Redis' are what wxfake really saw; those to the user database are what wxlogind counted, so their place within a step is approximate. Of keys, tokens and codes only the beginning or the length is shown. Redis' answers, heartbeats and the browser's CORS preflights are left out.",
   ],
-  "traffic.no_redis": [" 未监视 Redis：启动 wxfake 时加 --watch-redis。", " Redis is not watched: start wxfake with --watch-redis."],
+  "traffic.no_redis": [
+    " 未监视 Redis：启动 wxfake 时加 --watch-redis。",
+    " Redis is not watched: start wxfake with --watch-redis.",
+  ],
   "live.on": ["实时", "live"],
   "live.off": ["重新连接中", "reconnecting"],
 
@@ -126,7 +150,10 @@ const TEXTS = {
   "note.used": ["code 已被用过", "the code was used before"],
   "note.redis_c": ["这个 code：谁先来，响应过什么", "this code: who came first, what was answered"],
   "note.redis_s": ["登录态", "the session"],
-  "note.redis_u": ["此用户的登录态和加密的 session_key", "the user's sessions, and the sealed session_key"],
+  "note.redis_u": [
+    "此用户的登录态和加密的 session_key",
+    "the user's sessions, and the sealed session_key",
+  ],
   "note.redis_t": ["加密的 access_token", "the sealed access_token"],
   "note.within": ["{n} 条脚本内命令", "{n} commands within the script"],
 
@@ -135,7 +162,10 @@ const TEXTS = {
   "sheet.phone": ["“示例小程序” 申请获取你的手机号", "The sample asks for your phone number"],
   "sheet.allow": ["允许", "Allow"],
   "sheet.decline": ["不允许", "Decline"],
-  "sheet.privacy": ["使用前请阅读并同意《小程序用户隐私保护指引》", "Please read and agree to the privacy notice first"],
+  "sheet.privacy": [
+    "使用前请阅读并同意《小程序用户隐私保护指引》",
+    "Please read and agree to the privacy notice first",
+  ],
   "sheet.contract": [
     "这里是隐私指引的全文。模拟器不收集任何信息：头像只留在本页，手机号由 wxfake 编造。",
     "Here the privacy notice would stand. The simulator collects nothing: the picture stays on this page, the number is made up by wxfake.",

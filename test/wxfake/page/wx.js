@@ -1,9 +1,11 @@
 /**
- * `wx` made of browser parts: storage is localStorage, wx.request is fetch, and wxfake plays WeChat. As on a phone, callbacks come later
- * and never at once, and wx.request calls `success` for any status. Every call is recorded as it goes out and as its answer comes.
+ * `wx` made of browser parts: storage is localStorage, wx.request is fetch, and wxfake plays
+ * WeChat. As on a phone, callbacks come later and never at once, and wx.request calls `success` for
+ * any status. Every call is recorded as it goes out and as its answer comes.
  */
 
-const SECRETS = /^(code|nonce|third_session|session_key|openid|unionid|encryptedData|iv|signature|phoneNumber|purePhoneNumber)$/i;
+const SECRETS =
+  /^(code|nonce|third_session|session_key|openid|unionid|encryptedData|iv|signature|phoneNumber|purePhoneNumber)$/i;
 const SHOWN = 4;
 
 export function shorten(secret) {
@@ -17,12 +19,16 @@ function summary(value) {
   }
   return Object.entries(value)
     .filter(([, v]) => v !== null) // what a profile does not hold
-    .map(([name, v]) => `${name}: ${SECRETS.test(name) ? shorten(String(v)) : typeof v === "object" && v ? `{ ${summary(v)} }` : String(v).slice(0, 60)}`)
+    .map(
+      ([name, v]) =>
+        `${name}: ${SECRETS.test(name) ? shorten(String(v)) : typeof v === "object" && v ? `{ ${summary(v)} }` : String(v).slice(0, 60)}`,
+    )
     .join(", ");
 }
 
 function answerLabel(status, data) {
-  const reason = data && data.error ? ` ${data.error}${data.reason ? ` · ${data.reason}` : ""}` : "";
+  const reason =
+    data && data.error ? ` ${data.error}${data.reason ? ` · ${data.reason}` : ""}` : "";
   return `${status}${reason}`;
 }
 
@@ -32,12 +38,14 @@ function tone(status) {
 
 /** Calls success or fail, then complete; but never before the call has returned. */
 function answer(options, api, work) {
-  const later = (names, result) => setTimeout(() => names.forEach((name) => options[name] && options[name](result)), 0);
+  const later = (names, result) =>
+    setTimeout(() => names.forEach((name) => options[name] && options[name](result)), 0);
   Promise.resolve()
     .then(work)
     .then(
       (result) => later(["success", "complete"], { errMsg: `${api}:ok`, ...result }),
-      (error) => later(["fail", "complete"], { ...error.detail, errMsg: `${api}:fail ${error.message}` })
+      (error) =>
+        later(["fail", "complete"], { ...error.detail, errMsg: `${api}:fail ${error.message}` }),
     );
 }
 
@@ -71,9 +79,14 @@ export class Phone {
     return stored ? JSON.parse(stored) : "";
   }
 
-  /** wxfake's side of the stack: what plays WeChat and the world, and is no traffic of the product. */
+  /**
+   * wxfake's side of the stack: what plays WeChat and the world, and is no traffic of the product.
+   */
   async fake(path, body) {
-    const res = await fetch(`/fake/${path}`, { method: "POST", body: JSON.stringify({ appid: this.appid, ...body }) });
+    const res = await fetch(`/fake/${path}`, {
+      method: "POST",
+      body: JSON.stringify({ appid: this.appid, ...body }),
+    });
     if (!res.ok) {
       throw new Error(`${path}: ${res.status}`);
     }
@@ -98,38 +111,84 @@ export class Phone {
 
   checkSession() {
     return this.askWechat("wx.checkSession", async () => {
-      const { alive } = this.openid ? await this.fake("check-session", { openid: this.openid }) : { alive: false };
-      return { shown: alive ? "ok" : "fail", note: alive ? "note.alive" : "note.dead", tone: alive ? "good" : "warn", result: alive };
+      const { alive } = this.openid
+        ? await this.fake("check-session", { openid: this.openid })
+        : { alive: false };
+      return {
+        shown: alive ? "ok" : "fail",
+        note: alive ? "note.alive" : "note.dead",
+        tone: alive ? "good" : "warn",
+        result: alive,
+      };
     });
   }
 
   /** One HTTP call from a phone, as the diagram shows it. Throws where no answer comes. */
-  async send({ url, method = "GET", data, header = {}, timeout = 60000, redirect, dataType = "json", signal, elsewhere = false }) {
+  async send({
+    url,
+    method = "GET",
+    data,
+    header = {},
+    timeout = 60000,
+    redirect,
+    dataType = "json",
+    signal,
+    elsewhere = false,
+  }) {
     const server = url.startsWith(`${location.origin}/fake/`) ? "backend" : "wxlogind";
     const base = server === "backend" ? location.origin : this.about.wxlogind;
     const path = url.startsWith(base) ? url.slice(base.length) : url;
     const note = elsewhere ? "note.elsewhere" : undefined;
-    const authorization = Object.entries(header).find(([name]) => name.toLowerCase() === "authorization");
-    const detail = [authorization && `Bearer ${shorten(authorization[1].replace("Bearer ", ""))}`, data && summary(data)].filter(Boolean);
+    const authorization = Object.entries(header).find(
+      ([name]) => name.toLowerCase() === "authorization",
+    );
+    const detail = [
+      authorization && `Bearer ${shorten(authorization[1].replace("Bearer ", ""))}`,
+      data && summary(data),
+    ].filter(Boolean);
     let body;
     if (data !== undefined && method === "GET") {
       url += (url.includes("?") ? "&" : "?") + new URLSearchParams(data);
     } else if (data !== undefined) {
       body = typeof data === "string" ? data : JSON.stringify(data);
     }
-    this.record({ from: "phone", to: server, label: `${method} ${path.split("?")[0]}`, note, detail: detail.join(" · "), elsewhere });
+    this.record({
+      from: "phone",
+      to: server,
+      label: `${method} ${path.split("?")[0]}`,
+      note,
+      detail: detail.join(" · "),
+      elsewhere,
+    });
     let res, text;
     try {
       const limits = [AbortSignal.timeout(timeout), signal].filter(Boolean);
       const signals = { signal: AbortSignal.any ? AbortSignal.any(limits) : limits[0] };
       const headers = { "content-type": "application/json", ...header };
-      res = await fetch(url, { method, body, headers, redirect, credentials: "omit", referrerPolicy: "no-referrer", cache: "no-store", ...signals });
+      res = await fetch(url, {
+        method,
+        body,
+        headers,
+        redirect,
+        credentials: "omit",
+        referrerPolicy: "no-referrer",
+        cache: "no-store",
+        ...signals,
+      });
       text = await res.text();
       if (server === "wxlogind") {
         this.network(true);
       }
     } catch (error) {
-      this.record({ from: server, to: "phone", label: "✗", note: "note.no_network", tone: "bad", lost: true, elsewhere });
+      this.record({
+        from: server,
+        to: "phone",
+        label: "✗",
+        note: "note.no_network",
+        tone: "bad",
+        lost: true,
+        elsewhere,
+      });
       if (server === "wxlogind") {
         this.network(false);
       }
@@ -145,33 +204,72 @@ export class Phone {
     }
     if (this.losing && !elsewhere) {
       this.losing = false;
-      this.record({ from: server, to: "phone", label: answerLabel(res.status, parsed), note: "note.lost", tone: "bad", lost: true });
+      this.record({
+        from: server,
+        to: "phone",
+        label: answerLabel(res.status, parsed),
+        note: "note.lost",
+        tone: "bad",
+        lost: true,
+      });
       this.onLost();
       throw new Error("answer lost");
     }
     const shown = res.ok && parsed && typeof parsed === "object" ? summary(parsed) : "";
-    this.record({ from: server, to: "phone", label: answerLabel(res.status, parsed), detail: shown, tone: tone(res.status), note, elsewhere });
+    this.record({
+      from: server,
+      to: "phone",
+      label: answerLabel(res.status, parsed),
+      detail: shown,
+      tone: tone(res.status),
+      note,
+      elsewhere,
+    });
     return { statusCode: res.status, header: Object.fromEntries(res.headers), data: parsed };
   }
 
   /** Another phone of the same user: it logs in by itself, with no part in what this one stores. */
   async loginElsewhere() {
-    this.record({ from: "phone", to: "wechat", label: "wx.login", note: "note.elsewhere", elsewhere: true });
+    this.record({
+      from: "phone",
+      to: "wechat",
+      label: "wx.login",
+      note: "note.elsewhere",
+      elsewhere: true,
+    });
     const given = await this.fake("code", { openid: this.openid });
     localStorage.setItem("simulator:openid", given.openid);
-    this.record({ from: "wechat", to: "phone", label: `code ${shorten(given.code)}`, note: "note.elsewhere", tone: "good", elsewhere: true });
+    this.record({
+      from: "wechat",
+      to: "phone",
+      label: `code ${shorten(given.code)}`,
+      note: "note.elsewhere",
+      tone: "good",
+      elsewhere: true,
+    });
     const data = { code: given.code, ...(this.about.apps.length > 1 && { appid: this.appid }) };
-    await this.send({ url: `${this.about.wxlogind}/v1/login`, method: "POST", data, elsewhere: true });
+    await this.send({
+      url: `${this.about.wxlogind}/v1/login`,
+      method: "POST",
+      data,
+      elsewhere: true,
+    });
   }
 
   endElsewhere() {
     const header = { Authorization: `Bearer ${this.session}` };
-    return this.send({ url: `${this.about.wxlogind}/v1/session`, method: "DELETE", header, elsewhere: true });
+    return this.send({
+      url: `${this.about.wxlogind}/v1/session`,
+      method: "DELETE",
+      header,
+      elsewhere: true,
+    });
   }
 
   makeWx() {
     return {
-      login: (options) => answer(options, "login", async () => ({ code: await this.code("login") })),
+      login: (options) =>
+        answer(options, "login", async () => ({ code: await this.code("login") })),
       checkSession: (options) =>
         answer(options, "checkSession", async () => {
           if (!(await this.checkSession())) {
@@ -186,16 +284,25 @@ export class Phone {
           }
           return { data: JSON.parse(stored) };
         }),
-      setStorage: (options) => answer(options, "setStorage", () => localStorage.setItem(`wx:${options.key}`, JSON.stringify(options.data))),
-      removeStorage: (options) => answer(options, "removeStorage", () => localStorage.removeItem(`wx:${options.key}`)),
+      setStorage: (options) =>
+        answer(options, "setStorage", () =>
+          localStorage.setItem(`wx:${options.key}`, JSON.stringify(options.data)),
+        ),
+      removeStorage: (options) =>
+        answer(options, "removeStorage", () => localStorage.removeItem(`wx:${options.key}`)),
       request: (options) => {
         const control = new AbortController();
         answer(options, "request", () => this.send({ ...options, signal: control.signal }));
-        return { abort: () => control.abort(), onHeadersReceived() {} }; // fetch fails where a redirect is not followed
+        // fetch fails where a redirect is not followed
+        return { abort: () => control.abort(), onHeadersReceived() {} };
       },
       getPrivacySetting: (options) =>
-        answer(options, "getPrivacySetting", () => ({ needAuthorization: !this.privacy, privacyContractName: "《小程序用户隐私保护指引》" })),
-      openPrivacyContract: (options) => answer(options, "openPrivacyContract", () => this.sheets.contract()),
+        answer(options, "getPrivacySetting", () => ({
+          needAuthorization: !this.privacy,
+          privacyContractName: "《小程序用户隐私保护指引》",
+        })),
+      openPrivacyContract: (options) =>
+        answer(options, "openPrivacyContract", () => this.sheets.contract()),
     };
   }
 
