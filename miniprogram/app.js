@@ -24,7 +24,17 @@ App({
   },
 
   logout() {
-    return common.logout().then((result) => {
+    return this.leaveBy(common.logout());
+  },
+
+  /** The server erases the user. */
+  closeAccount() {
+    return this.leaveBy(common.closeAccount());
+  },
+
+  /** Once `leaving` is done, pages find nobody logged in. */
+  leaveBy(leaving) {
+    return leaving.then((result) => {
       this.setLogin(Promise.reject(Object.assign(new Error("logged out"), { code: "logged_out" })));
       return result;
     });

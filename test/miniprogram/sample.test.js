@@ -581,3 +581,31 @@ test("profile: the privacy notice declined in WeChat's own dialog", async () => 
   page.onPhone({ detail: { errMsg: "getPhoneNumber:fail privacy permission is not authorized" } });
   await shows(page, (d) => d.privacyNeeded && /go on without/.test(d.notes.privacy), "the notice");
 });
+
+test("profile: the account is closed when the user confirms; afterwards nobody is logged in by itself", async () => {
+  const phone = new SamplePhone({ answers: profileIs({ nickName: "Ming" }) });
+  const page = phone.launch().open(PROFILE);
+  await shows(page, (d) => d.nickName === "Ming", "the profile");
+  const answer = (confirm) => {
+    phone.wx.showModal = ({ success }) => success({ confirm, cancel: !confirm });
+    page.onCloseTap();
+  };
+  const closings = () => phone.requests.filter((r) => r.method === "DELETE").length;
+  answer(false);
+  assert.equal(closings(), 0);
+  for (const [statusCode, text] of [
+    [404, /does not offer/],
+    [500, /Not closed/],
+  ]) {
+    phone.answers["DELETE /v1/user"] = () => ({ statusCode, header: {}, data: {} });
+    answer(true);
+    await shows(page, (d) => text.test(d.notes.account), "the note");
+    assert.equal(page.data.nickName, "Ming");
+  }
+  phone.answers["DELETE /v1/user"] = () => ({ statusCode: 204, header: {}, data: "" });
+  answer(true);
+  await shows(page, (d) => /is closed/.test(d.notes.account) && !d.nickName, "closed");
+  const index = phone.open(INDEX);
+  await shows(index, (d) => d.state === "out" && !d.problem, "logged out");
+  assert.equal(phone.calls.login, 1);
+});

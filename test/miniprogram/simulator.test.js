@@ -568,6 +568,16 @@ test("the profile page: privacy declined and agreed to, picture, back and forth"
   await phone("Logged in").waitFor();
 });
 
+test("the profile page: closing the account asks first", async () => {
+  await open();
+  await page.locator("#screen").getByText("Name, picture, phone").click();
+  await page.locator("#screen").getByRole("button", { name: "Close the account" }).click();
+  await page.locator("#sheet").getByText("deleted for good").waitFor();
+  await page.locator("#sheet").getByRole("button", { name: "No" }).click();
+  assert.ok(!(await page.locator("#sheet").isVisible()));
+  assert.deepEqual((await acts()).slice(-1), ["close"]);
+});
+
 test("the profile page: a button that is joined with the privacy notice agrees and gives the number in one tap", async () => {
   await open();
   await page.locator("#screen").getByText("Name, picture, phone").click();

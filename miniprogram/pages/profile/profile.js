@@ -28,7 +28,14 @@ Page({
     phoneNumber: "",
     /** Whether reading the profile again may help. */
     retry: false,
-    notes: { privacy: "", profile: "", avatar: OPTIONAL, nickname: OPTIONAL, phone: OPTIONAL },
+    notes: {
+      privacy: "",
+      profile: "",
+      avatar: OPTIONAL,
+      nickname: OPTIONAL,
+      phone: OPTIONAL,
+      account: "",
+    },
   },
 
   onLoad() {
@@ -191,5 +198,39 @@ Page({
         }
       }
     );
+  },
+
+  /* ---- closing the account: WeChat's review asks that a user can ---- */
+
+  onCloseTap() {
+    wx.showModal({
+      title: "注销账号 · Close the account",
+      content:
+        "资料、手机号和登录态都会删除，不能恢复。 · Profile, number and sessions are deleted for good.",
+      success: ({ confirm }) => {
+        if (confirm) {
+          this.closeAccount();
+        }
+      },
+    });
+  },
+
+  closeAccount() {
+    getApp()
+      .closeAccount()
+      .then(
+        () => {
+          this.setData({ nickName: "", avatarUrl: "", phoneNumber: "" });
+          this.note("account", "账号已注销 · The account is closed");
+        },
+        (error) => {
+          const none = error.statusCode === 404;
+          const problem = "没有注销成功，请再试 · Not closed: try again";
+          this.note(
+            "account",
+            none ? "服务器不支持注销 · The server does not offer this" : problem
+          );
+        }
+      );
   },
 });

@@ -217,6 +217,7 @@ const TAPS = {
   onLogoutTap: "logout",
   onLoadTap: "login",
   onNicknameSubmit: "name",
+  onCloseTap: "close",
   profile: "profile",
   avatar: "avatar",
   phone: "phone",

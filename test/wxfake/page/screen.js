@@ -411,13 +411,13 @@ export class Sheets {
   }
 
   /** Resolves with the value of what was tapped. */
-  ask(title, choices) {
+  ask(words, choices) {
     return new Promise((resolve) => {
       const panel = document.createElement("div");
       panel.className = "panel";
       panel.setAttribute("role", "dialog");
       const heading = document.createElement("p");
-      heading.textContent = text(title);
+      heading.textContent = words;
       const row = document.createElement("div");
       row.className = choices.some((choice) => choice.image) ? "faces" : "choices";
       panel.append(heading, row);
@@ -450,24 +450,32 @@ export class Sheets {
     const faces = [1, 2, 3]
       .map((n) => `/fake/page/face-${n}.svg`)
       .map((url) => ({ image: url, value: url }));
-    return this.ask("sheet.avatar", [...faces, { label: "sheet.cancel", value: "" }]);
+    return this.ask(text("sheet.avatar"), [...faces, { label: "sheet.cancel", value: "" }]);
   }
 
   phone() {
-    return this.ask("sheet.phone", [
+    return this.ask(text("sheet.phone"), [
       { label: "sheet.decline", value: false },
       { label: "sheet.allow", value: true, strong: true },
     ]);
   }
 
   privacy() {
-    return this.ask("sheet.privacy", [
+    return this.ask(text("sheet.privacy"), [
       { label: "sheet.decline", value: false },
       { label: "sheet.agree", value: true, strong: true },
     ]);
   }
 
+  /** What the mini program asks by wx.showModal. Resolves with whether the user agrees. */
+  modal(title, content) {
+    return this.ask(`${half(title)}: ${half(content)}`, [
+      { label: "sheet.no", value: false },
+      { label: "sheet.yes", value: true, strong: true },
+    ]);
+  }
+
   contract() {
-    return this.ask("sheet.contract", [{ label: "sheet.close", value: true, strong: true }]);
+    return this.ask(text("sheet.contract"), [{ label: "sheet.close", value: true, strong: true }]);
   }
 }

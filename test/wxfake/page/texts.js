@@ -132,6 +132,7 @@ const TEXTS = {
   "act.profile": ["资料页", "The profile page"],
   "act.avatar": ["选择头像", "Choose a picture"],
   "act.name": ["保存昵称", "Save the name"],
+  "act.close": ["注销账号", "Close the account"],
   "act.phone": ["授权手机号", "Give the phone number"],
   "act.page": ["小程序页面", "A page of the mini program"],
 
@@ -171,6 +172,8 @@ const TEXTS = {
     "Here the privacy notice would stand. The simulator collects nothing: the picture stays on this page, the number is made up by wxfake.",
   ],
   "sheet.agree": ["同意", "Agree"],
+  "sheet.no": ["取消", "No"],
+  "sheet.yes": ["确定", "Yes"],
   "sheet.close": ["知道了", "Close"],
 
   "trouble.wxlogind": [

@@ -301,6 +301,11 @@ export class Phone {
           needAuthorization: !this.privacy,
           privacyContractName: "《小程序用户隐私保护指引》",
         })),
+      showModal: (options) =>
+        answer(options, "showModal", async () => {
+          const confirm = await this.sheets.modal(options.title, options.content);
+          return { confirm, cancel: !confirm };
+        }),
       openPrivacyContract: (options) =>
         answer(options, "openPrivacyContract", () => this.sheets.contract()),
     };
