@@ -20,8 +20,8 @@ bool trace_parent_ok(const char *text)
 
 	if (len < WHOLE || text[2] != '-' || text[35] != '-' || text[52] != '-')
 		return false;
-	if (!is_hex(text, 2, &version_0) || !is_hex(text + TRACE_ID_AT, TRACE_ID_LEN, &no_trace) || !is_hex(text + 36, 16, &no_parent) ||
-	    !is_hex(text + 53, 2, &flags_0))
+	if (!is_hex(text, 2, &version_0) || !is_hex(text + TRACE_ID_AT, TRACE_ID_LEN, &no_trace) ||
+	    !is_hex(text + 36, 16, &no_parent) || !is_hex(text + 53, 2, &flags_0))
 		return false;
 	if (no_trace || no_parent || !strncmp(text, "ff", 2))
 		return false;

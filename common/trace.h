@@ -1,4 +1,5 @@
-/* The header traceparent (W3C Trace Context, level 1): which request of a distributed trace this one is. */
+/* The header traceparent (W3C Trace Context, level 1): which request of a distributed trace this
+ * one is. */
 #ifndef COMMON_TRACE_H
 #define COMMON_TRACE_H
 

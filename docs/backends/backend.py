@@ -8,8 +8,11 @@ import urllib.request
 
 def openid(headers):
     token = headers.get("Authorization", "").removeprefix("Bearer ")
-    ask = urllib.request.Request(os.environ["WXLOGIND"] + "/internal/introspect", urllib.parse.urlencode({"token": token}).encode(),
-                                 {"X-Internal-Token": os.environ["WX_INTERNAL_TOKEN"]})
+    ask = urllib.request.Request(
+        os.environ["WXLOGIND"] + "/internal/introspect",
+        urllib.parse.urlencode({"token": token}).encode(),
+        {"X-Internal-Token": os.environ["WX_INTERNAL_TOKEN"]},
+    )
     with urllib.request.urlopen(ask, timeout=2) as answer:
         session = json.load(answer)
     return session["sub"] if session["active"] else None
@@ -27,4 +30,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write((who or "").encode())
 
 
-http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ.get("PORT", 3000))), Handler).serve_forever()
+http.server.ThreadingHTTPServer(
+    ("127.0.0.1", int(os.environ.get("PORT", 3000))), Handler
+).serve_forever()

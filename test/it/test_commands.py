@@ -31,6 +31,7 @@ RUN = {
     r"wxlogind -c FILE --check|wxlogind --check|wxlogind -c FILE": "test_check",
     r"wxfake ": "test_wxfake.py::test_help_and_version",
     r"kubectl (?:-n wxlogind )?(?:create|apply|rollout)": "test_kubernetes.py::test_kubectl_takes_the_kustomization",
+    r"kill -USR2": "test_upgrade.py::test_sigusr2",
     r"docker build": "test_stack.py::test_the_image_is_built_from_what_it_takes",
     r"npm run build$": "../miniprogram/package.test.js::what `npm run build` makes",
     r"npm (?:install|run build:)": "../../scripts/miniprogram-samples::build_sample",
@@ -59,7 +60,9 @@ ALL = sorted({plain(c) for page in PAGES for c in commands(page)})
 
 def block(page, start):
     """The commands of the block that holds a line which begins so."""
-    for found in re.findall(r"^```sh\n(.*?)^```|((?:^ {4}[^\n]+\n)+)", (ROOT / page).read_text(), re.M | re.S):
+    for found in re.findall(
+        r"^```sh\n(.*?)^```|((?:^ {4}[^\n]+\n)+)", (ROOT / page).read_text(), re.M | re.S
+    ):
         lines = [line.strip() for line in (found[0] or found[1]).splitlines()]
         if any(line.startswith(start) for line in lines):
             return [plain(line) for line in lines]
@@ -67,7 +70,14 @@ def block(page, start):
 
 
 def sh(command, cwd, **env):
-    r = subprocess.run(["bash", "-ec", command], cwd=cwd, capture_output=True, text=True, timeout=60, env={**os.environ, **env})
+    r = subprocess.run(
+        ["bash", "-ec", command],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, **env},
+    )
     assert r.returncode == 0, (command, r)
     return r.stdout
 
@@ -91,20 +101,38 @@ def test_scripts_are_there():
     usage = (ROOT / "scripts/bench").read_text() + (ROOT / "test/bench/bench.py").read_text()
     for command in ALL:
         if command.startswith("scripts/bench "):
-            assert f'"{command.split()[1]}"' in usage or command.split()[1] in ("WORK", "all"), command
+            assert f'"{command.split()[1]}"' in usage or command.split()[1] in (
+                "WORK",
+                "all",
+            ), command
 
 
 def test_make_knows_its_targets():
     for command in ALL:
         if re.match(r"make\b", command):
-            r = subprocess.run([*command.split(), "-n"], cwd=ROOT, capture_output=True, text=True, timeout=60, env={**os.environ, "MAKEFLAGS": ""})
+            r = subprocess.run(
+                [*command.split(), "-n"],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                env={**os.environ, "MAKEFLAGS": ""},
+            )
             assert r.returncode == 0, (command, r.stderr[-500:])
-    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, timeout=60, env={**os.environ, "MAKEFLAGS": ""}).stdout
+    shown = subprocess.run(
+        ["make", "help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "MAKEFLAGS": ""},
+    ).stdout
     targets = re.findall(r"^(\w[\w-]*):.*## ", (ROOT / "Makefile").read_text(), re.M)
     assert targets and [line.split()[0] for line in shown.splitlines()] == targets, shown
 
 
 # ---- the stacks ----
+
 
 def compose_files(command):
     words = shlex.split(command)
@@ -117,7 +145,14 @@ def test_compose_commands_name_what_is_there():
         if command.startswith("docker-compose"):
             name = compose_files(command)
             services = load(name)["services"]
-            r = subprocess.run(["docker-compose", "-f", name, "config", "-q"], cwd=ROOT, capture_output=True, text=True, env={**os.environ, **PROD_ENV}, timeout=60)
+            r = subprocess.run(
+                ["docker-compose", "-f", name, "config", "-q"],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                env={**os.environ, **PROD_ENV},
+                timeout=60,
+            )
             assert r.returncode == 0, r.stderr
             for service in re.findall(r"(?:exec -T|kill -s HUP|logs) (\w+)", command):
                 assert service in services
@@ -131,7 +166,7 @@ def test_hangup_in_containers(server):
     assert {compose_files(c) for c in shown} == {"docker-compose.yml", "docker-compose.prod.yml"}
     for c in shown:
         words = shlex.split(c)
-        assert words[words.index("kill"):] == ["kill", "-s", "HUP", "wxlogind"]
+        assert words[words.index("kill") :] == ["kill", "-s", "HUP", "wxlogind"]
     server.process.signal(signal.SIGHUP)
     poll(lambda: "reload" in server.process.text(), what="the reload")
 
@@ -141,17 +176,30 @@ def test_the_production_secrets(tmp_path):
     assert len(lines) == 6
     for line in lines:
         if line.startswith("docker-compose"):
-            sh(line.replace("up -d --build", "config -q").replace("docker-compose.prod.yml", str(ROOT / "docker-compose.prod.yml"))
-               .replace("docker-compose -f", f"docker-compose --project-directory {tmp_path} --env-file {tmp_path}/.env -f"), tmp_path)
+            sh(
+                line.replace("up -d --build", "config -q")
+                .replace("docker-compose.prod.yml", str(ROOT / "docker-compose.prod.yml"))
+                .replace(
+                    "docker-compose -f",
+                    f"docker-compose --project-directory {tmp_path} --env-file {tmp_path}/.env -f",
+                ),
+                tmp_path,
+            )
         elif line.startswith("cat >"):
             sh(f"{line} <<'END'\n{SECRET}\nEND", tmp_path)
         else:
             sh(line, tmp_path)
     secrets = {f.name: f.read_text().strip() for f in (tmp_path / "secrets").iterdir()}
-    assert set(secrets) == set(load("docker-compose.prod.yml")["secrets"]) and all(f.stat().st_mode & 0o777 == 0o444 for f in (tmp_path / "secrets").iterdir())
+    assert set(secrets) == set(load("docker-compose.prod.yml")["secrets"]) and all(
+        f.stat().st_mode & 0o777 == 0o444 for f in (tmp_path / "secrets").iterdir()
+    )
     assert dict(line.split("=") for line in (tmp_path / ".env").read_text().split()) == PROD_ENV
     (tmp_path / "there").mkdir()
-    r = checked(load("docker-compose.prod.yml")["services"]["wxlogind"]["environment"], secrets, tmp_path / "there")
+    r = checked(
+        load("docker-compose.prod.yml")["services"]["wxlogind"]["environment"],
+        secrets,
+        tmp_path / "there",
+    )
     assert r.returncode == 0, r.stderr
 
 
@@ -166,12 +214,14 @@ def test_backup_of_the_users(stack, redis, wxfake, tmp_path):
     sh(next(c for c in ALL if c.startswith("sqlite3 ")), home)
     whole = next(c for c in ALL if "exec -T wxlogind" in c)
     words = shlex.split(whole.partition(" >")[0])
-    inside = words[words.index("wxlogind") + 1:]
+    inside = words[words.index("wxlogind") + 1 :]
     assert inside[:2] == ["sh", "-c"] and "/var/lib/wxlogind" in inside[2]
     assert "sqlite3" in (ROOT / "Dockerfile").read_text().split("\nFROM ")[2]
     (home / "copy.db").rename(home / "first.db")
     inside[2] = inside[2].replace("/var/lib/wxlogind", str(home))
-    (home / "second.db").write_bytes(subprocess.run(inside, check=True, capture_output=True, timeout=60).stdout)
+    (home / "second.db").write_bytes(
+        subprocess.run(inside, check=True, capture_output=True, timeout=60).stdout
+    )
     assert not (home / "copy.db").exists()
     for copy in ("first", "second"):
         other = stack.server(redis, wxfake, users__url=f"sqlite://{home}/{copy}.db")
@@ -180,11 +230,14 @@ def test_backup_of_the_users(stack, redis, wxfake, tmp_path):
 
 # ---- what a newcomer types ----
 
+
 def typed(command, ports, **words):
     for there, here in ports.items():
         command = command.replace(f"127.0.0.1:{there}", f"127.0.0.1:{here}")
     for word, value in words.items():
-        command = command.replace(f"<{word.replace('_', ' ')}>" if word == "the_code" else f"<{word}>", value)
+        command = command.replace(
+            f"<{word.replace('_', ' ')}>" if word == "the_code" else f"<{word}>", value
+        )
     return command
 
 
@@ -192,10 +245,16 @@ def typed(command, ports, **words):
 def test_the_readmes_calls(page, stack, redis, wxfake, tmp_path):
     server = stack.server(redis, wxfake, server__internal_token="local-stack-only")
     ports = {9090: wxfake.port, 8080: server.port, 8081: server.internal}
-    code, login, auth, logout = [line for line in block(page, "curl -X POST http://127.0.0.1:9090/fake/code") if line.startswith("curl")]
+    code, login, auth, logout = [
+        line
+        for line in block(page, "curl -X POST http://127.0.0.1:9090/fake/code")
+        if line.startswith("curl")
+    ]
     given = re.search(r'"code":"([^"]+)"', sh(typed(code, ports), tmp_path))[1]
     wxfake.codes.append(given)
-    token = re.search(r'"third_session":"([^"]+)"', sh(typed(login, ports, the_code=given), tmp_path))[1]
+    token = re.search(
+        r'"third_session":"([^"]+)"', sh(typed(login, ports, the_code=given), tmp_path)
+    )[1]
     server.tokens.append(token)
     said = sh(typed(auth, ports, third_session=token), tmp_path)
     assert said.startswith("HTTP/1.1 200") and "X-Wx-Openid: o" in said
@@ -205,21 +264,49 @@ def test_the_readmes_calls(page, stack, redis, wxfake, tmp_path):
 
 def test_the_backend_of_the_recipes(server, wxfake, tmp_path):
     backend, caddy, code, login, ask = block("docs/forward-auth.md", "docs/forward-auth/backend.py")
-    ports = {9090: wxfake.port, 8080: server.port, 8081: server.internal, 8000: free_port(), 3000: free_port()}
-    text = (ROOT / "docs/forward-auth/Caddyfile").read_text().replace(":8000 {", f":{ports[8000]} {{\n\tbind 127.0.0.1")
+    ports = {
+        9090: wxfake.port,
+        8080: server.port,
+        8081: server.internal,
+        8000: free_port(),
+        3000: free_port(),
+    }
+    text = (
+        (ROOT / "docs/forward-auth/Caddyfile")
+        .read_text()
+        .replace(":8000 {", f":{ports[8000]} {{\n\tbind 127.0.0.1")
+    )
     for there, here in ports.items():
         text = text.replace(f"127.0.0.1:{there}", f"127.0.0.1:{here}")
     (tmp_path / "Caddyfile").write_text(text)
     env = {**os.environ, "HOME": str(tmp_path), "CADDY_ADMIN": f"127.0.0.1:{free_port()}"}
-    started = [subprocess.Popen(shlex.split(c), cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-               for c in (f"{backend} {ports[3000]}", caddy.replace("docs/forward-auth/Caddyfile", str(tmp_path / "Caddyfile")))]
+    started = [
+        subprocess.Popen(
+            shlex.split(c), cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        for c in (
+            f"{backend} {ports[3000]}",
+            caddy.replace("docs/forward-auth/Caddyfile", str(tmp_path / "Caddyfile")),
+        )
+    ]
     try:
-        poll(lambda: subprocess.run(["curl", "-s", "-o", "/dev/null", f"127.0.0.1:{ports[8000]}/"]).returncode == 0, what="caddy")
+        poll(
+            lambda: subprocess.run(
+                ["curl", "-s", "-o", "/dev/null", f"127.0.0.1:{ports[8000]}/"]
+            ).returncode
+            == 0,
+            what="caddy",
+        )
         given = call(wxfake.port, "POST", "/fake/code", {"openid": "oOfTheRecipes"}).json["code"]
         assert '"code":' in sh(typed(code, ports), tmp_path)
-        token = re.search(r'"third_session":"([^"]+)"', sh(typed(login, ports, the_code=given), tmp_path))[1]
+        token = re.search(
+            r'"third_session":"([^"]+)"', sh(typed(login, ports, the_code=given), tmp_path)
+        )[1]
         server.tokens.append(token)
-        poll(lambda: sh(typed(ask, ports, third_session=token), tmp_path) == "oOfTheRecipes", what="the backend knows who it is")
+        poll(
+            lambda: sh(typed(ask, ports, third_session=token), tmp_path) == "oOfTheRecipes",
+            what="the backend knows who it is",
+        )
     finally:
         for p in started:
             p.terminate()
@@ -228,7 +315,9 @@ def test_the_backend_of_the_recipes(server, wxfake, tmp_path):
 
 def test_all_sessions_end(server, wxfake, redis, tmp_path):
     """Also where there are none: xargs ran the command without an argument."""
-    command = next(c for c in ALL if c.startswith("redis-cli --scan")).replace("redis-cli", f"redis-cli -s {redis.socket}")
+    command = next(c for c in ALL if c.startswith("redis-cli --scan")).replace(
+        "redis-cli", f"redis-cli -s {redis.socket}"
+    )
     sh(command, tmp_path)
     tokens = [server.login(wxfake.code()).token for _ in range(3)]
     sh(command, tmp_path)
@@ -238,8 +327,13 @@ def test_all_sessions_end(server, wxfake, redis, tmp_path):
 
 
 def test_keys_are_made(stack, redis, wxfake, tmp_path):
-    stack.server(redis, wxfake, session__encryption_key=sh("openssl rand -base64 32", tmp_path).strip())
+    stack.server(
+        redis, wxfake, session__encryption_key=sh("openssl rand -base64 32", tmp_path).strip()
+    )
 
 
 def test_check(server, tmp_path):
-    assert subprocess.run([BUILD / "wxlogind", "-c", server.file, "--check"], timeout=20).returncode == 0
+    assert (
+        subprocess.run([BUILD / "wxlogind", "-c", server.file, "--check"], timeout=20).returncode
+        == 0
+    )

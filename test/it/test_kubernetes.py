@@ -35,7 +35,9 @@ PORTS = {p["name"]: p["containerPort"] for p in CONTAINER["ports"]}
 
 
 def environment():
-    assert CONTAINER["envFrom"] == [{"configMapRef": {"name": KUSTOMIZATION["configMapGenerator"][0]["name"]}}]
+    assert CONTAINER["envFrom"] == [
+        {"configMapRef": {"name": KUSTOMIZATION["configMapGenerator"][0]["name"]}}
+    ]
     lines = (MANIFESTS / KUSTOMIZATION["configMapGenerator"][0]["envs"][0]).read_text().splitlines()
     found = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     return {**found, **{e["name"]: e["value"] for e in CONTAINER["env"]}}
@@ -44,29 +46,50 @@ def environment():
 def secret_files():
     """As kubectl create secret --from-file=secrets/ makes them, and where they are mounted."""
     volume = POD["spec"]["volumes"][0]
-    assert volume["name"] == CONTAINER["volumeMounts"][0]["name"] and volume["secret"]["secretName"] == "wxlogind"
+    assert (
+        volume["name"] == CONTAINER["volumeMounts"][0]["name"]
+        and volume["secret"]["secretName"] == "wxlogind"
+    )
     mount = CONTAINER["volumeMounts"][0]["mountPath"]
     files = {v for k, v in environment().items() if k.endswith("_FILE")}
     assert {os.path.dirname(f) for f in files} == {mount}
     return mount, {os.path.basename(f) for f in files}
 
 
-SECRETS = {"app_secret": SECRET, "internal_token": TOKEN, "redis_password": "passw0rd", "encryption_key": KEY, "users_password": "passw0rd"}
+SECRETS = {
+    "app_secret": SECRET,
+    "internal_token": TOKEN,
+    "redis_password": "passw0rd",
+    "encryption_key": KEY,
+    "users_password": "passw0rd",
+}
 
 
 class Pod:
     def __init__(self, directory, redis, wxfake):
         mount, names = secret_files()
         for name in names:
-            (directory / name).write_text(SECRETS[name])  # kubectl keeps a file as it is, and some have no newline
+            (directory / name).write_text(
+                SECRETS[name]
+            )  # kubectl keeps a file as it is, and some have no newline
         self.public, self.internal = free_port(), free_port()
         env = environment()
-        assert env["WXLOGIND_SERVER_LISTEN"] == f"0.0.0.0:{PORTS['public']}" and env["WXLOGIND_SERVER_INTERNAL_LISTEN"] == f"0.0.0.0:{PORTS['internal']}"
+        assert (
+            env["WXLOGIND_SERVER_LISTEN"] == f"0.0.0.0:{PORTS['public']}"
+            and env["WXLOGIND_SERVER_INTERNAL_LISTEN"] == f"0.0.0.0:{PORTS['internal']}"
+        )
         env = {k: v.replace(mount, str(directory)) for k, v in env.items()}
-        env.update({"WXLOGIND_SERVER_LISTEN": f"127.0.0.1:{self.public}", "WXLOGIND_SERVER_INTERNAL_LISTEN": f"127.0.0.1:{self.internal}",
-                    "WXLOGIND_APPID": APPID, "WXLOGIND_REDIS_URL": f"redis://127.0.0.1:{redis.port}/0",
-                    "WXLOGIND_USERS_URL": "mysql://wxlogind@127.0.0.1:1/wxlogind",  # away: no reason not to start
-                    "WXLOGIND_WECHAT_BASE_URL": wxfake.url, "WXLOGIND_WECHAT_FALLBACK_URLS": ""})
+        env.update(
+            {
+                "WXLOGIND_SERVER_LISTEN": f"127.0.0.1:{self.public}",
+                "WXLOGIND_SERVER_INTERNAL_LISTEN": f"127.0.0.1:{self.internal}",
+                "WXLOGIND_APPID": APPID,
+                "WXLOGIND_REDIS_URL": f"redis://127.0.0.1:{redis.port}/0",
+                "WXLOGIND_USERS_URL": "mysql://wxlogind@127.0.0.1:1/wxlogind",  # away: no reason not to start
+                "WXLOGIND_WECHAT_BASE_URL": wxfake.url,
+                "WXLOGIND_WECHAT_FALLBACK_URLS": "",
+            }
+        )
         self.process = Process([BUILD / "wxlogind"], directory / "log", env=env)
 
     def probe(self, which):
@@ -74,7 +97,15 @@ class Pod:
         how = CONTAINER[which]["httpGet"]
         port = {"public": self.public, "internal": self.internal}[how["port"]]
         with contextlib.suppress(OSError):
-            return call(port, "GET", how["path"], headers={"Host": f"10.244.1.7:{PORTS[how['port']]}", "User-Agent": "kube-probe/1.32"}).status
+            return call(
+                port,
+                "GET",
+                how["path"],
+                headers={
+                    "Host": f"10.244.1.7:{PORTS[how['port']]}",
+                    "User-Agent": "kube-probe/1.32",
+                },
+            ).status
 
 
 @pytest.fixture
@@ -91,11 +122,28 @@ def test_a_pods_worth_of_it(pod, wxfake):
     given = wxfake.call("POST", "/fake/code").json
     a = call(pod.public, "POST", "/v1/login", {"code": given["code"]})
     assert a.status == 200, a
-    who = call(pod.internal, "GET", "/internal/auth", headers={"Host": "wxlogind-internal:8081", "Authorization": f"Bearer {a.token}", "X-Internal-Token": TOKEN})
+    who = call(
+        pod.internal,
+        "GET",
+        "/internal/auth",
+        headers={
+            "Host": "wxlogind-internal:8081",
+            "Authorization": f"Bearer {a.token}",
+            "X-Internal-Token": TOKEN,
+        },
+    )
     assert (who.status, who.headers["X-Wx-Openid"]) == (200, given["openid"])
     monitor = one("ServiceMonitor")["spec"]["endpoints"][0]
-    assert monitor["authorization"] == {"type": "Bearer", "credentials": {"name": "wxlogind", "key": "internal_token"}}
-    assert call(pod.internal, "GET", monitor["path"], headers={"Authorization": f"Bearer {TOKEN}"}).status == 200
+    assert monitor["authorization"] == {
+        "type": "Bearer",
+        "credentials": {"name": "wxlogind", "key": "internal_token"},
+    }
+    assert (
+        call(
+            pod.internal, "GET", monitor["path"], headers={"Authorization": f"Bearer {TOKEN}"}
+        ).status
+        == 200
+    )
     assert call(pod.internal, "GET", monitor["path"]).status == 401
 
 
@@ -104,11 +152,18 @@ def test_the_end_of_a_pod(pod):
     poll(lambda: pod.probe("readinessProbe") == 200, what="ready")
     pod.process.signal(signal.SIGTERM)
     poll(lambda: pod.probe("readinessProbe") == 503, what="not ready")
-    assert pod.probe("livenessProbe") == 200 and call(pod.public, "GET", "/v1/session").status == 401
+    assert (
+        pod.probe("livenessProbe") == 200 and call(pod.public, "GET", "/v1/session").status == 401
+    )
     env, spec = environment(), POD["spec"]
-    delay, drain = seconds(env["WXLOGIND_SERVER_DRAIN_DELAY"]), seconds(env["WXLOGIND_SERVER_DRAIN_TIMEOUT"])
+    delay, drain = seconds(env["WXLOGIND_SERVER_DRAIN_DELAY"]), seconds(
+        env["WXLOGIND_SERVER_DRAIN_TIMEOUT"]
+    )
     probe = CONTAINER["readinessProbe"]
-    assert delay > probe["periodSeconds"] * probe["failureThreshold"] and spec["terminationGracePeriodSeconds"] > delay + drain
+    assert (
+        delay > probe["periodSeconds"] * probe["failureThreshold"]
+        and spec["terminationGracePeriodSeconds"] > delay + drain
+    )
     assert pod.process.proc.wait(delay + drain) == 0
 
 
@@ -121,42 +176,79 @@ def test_redis_away_makes_it_unready_only(pod, stack):
 
 def test_the_manifests_fit_together():
     labels = POD["metadata"]["labels"]
-    assert {d["kind"] for d in ALL} == {"Deployment", "Service", "NetworkPolicy", "PodDisruptionBudget", "ServiceMonitor"}
+    assert {d["kind"] for d in ALL} == {
+        "Deployment",
+        "Service",
+        "NetworkPolicy",
+        "PodDisruptionBudget",
+        "ServiceMonitor",
+    }
     for d in ALL:
         selector = d["spec"].get("selector") or d["spec"].get("podSelector")
         selector = selector.get("matchLabels", selector)
         if d["kind"] == "ServiceMonitor":
-            chosen = [s for s in ALL if s["kind"] == "Service" and selector.items() <= s["metadata"]["labels"].items()]
-            assert [s["metadata"]["name"] for s in chosen] == ["wxlogind-internal"] and d["spec"]["endpoints"][0]["port"] in {p["name"] for p in chosen[0]["spec"]["ports"]}
-            assert chosen[0]["metadata"]["labels"][d["spec"]["jobLabel"]] == "wxlogind"  # job="wxlogind" in the alerts
+            chosen = [
+                s
+                for s in ALL
+                if s["kind"] == "Service" and selector.items() <= s["metadata"]["labels"].items()
+            ]
+            assert [s["metadata"]["name"] for s in chosen] == ["wxlogind-internal"] and d["spec"][
+                "endpoints"
+            ][0]["port"] in {p["name"] for p in chosen[0]["spec"]["ports"]}
+            assert (
+                chosen[0]["metadata"]["labels"][d["spec"]["jobLabel"]] == "wxlogind"
+            )  # job="wxlogind" in the alerts
         else:
             assert selector.items() <= labels.items(), d["kind"]
         for p in d["spec"].get("ports", []):
             assert p["targetPort"] in PORTS
-    assert one("PodDisruptionBudget")["spec"]["minAvailable"] < one("Deployment")["spec"]["replicas"]
+    assert (
+        one("PodDisruptionBudget")["spec"]["minAvailable"] < one("Deployment")["spec"]["replicas"]
+    )
 
 
 def test_only_who_is_allowed_reaches_the_internal_port():
     rules = one("NetworkPolicy")["spec"]["ingress"]
     by_port = {rule["ports"][0]["port"]: rule.get("from") for rule in rules}
-    assert by_port == {"public": None, "internal": [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"wxlogind-internal": "allowed"}}}]}
+    assert by_port == {
+        "public": None,
+        "internal": [
+            {
+                "namespaceSelector": {},
+                "podSelector": {"matchLabels": {"wxlogind-internal": "allowed"}},
+            }
+        ],
+    }
     exposed = [p["targetPort"] for p in one("Service")["spec"]["ports"]]
-    assert exposed == ["public"] and all(s["spec"].get("type", "ClusterIP") == "ClusterIP" for s in ALL if s["kind"] == "Service")
+    assert exposed == ["public"] and all(
+        s["spec"].get("type", "ClusterIP") == "ClusterIP" for s in ALL if s["kind"] == "Service"
+    )
 
 
 def test_the_pod_has_no_rights():
     spec = POD["spec"]
     user = int(re.search(r"useradd --uid (\d+)", (ROOT / "Dockerfile").read_text())[1])
-    assert spec["securityContext"]["runAsNonRoot"] and spec["securityContext"]["runAsUser"] == spec["securityContext"]["fsGroup"] == user
+    assert (
+        spec["securityContext"]["runAsNonRoot"]
+        and spec["securityContext"]["runAsUser"] == spec["securityContext"]["fsGroup"] == user
+    )
     own = CONTAINER["securityContext"]
-    assert own["readOnlyRootFilesystem"] and own["allowPrivilegeEscalation"] is False and own["capabilities"] == {"drop": ["ALL"]}
+    assert (
+        own["readOnlyRootFilesystem"]
+        and own["allowPrivilegeEscalation"] is False
+        and own["capabilities"] == {"drop": ["ALL"]}
+    )
     assert spec["automountServiceAccountToken"] is False and spec["enableServiceLinks"] is False
-    assert not [k for k in environment() if re.search("PASSWORD$|SECRET$|TOKEN$|KEY$", k)]  # secrets are files
+    assert not [
+        k for k in environment() if re.search("PASSWORD$|SECRET$|TOKEN$|KEY$", k)
+    ]  # secrets are files
 
 
 def test_the_document_names_the_secrets():
     text = (ROOT / "docs/kubernetes.md").read_text()
-    made = re.search(r"for s in ([\w ]+);", (ROOT / "docs/operations.md").read_text())[1].split() + ["app_secret"]
+    made = re.search(r"for s in ([\w ]+);", (ROOT / "docs/operations.md").read_text())[
+        1
+    ].split() + ["app_secret"]
     assert secret_files()[1] - set(made) == {"users_password"} and "`users_password`" in text
     assert "create secret generic wxlogind --from-file=secrets/" in text
 
@@ -164,13 +256,20 @@ def test_the_document_names_the_secrets():
 def test_kubectl_takes_the_kustomization():
     if not shutil.which("kubectl"):
         pytest.skip("no kubectl")
-    r = subprocess.run(["kubectl", "kustomize", MANIFESTS], capture_output=True, text=True, timeout=60)
+    r = subprocess.run(
+        ["kubectl", "kustomize", MANIFESTS], capture_output=True, text=True, timeout=60
+    )
     assert r.returncode == 0, r.stderr
     made = list(yaml.safe_load_all(r.stdout))
     assert len(made) == len(ALL) + 1 and all(d["metadata"]["namespace"] == "wxlogind" for d in made)
     config = next(d for d in made if d["kind"] == "ConfigMap")
-    container = next(d for d in made if d["kind"] == "Deployment")["spec"]["template"]["spec"]["containers"][0]
-    assert container["envFrom"] == [{"configMapRef": {"name": config["metadata"]["name"]}}] and config["metadata"]["name"] != "wxlogind"
+    container = next(d for d in made if d["kind"] == "Deployment")["spec"]["template"]["spec"][
+        "containers"
+    ][0]
+    assert (
+        container["envFrom"] == [{"configMapRef": {"name": config["metadata"]["name"]}}]
+        and config["metadata"]["name"] != "wxlogind"
+    )
     version = re.search(r"^VERSION := (\S+)", (ROOT / "Makefile").read_text(), re.M)[1]
     assert container["image"] == f"registry.example.com/wxlogind:{version}"
     assert {**config["data"], **{e["name"]: e["value"] for e in container["env"]}} == environment()

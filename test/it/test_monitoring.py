@@ -42,8 +42,15 @@ class Prometheus:
         (directory / "prometheus.yml").write_text(yaml.safe_dump(config))
         (directory / "rules.yml").write_text(yaml.safe_dump(rules))
         self.port = free_port()
-        self.process = Process(["prometheus", f"--config.file={directory}/prometheus.yml", f"--storage.tsdb.path={directory}/data",
-                                f"--web.listen-address=127.0.0.1:{self.port}"], directory / "prometheus.log")
+        self.process = Process(
+            [
+                "prometheus",
+                f"--config.file={directory}/prometheus.yml",
+                f"--storage.tsdb.path={directory}/data",
+                f"--web.listen-address=127.0.0.1:{self.port}",
+            ],
+            directory / "prometheus.log",
+        )
         poll(self.is_up, seconds=60, what="prometheus")
 
     def is_up(self):
@@ -57,10 +64,18 @@ class Prometheus:
         return a.json["data"]["result"]
 
     def firing(self):
-        return {a["labels"]["alertname"] for a in call(self.port, "GET", "/api/v1/alerts").json["data"]["alerts"] if a["state"] == "firing"}
+        return {
+            a["labels"]["alertname"]
+            for a in call(self.port, "GET", "/api/v1/alerts").json["data"]["alerts"]
+            if a["state"] == "firing"
+        }
 
     def rules(self):
-        return [r for g in call(self.port, "GET", "/api/v1/rules").json["data"]["groups"] for r in g["rules"]]
+        return [
+            r
+            for g in call(self.port, "GET", "/api/v1/rules").json["data"]["groups"]
+            for r in g["rules"]
+        ]
 
 
 class Load:
@@ -90,7 +105,9 @@ class Load:
             self.server.auth(token, headers=inside)
         headers = {"Authorization": f"Bearer {token}"}
         self.server.call("GET", "/v1/user", headers=headers)
-        self.server.call("POST", "/v1/user/phone", {"code": self.wxfake.code(kind="phone")}, headers=headers)
+        self.server.call(
+            "POST", "/v1/user/phone", {"code": self.wxfake.code(kind="phone")}, headers=headers
+        )
 
     def stop(self):
         self.going = False
@@ -126,8 +143,13 @@ def test_promtool_takes_them(tmp_path):
     shutil.copytree(MONITORING, tmp_path / "m")
     config = (tmp_path / "m/prometheus.yml").read_text()
     (tmp_path / "token").write_text("x")
-    (tmp_path / "m/prometheus.yml").write_text(config.replace("/etc/prometheus/wxlogind_token", str(tmp_path / "token")))
-    for argv in (["promtool", "check", "config", "prometheus.yml"], ["promtool", "check", "rules", "rules.yml"]):
+    (tmp_path / "m/prometheus.yml").write_text(
+        config.replace("/etc/prometheus/wxlogind_token", str(tmp_path / "token"))
+    )
+    for argv in (
+        ["promtool", "check", "config", "prometheus.yml"],
+        ["promtool", "check", "rules", "rules.yml"],
+    ):
         r = subprocess.run(argv, cwd=tmp_path / "m", capture_output=True, text=True, timeout=60)
         assert r.returncode == 0 and "FAILED" not in r.stdout, r
     for a in ALERTS.values():
@@ -144,38 +166,82 @@ def test_the_dashboard_is_one():
     taken = set()
     for p in DASHBOARD["panels"]:
         g = p["gridPos"]
-        cells = {(x, y) for x in range(g["x"], g["x"] + g["w"]) for y in range(g["y"], g["y"] + g["h"])}
+        cells = {
+            (x, y) for x in range(g["x"], g["x"] + g["w"]) for y in range(g["y"], g["y"] + g["h"])
+        }
         assert not cells & taken and g["x"] + g["w"] <= 24, p["title"]
         taken |= cells
         assert p["datasource"]["uid"] == "${datasource}" and p["targets"]
         for t in p["targets"]:
             assert set(re.findall(r"\$(\w+)", t["expr"])) <= {"job", "instance", "__rate_interval"}
     shown = " ".join(e for _, e in panels())
-    table = set(re.findall(r"^\| `((?:wxlogind|process)_\w+)` \|", (ROOT / "docs/metrics.md").read_text(), re.M))
-    missing = {m for m in table if m not in shown} - {"process_virtual_memory_bytes", "process_start_time_seconds"}
+    table = set(
+        re.findall(
+            r"^\| `((?:wxlogind|process)_\w+)` \|", (ROOT / "docs/metrics.md").read_text(), re.M
+        )
+    )
+    missing = {m for m in table if m not in shown} - {
+        "process_virtual_memory_bytes",
+        "process_start_time_seconds",
+    }
     assert not missing, f"no panel shows {missing}"
 
 
 def test_every_query_finds_data(stack, redis, wxfake, prometheus):
-    server = stack.server(redis, wxfake, server__internal_token="the-token", users__url=f"sqlite://{stack.dir}/users.db", server__workers="2",
-                          log__level="warn", limit__phone_per_user="0", audit__file=f"{stack.dir}/audit", wait=False)
+    server = stack.server(
+        redis,
+        wxfake,
+        server__internal_token="the-token",
+        users__url=f"sqlite://{stack.dir}/users.db",
+        server__workers="2",
+        log__level="warn",
+        limit__phone_per_user="0",
+        audit__file=f"{stack.dir}/audit",
+        wait=False,
+    )
     p = prometheus(server)
     load = Load(server, wxfake)
     try:
         queries = {expr for _, expr in panels()}
-        queries |= {s for r in ALERTS.values() for s in selectors(r["expr"]) if 'outcome="wechat_config"' not in s and 'outcome=~"wechat' not in s
-                    and 'status="503"' not in s}  # the next test has these
-        queries |= {q.replace("\\|", "|") for q in re.findall(r"\| `([^`]*(?:rate\(|/ process)[^`]*)` \|", (ROOT / "docs/metrics.md").read_text())}
+        queries |= {
+            s
+            for r in ALERTS.values()
+            for s in selectors(r["expr"])
+            if 'outcome="wechat_config"' not in s
+            and 'outcome=~"wechat' not in s
+            and 'status="503"' not in s
+        }  # the next test has these
+        queries |= {
+            q.replace("\\|", "|")
+            for q in re.findall(
+                r"\| `([^`]*(?:rate\(|/ process)[^`]*)` \|", (ROOT / "docs/metrics.md").read_text()
+            )
+        }
         assert len(queries) >= 30
         for expr in sorted(queries):
-            asked = expr.replace("$__rate_interval", WINDOW).replace("$job", ".+").replace("$instance", ".+").replace("[5m]", f"[{WINDOW}]")
+            asked = (
+                expr.replace("$__rate_interval", WINDOW)
+                .replace("$job", ".+")
+                .replace("$instance", ".+")
+                .replace("[5m]", f"[{WINDOW}]")
+            )
             if 'outcome=~"wechat' in asked:
-                asked = asked.replace("wechat_.*", "invalid_.*|wechat_.*")  # nothing fails for a reason of ours just now
+                asked = asked.replace(
+                    "wechat_.*", "invalid_.*|wechat_.*"
+                )  # nothing fails for a reason of ours just now
             poll(lambda: p.query(asked), seconds=60, what=f"data for {expr}")
-            assert not [r for r in p.query(asked) if r["value"][1] == "NaN"] or "quantile" in asked, expr
+            assert (
+                not [r for r in p.query(asked) if r["value"][1] == "NaN"] or "quantile" in asked
+            ), expr
         assert not [r for r in p.rules() if r["health"] == "err"]
-        assert p.query("process_open_fds > 10") and p.query("process_resident_memory_bytes > 1e6") and p.query("process_cpu_seconds_total > 0")
-        assert p.query("time() - process_start_time_seconds < 600") and p.query("process_max_fds >= process_open_fds")
+        assert (
+            p.query("process_open_fds > 10")
+            and p.query("process_resident_memory_bytes > 1e6")
+            and p.query("process_cpu_seconds_total > 0")
+        )
+        assert p.query("time() - process_start_time_seconds < 600") and p.query(
+            "process_max_fds >= process_open_fds"
+        )
         assert p.firing() <= {"WxlogindCodesRefused"}
     finally:
         load.stop()
@@ -183,9 +249,19 @@ def test_every_query_finds_data(stack, redis, wxfake, prometheus):
 
 def test_every_alert_fires(stack, redis, wxfake, prometheus):
     """When what it is about happens; and is quiet again afterwards, as far as a window of seconds tells."""
-    server = stack.server(redis, wxfake, server__internal_token="the-token", log__level="warn", users__url="mysql://nobody@127.0.0.1:1/nowhere",
-                          preexec=lambda: __import__("resource").setrlimit(__import__("resource").RLIMIT_NOFILE, (90, 90)), server__max_connections="40",
-                          session__cache_entries="0", audit__file="/dev/full")
+    server = stack.server(
+        redis,
+        wxfake,
+        server__internal_token="the-token",
+        log__level="warn",
+        users__url="mysql://nobody@127.0.0.1:1/nowhere",
+        preexec=lambda: __import__("resource").setrlimit(
+            __import__("resource").RLIMIT_NOFILE, (90, 90)
+        ),
+        server__max_connections="40",
+        session__cache_entries="0",
+        audit__file="/dev/full",
+    )
     p = prometheus(server)
     seen = set()
 
@@ -194,10 +270,18 @@ def test_every_alert_fires(stack, redis, wxfake, prometheus):
             meanwhile()
             seen.update(p.firing())
             return set(names) <= seen
+
         try:
             poll(look, seconds=60, what=f"{names}")
         except AssertionError as e:
-            state = {q: p.query(q) for q in ("up", "wxlogind_redis_connected", "sum by (route, status) (wxlogind_http_requests_total)")}
+            state = {
+                q: p.query(q)
+                for q in (
+                    "up",
+                    "wxlogind_redis_connected",
+                    "sum by (route, status) (wxlogind_http_requests_total)",
+                )
+            }
             raise AssertionError(f"seen are {seen}; {state}") from e
 
     load = Load(server, wxfake)
@@ -225,7 +309,9 @@ def test_every_alert_fires(stack, redis, wxfake, prometheus):
         load.stop()
         redis.signal(signal.SIGCONT)
         server.process.signal(signal.SIGCONT)
-    assert set(ALERTS) - seen <= {"WxlogindDescriptors"}, set(ALERTS) - seen  # wxlogind keeps some back: see the next test
+    assert set(ALERTS) - seen <= {"WxlogindDescriptors"}, (
+        set(ALERTS) - seen
+    )  # wxlogind keeps some back: see the next test
 
 
 def test_descriptors_are_counted(server):

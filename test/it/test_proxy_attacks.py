@@ -1,5 +1,6 @@
-"""What a hostile or an unusual caller sends through the recipes of docs/forward-auth. Whatever reaches the backend has the three genuine
-headers and no other that any reading of names takes for one of them; and the check never fails for what proxy and backend accept."""
+"""What a hostile or an unusual caller sends through the recipes of docs/forward-auth. Whatever reaches
+the backend has the three genuine headers, and no other that any reading of names takes for one of them.
+The check never fails for what proxy and backend accept."""
 import base64
 import contextlib
 import hashlib
@@ -11,14 +12,29 @@ import time
 
 import pytest
 
-from conftest import call, poll
-from test_proxies import (Recorder, backend, end, is_401, is_503, kind, php, proxies, proxy, recorder, wx_expected,  # noqa: F401: fixtures
-                          wx_headers)
+from conftest import poll
+from test_proxies import (  # noqa: F401: fixtures among them
+    backend,
+    is_401,
+    is_503,
+    kind,
+    proxies,
+    proxy,
+    recorder,
+    wx_expected,
+    wx_headers,
+)
 
 SPECIALS = "!#$%&'*+-.^_`|~"  # of a header's name, RFC 9110 5.6.2: whatever a backend makes an underscore of is among them
 OPENID = "oTheGenuineOne"
 REFUSED = (400, 414, 431, 494)  # by the proxy or the backend, for its own reasons
-ALL = {"nginx": 8100, "nginx-headers-more": 8100, "nginx-fastcgi": 8100, "haproxy": 14000, "caddy": 60000}  # bytes that certainly pass
+ALL = {
+    "nginx": 8100,
+    "nginx-headers-more": 8100,
+    "nginx-fastcgi": 8100,
+    "haproxy": 14000,
+    "caddy": 60000,
+}  # bytes that certainly pass
 
 DUMP = """<?php
 $headers = [];
@@ -47,26 +63,60 @@ def token(server, wxfake):
 
 
 def genuine(a):
-    return a.status in REFUSED or (a.status == 200 and wx_headers(a) == wx_expected(OPENID, "oTheGenuineUnion") and b"forged" not in a.body)
+    return a.status in REFUSED or (
+        a.status == 200
+        and wx_headers(a) == wx_expected(OPENID, "oTheGenuineUnion")
+        and b"forged" not in a.body
+    )
 
 
 def test_every_spelling_of_every_name(front, token):
-    names = ["Openid", "Appid", "Unionid", "From-Openid", "From-Appid", "From-Unionid", "Source", "Sources", "Env", "Expires-In", "Reason"]
-    if front.kind not in ("nginx", "nginx-fastcgi"):  # these two know the names of WeChat's cloud hosting only
+    names = [
+        "Openid",
+        "Appid",
+        "Unionid",
+        "From-Openid",
+        "From-Appid",
+        "From-Unionid",
+        "Source",
+        "Sources",
+        "Env",
+        "Expires-In",
+        "Reason",
+    ]
+    if front.kind not in (
+        "nginx",
+        "nginx-fastcgi",
+    ):  # these two know the names of WeChat's cloud hosting only
         names += ["Open-Id", "Anything", ""]
     forged = [f"X-Wx-{n}" for n in names]
-    forged += [f"X{a}Wx{b}{n}" for a in SPECIALS for b in SPECIALS for n in ("Openid", "From_Openid") if (a, b) != ("-", "-")]
+    forged += [
+        f"X{a}Wx{b}{n}"
+        for a in SPECIALS
+        for b in SPECIALS
+        for n in ("Openid", "From_Openid")
+        if (a, b) != ("-", "-")
+    ]
     for spell in (str, str.upper, str.lower, str.swapcase):
         for name in forged:
             a = front.call("GET", "/", token=token, headers={spell(name): "forged"})
             assert genuine(a), (spell(name), a)
     for first in range(0, len(forged), 60):  # none hides another
-        a = front.call("GET", "/", token=token, headers={n: "forged" for n in forged[first:first + 60]})
+        a = front.call(
+            "GET", "/", token=token, headers={n: "forged" for n in forged[first : first + 60]}
+        )
         assert genuine(a), a
-    twice = {"X-Wx-Openid": "forged", "x-wx-openid": "forged", "X_WX_OPENID": "forged", "x.Wx.openid": "forged"}
+    twice = {
+        "X-Wx-Openid": "forged",
+        "x-wx-openid": "forged",
+        "X_WX_OPENID": "forged",
+        "x.Wx.openid": "forged",
+    }
     assert genuine(front.call("GET", "/", token=token, headers=twice))
     for name in ("X-Wx-Openid", "X_Wx_Openid", "X.Wx.Openid", "X-WX-FROM-OPENID"):
-        is_401(front.call("GET", "/", headers={name: "forged", "X-Wx-Source": "wx_client"}), "missing")
+        is_401(
+            front.call("GET", "/", headers={name: "forged", "X-Wx-Source": "wx_client"}), "missing"
+        )
 
 
 def raw(port, head, body=b""):
@@ -85,8 +135,17 @@ HOP_BY_HOP = (
     ["Connection: close,x_wx_openid , x.wx.openid", "X_Wx_Openid: forged"],
     ["Connection: close, Authorization, X-Request-Id"],
     ["Connection: close, X-Wx-Openid", "X-Wx-Openid: forged"],
-    ["Connection: close, Upgrade, X-Wx-Openid", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Upgrade: websocket"],
-    ["Connection: close, Upgrade, HTTP2-Settings, X-Wx-Openid", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__"],
+    [
+        "Connection: close, Upgrade, X-Wx-Openid",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        "Upgrade: websocket",
+    ],
+    [
+        "Connection: close, Upgrade, HTTP2-Settings, X-Wx-Openid",
+        "Upgrade: h2c",
+        "HTTP2-Settings: AAMAAABkAAQAAP__",
+    ],
     ["Connection: close", "Proxy-Connection: X-Wx-Openid", "Keep-Alive: X-Wx-Openid"],
     ["Connection: close, TE", "TE: trailers, X-Wx-Openid", "Trailer: X-Wx-Openid"],
 )
@@ -96,7 +155,12 @@ HOP_BY_HOP = (
 def test_hop_by_hop(front, token, extra, recorder):  # noqa: F811
     """A header that Connection names is dropped on the way: the genuine ones must not be."""
     got = raw(front.port, ["GET / HTTP/1.1", "Host: x", f"Authorization: Bearer {token}", *extra])
-    assert got.startswith(b"200 ") and OPENID.encode() in got and b"oTheGenuineUnion" in got and b"forged" not in got, got
+    assert (
+        got.startswith(b"200 ")
+        and OPENID.encode() in got
+        and b"oTheGenuineUnion" in got
+        and b"forged" not in got
+    ), got
     for r in recorder.asked:
         assert "wx" not in str(r.headers.get_all("Connection")).lower(), r.headers
         assert r.headers.get("Upgrade", "websocket").lower() == "websocket", r.headers
@@ -104,8 +168,17 @@ def test_hop_by_hop(front, token, extra, recorder):  # noqa: F811
 
 def test_trailers_are_no_headers(front, token):
     chunks = b"3\r\nabc\r\n0\r\nX-Wx-Openid: forged\r\nX_Wx_Openid: forged\r\nX-Wx-From-Openid: forged\r\n\r\n"
-    head = ["POST / HTTP/1.1", "Host: x", f"Authorization: Bearer {token}", "Transfer-Encoding: chunked", "Trailer: X-Wx-Openid", "Connection: close"]
-    if front.kind == "nginx-fastcgi" or front.kind.startswith("nginx"):  # they send the body with its length
+    head = [
+        "POST / HTTP/1.1",
+        "Host: x",
+        f"Authorization: Bearer {token}",
+        "Transfer-Encoding: chunked",
+        "Trailer: X-Wx-Openid",
+        "Connection: close",
+    ]
+    if front.kind == "nginx-fastcgi" or front.kind.startswith(
+        "nginx"
+    ):  # they send the body with its length
         got = raw(front.port, head, chunks)
         assert got.startswith(b"200 ") and OPENID.encode() in got and b"forged" not in got, got
     else:  # the body goes on in chunks, which the recorder does not read: what counts are the headers
@@ -113,7 +186,28 @@ def test_trailers_are_no_headers(front, token):
         assert b"forged" not in got, got
 
 
-SIZES = (1000, 4096, 7900, 8100, 8150, 8176, 8180, 8191, 8192, 8200, 9000, 12000, 14000, 15000, 15900, 16300, 20000, 32000, 33000, 60000)
+SIZES = (
+    1000,
+    4096,
+    7900,
+    8100,
+    8150,
+    8176,
+    8180,
+    8191,
+    8192,
+    8200,
+    9000,
+    12000,
+    14000,
+    15000,
+    15900,
+    16300,
+    20000,
+    32000,
+    33000,
+    60000,
+)
 
 
 def asked_for(front, size, **kw):
@@ -126,38 +220,63 @@ def asked_for(front, size, **kw):
 def test_long_ones(front, token, how):
     for size in SIZES:
         long = "a" * size
-        what = {"address": {"path": "/" + long}, "query": {"path": "/?q=" + long}, "header": {"headers": {"X-Long": long}},
-                "cookie": {"headers": {"Cookie": "c=" + long}}, "agent": {"headers": {"User-Agent": long}}}[how]
+        what = {
+            "address": {"path": "/" + long},
+            "query": {"path": "/?q=" + long},
+            "header": {"headers": {"X-Long": long}},
+            "cookie": {"headers": {"Cookie": "c=" + long}},
+            "agent": {"headers": {"User-Agent": long}},
+        }[how]
         asked_for(front, size, token=token, **what)
 
 
 def test_many_headers(front, token):
     for count in (50, 90, 95, 98, 99, 100, 101, 102, 120, 200, 900):
-        a = front.call("GET", "/", token=token, headers={f"X-Header-{i}": "v" for i in range(count)})
+        a = front.call(
+            "GET", "/", token=token, headers={f"X-Header-{i}": "v" for i in range(count)}
+        )
         assert genuine(a), (count, a)
-        assert a.status == 200 or (front.kind == "haproxy" and count > 90), (count, a)  # tune.http.maxhdr
+        assert a.status == 200 or (front.kind == "haproxy" and count > 90), (
+            count,
+            a,
+        )  # tune.http.maxhdr
 
 
 def test_long_credentials(front, server, token):
     """What cannot be a session is none, however long it is; and what is for somebody else is no obstacle."""
     for size in (200, 251, 257, 1000, 4096, 7000, 8000, 8180, 9000, 14000, 60000):
-        for name, value, also in (("Authorization", "Bearer " + "A" * size, {}), ("X-Third-Session", "A" * size, {}),
-                                  ("Authorization", "Bearer " + "A" * size, {"X-Third-Session": token})):
+        for name, value, also in (
+            ("Authorization", "Bearer " + "A" * size, {}),
+            ("X-Third-Session", "A" * size, {}),
+            ("Authorization", "Bearer " + "A" * size, {"X-Third-Session": token}),
+        ):
             a = front.call("GET", "/", headers={name: value, **also})
             assert a.status in REFUSED or is_401(a, "malformed") is None, a
             assert size + 20 > ALL[front.kind] or a.status == 401, (size, a)
-        a = front.call("GET", "/", headers={"Authorization": "Negotiate " + "A" * size, "X-Third-Session": token})
+        a = front.call(
+            "GET",
+            "/",
+            headers={"Authorization": "Negotiate " + "A" * size, "X-Third-Session": token},
+        )
         assert genuine(a) and (size + 100 > ALL[front.kind] or a.status == 200), (size, a)
 
 
 @pytest.mark.parametrize("byte", ["\x01", "\x09", "\x1f", "\x7f", "\x80", "\xff"], ids=ascii)
 def test_odd_bytes(front, token, byte):
     """In any header that is sent on to wxlogind, and in some that are not."""
-    for headers in ({"X-Request-Id": f"a{byte}b"}, {"Cookie": f"a{byte}b"}, {"User-Agent": f"a{byte}b"}, {"X-Forwarded-For": f"a{byte}b"},
-                    {"X-Third-Session": f"a{byte}b"}):
+    for headers in (
+        {"X-Request-Id": f"a{byte}b"},
+        {"Cookie": f"a{byte}b"},
+        {"User-Agent": f"a{byte}b"},
+        {"X-Forwarded-For": f"a{byte}b"},
+        {"X-Third-Session": f"a{byte}b"},
+    ):
         a = front.call("GET", "/", token=token, headers=headers)
         assert genuine(a), (headers, a)
-    for headers in ({"Authorization": f"Bearer {'A' * 20}{byte}{'A' * 22}"}, {"X-Third-Session": f"{'A' * 20}{byte}{'A' * 22}"}):
+    for headers in (
+        {"Authorization": f"Bearer {'A' * 20}{byte}{'A' * 22}"},
+        {"X-Third-Session": f"{'A' * 20}{byte}{'A' * 22}"},
+    ):
         a = front.call("GET", "/", headers=headers)
         assert a.status in REFUSED or is_401(a, "malformed") is None, (headers, a)
 
@@ -165,9 +284,14 @@ def test_odd_bytes(front, token, byte):
 def test_twice(front, token):
     """Two sessions in one request: 401, or the first of them; never a fault of the check."""
     other = "B" * 43
-    for lines in ([f"Authorization: Bearer {token}", f"Authorization: Bearer {other}"], [f"X-Third-Session: {token}", f"X-Third-Session: {other}"],
-                  [f"Authorization: Bearer {token}"] * 100, [f"X-Third-Session: {token}"] * 100, [f"X-Request-Id: {i}" for i in range(90)],
-                  ["Host: y"]):
+    for lines in (
+        [f"Authorization: Bearer {token}", f"Authorization: Bearer {other}"],
+        [f"X-Third-Session: {token}", f"X-Third-Session: {other}"],
+        [f"Authorization: Bearer {token}"] * 100,
+        [f"X-Third-Session: {token}"] * 100,
+        [f"X-Request-Id: {i}" for i in range(90)],
+        ["Host: y"],
+    ):
         got = raw(front.port, ["GET / HTTP/1.1", "Host: x", "Connection: close", *lines])
         status = int(got.split()[0])
         assert status in (200, 401, *REFUSED), got
@@ -176,7 +300,12 @@ def test_twice(front, token):
 
 # ---- what is no plain request ----
 
-WEBSOCKET = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="]
+WEBSOCKET = [
+    "Connection: Upgrade",
+    "Upgrade: websocket",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+]
 
 
 class Echo:
@@ -190,7 +319,9 @@ class Echo:
     def run(self):
         with contextlib.suppress(OSError):
             while True:
-                threading.Thread(target=self.serve, args=(self.listener.accept()[0],), daemon=True).start()
+                threading.Thread(
+                    target=self.serve, args=(self.listener.accept()[0],), daemon=True
+                ).start()
 
     def serve(self, s):
         head = b""
@@ -204,8 +335,16 @@ class Echo:
             if "upgrade: websocket" not in head.decode().lower():
                 s.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nplain")
                 return
-            accept = base64.b64encode(hashlib.sha1(b"dGhlIHNhbXBsZSBub25jZQ==258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
-            s.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " + accept + b"\r\n\r\n")
+            accept = base64.b64encode(
+                hashlib.sha1(
+                    b"dGhlIHNhbXBsZSBub25jZQ==258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+                ).digest()
+            )
+            s.sendall(
+                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+                + accept
+                + b"\r\n\r\n"
+            )
             while piece := s.recv(65536):
                 s.sendall(piece)
 
@@ -217,34 +356,82 @@ def test_websockets(proxies, server, token, kind):  # noqa: F811
     front = proxies(auth=server.internal, login=server.port, backend=echo.port)
     echo.heads.clear()
     with socket.create_connection(("127.0.0.1", front.port), timeout=10) as s:
-        s.sendall("\r\n".join(["GET /chat HTTP/1.1", "Host: x", f"Authorization: Bearer {token}", "X-Wx-Openid: forged", *WEBSOCKET, "", ""]).encode())
+        s.sendall(
+            "\r\n".join(
+                [
+                    "GET /chat HTTP/1.1",
+                    "Host: x",
+                    f"Authorization: Bearer {token}",
+                    "X-Wx-Openid: forged",
+                    *WEBSOCKET,
+                    "",
+                    "",
+                ]
+            ).encode()
+        )
         head = b""
         while b"\r\n\r\n" not in head:
             head += s.recv(4096)
         assert head.startswith(b"HTTP/1.1 101 ") and b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in head, head
         s.sendall(b"\x81\x85\x00\x00\x00\x00hello")
         assert s.recv(100) == b"\x81\x85\x00\x00\x00\x00hello"
-    assert f"x-wx-openid: {OPENID}" in echo.heads[0].lower().replace(OPENID.lower(), OPENID) and "forged" not in echo.heads[0]
+    assert (
+        f"x-wx-openid: {OPENID}" in echo.heads[0].lower().replace(OPENID.lower(), OPENID)
+        and "forged" not in echo.heads[0]
+    )
     echo.heads.clear()
     refused = raw(front.port, ["GET /chat HTTP/1.1", "Host: x", *WEBSOCKET])
     assert refused.startswith(b"401 ") and not echo.heads
-    for other in ("h2c", "TLS/1.0", "websocket, h2c", "h2c, websocket"):  # a tunnel that the check would not see into
-        raw(front.port, ["GET / HTTP/1.1", "Host: x", f"Authorization: Bearer {token}", "Connection: Upgrade", f"Upgrade: {other}"])
+    for other in (
+        "h2c",
+        "TLS/1.0",
+        "websocket, h2c",
+        "h2c, websocket",
+    ):  # a tunnel that the check would not see into
+        raw(
+            front.port,
+            [
+                "GET / HTTP/1.1",
+                "Host: x",
+                f"Authorization: Bearer {token}",
+                "Connection: Upgrade",
+                f"Upgrade: {other}",
+            ],
+        )
     assert not [h for h in echo.heads if "\r\nupgrade:" in h.lower()], echo.heads
     echo.listener.close()
 
 
-PREFLIGHT = {"Origin": "https://h5.example.com", "Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "authorization"}
+PREFLIGHT = {
+    "Origin": "https://h5.example.com",
+    "Access-Control-Request-Method": "PUT",
+    "Access-Control-Request-Headers": "authorization",
+}
 
 
 def test_preflights_reach_the_backend(front, token, server):
     """A browser sends no session with them. They get no X-Wx-* header either, whatever the caller forged; and nothing else gets through so."""
-    forged = {"X-Wx-Openid": "forged", "X_Wx_Openid": "forged", "X-Wx-Source": "forged", "X-Wx-From-Openid": "forged"}
-    for headers in (PREFLIGHT, {**PREFLIGHT, **forged}, {**PREFLIGHT, "Connection": "close, X-Wx-Openid"}):
+    forged = {
+        "X-Wx-Openid": "forged",
+        "X_Wx_Openid": "forged",
+        "X-Wx-Source": "forged",
+        "X-Wx-From-Openid": "forged",
+    }
+    for headers in (
+        PREFLIGHT,
+        {**PREFLIGHT, **forged},
+        {**PREFLIGHT, "Connection": "close, X-Wx-Openid"},
+    ):
         a = front.call("OPTIONS", "/api/anything?x=1", headers=headers)
         assert a.status == 200 and wx_headers(a) == [] and b"forged" not in a.body, a
-    for method, headers in (("GET", PREFLIGHT), ("POST", PREFLIGHT), ("OPTIONS", {"Origin": "https://h5.example.com"}), ("OPTIONS", {}),
-                            ("OPTIONS", {"Access-Control-Request-Method": "PUT"}), ("GET", {**PREFLIGHT, "X-HTTP-Method-Override": "OPTIONS"})):
+    for method, headers in (
+        ("GET", PREFLIGHT),
+        ("POST", PREFLIGHT),
+        ("OPTIONS", {"Origin": "https://h5.example.com"}),
+        ("OPTIONS", {}),
+        ("OPTIONS", {"Access-Control-Request-Method": "PUT"}),
+        ("GET", {**PREFLIGHT, "X-HTTP-Method-Override": "OPTIONS"}),
+    ):
         is_401(front.call(method, "/", headers=headers), "missing")
     a = front.call("OPTIONS", "/", headers={"Origin": "https://h5.example.com"}, token=token)
     assert genuine(a) and a.status == 200
@@ -255,12 +442,15 @@ def test_preflights_reach_the_backend(front, token, server):
 
 def test_large_uploads_without_a_session(front, recorder):  # noqa: F811
     body, before = os.urandom(10_000_000), len(recorder.asked)
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the answer may come before the body has been read
+    with contextlib.suppress(
+        BrokenPipeError, ConnectionResetError
+    ):  # the answer may come before the body has been read
         is_401(front.call("POST", "/upload", body), "missing")
     assert len(recorder.asked) == before
 
 
 # ---- idle connections ----
+
 
 class Keeper:
     """Answers every request at once, keeps the connection, and notes how long each stood idle until the other side closed it."""
@@ -273,14 +463,18 @@ class Keeper:
     def run(self):
         with contextlib.suppress(OSError):
             while True:
-                threading.Thread(target=self.serve, args=(self.listener.accept()[0],), daemon=True).start()
+                threading.Thread(
+                    target=self.serve, args=(self.listener.accept()[0],), daemon=True
+                ).start()
 
     def serve(self, s):
         self.open += 1
         last = None
         with s, contextlib.suppress(OSError):
             while s.recv(65536):
-                s.sendall(b"HTTP/1.1 200 OK\r\nX-Wx-Openid: o\r\nX-Wx-Appid: a\r\nX-Wx-Unionid: \r\nContent-Length: 0\r\n\r\n")
+                s.sendall(
+                    b"HTTP/1.1 200 OK\r\nX-Wx-Openid: o\r\nX-Wx-Appid: a\r\nX-Wx-Unionid: \r\nContent-Length: 0\r\n\r\n"
+                )
                 last = time.monotonic()
         if last:
             self.idle.append(time.monotonic() - last)
@@ -291,8 +485,10 @@ def test_the_proxy_closes_idle_connections_first(proxies, backend):  # noqa: F81
     """Before client_timeout (15 s) does, which would cut a request that is just being sent."""
     wxlogind = Keeper()
     front = proxies(auth=wxlogind.port, login=wxlogind.port, backend=backend.port)
-    threads = [threading.Thread(target=front.call, args=(m, p, b"x" if m == "POST" else None))
-               for m, p in (("GET", "/"), ("POST", "/v1/login"), ("GET", "/v1/session")) * 10]
+    threads = [
+        threading.Thread(target=front.call, args=(m, p, b"x" if m == "POST" else None))
+        for m, p in (("GET", "/"), ("POST", "/v1/login"), ("GET", "/v1/session")) * 10
+    ]
     for t in threads:
         t.start()
     for t in threads:
