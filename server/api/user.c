@@ -13,7 +13,9 @@ enum { WAIT_MS = 2000 };
 /* As WeChat's userInfo names them; gender is beside. */
 static const struct { const char *name; enum user_text text; size_t max; const char *wrong; } fields[] = {
 	{"nickName",  USER_nickname,   USER_nickname_MAX,   "nickName is a text of up to 128 characters."},
-	{"avatarUrl", USER_avatar_url, USER_avatar_url_MAX, "avatarUrl is an http or https URL of up to 1024 characters."},
+	{"avatarUrl", USER_avatar_url, USER_avatar_url_MAX,
+		"avatarUrl is an http or https URL of up to 1024 characters. A temporary file of the phone (wxfile://, http://tmp/) must be "
+		"uploaded to a server first."},
 	{"province",  USER_province,   USER_province_MAX,   "province is a text of up to 64 characters."},
 	{"city",      USER_city,       USER_city_MAX,       "city is a text of up to 64 characters."},
 	{"country",   USER_country,    USER_country_MAX,    "country is a text of up to 64 characters."},
@@ -122,15 +124,18 @@ void user_get_handle(struct api *api, struct req *r)
 
 /* ---- PUT ---- */
 
-/* Empty, as WeChat gives it where there is none; or http(s)://host..., without blanks and control characters. */
+/* Empty, as WeChat gives it where there is none; or http(s)://host..., without blanks and control
+ * characters. WeChat names temporary files http://tmp/..., http://usr/... and http://store/...: a
+ * host without a dot or a colon is none that another phone knows. */
 static bool avatar_ok(const char *url)
 {
 	size_t skip = !strncmp(url, "https://", 8) ? 8 : !strncmp(url, "http://", 7) ? 7 : 0;
+	size_t host = strcspn(url + skip, "/?#");
 
 	for (const char *p = url; *p; p++)
 		if ((unsigned char)*p <= ' ' || *p == 0x7f)
 			return false;
-	return !*url || (skip && url[skip] && url[skip] != '/');
+	return !*url || (skip && strcspn(url + skip, ".:") < host);
 }
 
 static bool take_text(struct asking *a, const cJSON *m, size_t i)

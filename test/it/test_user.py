@@ -73,6 +73,7 @@ def test_what_may_be_kept(server, wxfake, body):
 
 @pytest.mark.parametrize("body", [
     {"nickName": "n" * 129}, {"nickName": "🐼" * 129}, {"nickName": 1}, {"nickName": ["a"]}, {"nickName": True}, {"avatarUrl": "https://e.org/" + "a" * 1011},
+    {"avatarUrl": "http://tmp/x.jpeg"}, {"avatarUrl": "wxfile://tmp_1.png"}, {"avatarUrl": "http://usr/a.b"}, {"avatarUrl": "http://store?a.b"},
     {"avatarUrl": "ftp://e.org/"}, {"avatarUrl": "javascript:alert(1)"}, {"avatarUrl": "//e.org/a"}, {"avatarUrl": "https:///a"}, {"avatarUrl": "https://"},
     {"avatarUrl": "https://e.org/a b"}, {"avatarUrl": "https://e.org/\r\nX: y"}, {"avatarUrl": "HTTPS"}, {"province": "p" * 65}, {"city": "c" * 65},
     {"country": "c" * 65}, {"language": "l" * 17}, {"gender": 3}, {"gender": -1}, {"gender": "1"}, {"gender": 1.5}, {"gender": True},

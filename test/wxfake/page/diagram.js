@@ -230,7 +230,7 @@ export class Diagram {
     const top = this.list.offsetTop; // the lanes' names stand before it, and stay
     const room = this.scroller.clientHeight - top - this.head.offsetHeight - 24;
     this.list.style.setProperty("--room", `${Math.max(24, room)}px`);
-    this.scroller.scrollTop = this.head.offsetTop - top - 4;
+    this.scroller.scrollTop = this.head.offsetTop - top + 6;
   }
 
   /** Numbers the steps of the act around row i, and folds what Redis is told within one of them. */
