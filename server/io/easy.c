@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <openssl/ssl.h>
 #include <openssl/x509_vfy.h>
 
 #include "common/mem.h"
@@ -41,6 +42,16 @@ static int close_socket(void *socks, curl_socket_t fd)
 	return socks_close(socks, fd);
 }
 
+/* curl has OpenSSL give its buffers (17 KB each way) back after each record. Not SSL_CTX_set_read_ahead
+ * beside it: curl would wait at the socket for a record that OpenSSL has read already. */
+static CURLcode on_tls_context(CURL *e, void *ctx, void *arg)
+{
+	(void)e;
+	(void)arg;
+	SSL_CTX_clear_mode(ctx, SSL_MODE_RELEASE_BUFFERS);
+	return CURLE_OK;
+}
+
 static void set_common(const struct easies *es, CURL *e)
 {
 	curl_easy_setopt(e, CURLOPT_SHARE, es->share);
@@ -62,6 +73,7 @@ static void set_common(const struct easies *es, CURL *e)
 	curl_easy_setopt(e, CURLOPT_SSL_VERIFYPEER, 1L);
 	curl_easy_setopt(e, CURLOPT_SSL_VERIFYHOST, 2L);
 	curl_easy_setopt(e, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+	curl_easy_setopt(e, CURLOPT_SSL_CTX_FUNCTION, on_tls_context);
 	if (es->ca_file) {
 		curl_easy_setopt(e, CURLOPT_CAINFO, es->ca_file);
 		/* With a directory as well, curl reads the whole bundle anew for each connection: 20 ms of the loop's. */
