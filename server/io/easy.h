@@ -11,9 +11,12 @@
 
 struct easies;
 struct easy {
-	CURL *curl;
-	struct socks_group *group;
-	bool  opened;        /* a socket, for the request it is set for */
+	CURL  *curl;
+	CURLU *host;               /* NULL: nothing is set */
+	struct socks_group *group; /* of the origin that it is set for */
+	bool   is_plain;           /* set for a GET, which may differ from the next one in nothing but the target */
+	bool   opened;             /* a socket, for the request it is set for */
+	void  *ctx;                /* the request's */
 };
 
 struct easy_request { /* what it points to outlives the handle's use */
@@ -25,10 +28,10 @@ struct easy_request { /* what it points to outlives the handle's use */
 	struct socks_group *group;
 	bool        probe;              /* a new connection, and nobody else's after it */
 	bool        look_up;            /* the name, again */
-	void       *ctx;                /* CURLOPT_PRIVATE, and of both functions */
+	void       *ctx;
 };
 
-/* on_body and on_sending: CURLOPT_WRITEFUNCTION and CURLOPT_PREREQFUNCTION. */
+/* on_body and on_sending: CURLOPT_WRITEFUNCTION and CURLOPT_PREREQFUNCTION. Their argument is the struct easy; so is CURLOPT_PRIVATE. */
 struct easies *easies_new(const struct fetch_options *o, struct socks *s, curl_write_callback on_body, curl_prereq_callback on_sending);
 void easies_free(struct easies *es); /* after curl_multi_cleanup */
 

@@ -109,7 +109,7 @@ static void list_remove(struct list *l, struct transfer *t)
 
 static size_t on_body(char *p, size_t size, size_t n, void *arg)
 {
-	struct transfer *t = arg;
+	struct transfer *t = ((struct easy *)arg)->ctx;
 
 	n *= size;
 	if (n > t->f->max_reply - t->reply.len) {
@@ -122,7 +122,7 @@ static size_t on_body(char *p, size_t size, size_t n, void *arg)
 
 static int on_sending(void *arg, char *ip, char *local_ip, int port, int local_port)
 {
-	struct transfer *t = arg;
+	struct transfer *t = ((struct easy *)arg)->ctx;
 
 	(void)ip;
 	(void)local_ip;
@@ -328,15 +328,15 @@ static void leave(struct fetch *f)
 /* What curl finished: freed places go to who waits, then the owners are told. */
 static void drain(struct fetch *f)
 {
-	struct transfer *t;
+	struct easy *e;
 	CURLMsg *m;
 	int left;
 
 	while ((m = curl_multi_info_read(f->multi, &left))) {
 		if (m->msg != CURLMSG_DONE)
 			continue;
-		curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &t);
-		finish(f, t, m->data.result); /* m dies here */
+		curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &e);
+		finish(f, e->ctx, m->data.result); /* m dies here */
 	}
 	launch_waiting(f);
 	tell_some(&f->done, f->done.len);

@@ -39,8 +39,8 @@ class NginxBefore:
         self.process = Process(["nginx", "-e", directory / "error.log", "-c", directory / "nginx.conf"], directory / "nginx.log")
 
     def stop(self):
-        self.process.proc.terminate()
-        self.process.proc.wait(10)
+        self.process.proc.kill()  # on SIGTERM it may wait for its idle connections
+        self.process.proc.wait()
 
 
 def sockets_to(port, state):
