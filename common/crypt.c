@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 
 #include <openssl/core_names.h>
@@ -14,7 +15,7 @@
 #include <openssl/params.h>
 #include <openssl/sha.h>
 
-enum { NONCE = 12, TAG = 16 };
+enum { NONCE = 12, TAG = 16, POOL_BYTES = 2048, POOL_TAKE_MAX = 256 };
 
 /* Fails only when the library is broken or out of memory: then nothing we could answer would be true. */
 static void must(int ok)
@@ -23,10 +24,9 @@ static void must(int ok)
 		abort();
 }
 
-/* From the kernel each time: no generator of ours whose state a fork could double, and for a few bytes it costs less than OpenSSL's. */
-void crypt_random(void *out, size_t n)
+static void from_kernel(uint8_t *p, size_t n)
 {
-	for (uint8_t *p = out; n > 0;) {
+	while (n > 0) {
 		ssize_t got = getrandom(p, n, 0);
 
 		must(got > 0 || (got < 0 && errno == EINTR));
@@ -35,6 +35,48 @@ void crypt_random(void *out, size_t n)
 			n -= (size_t)got;
 		}
 	}
+}
+
+/* The kernel's bytes, fetched many at a time, each handed out once and then wiped. They lie in a page that fork empties, so that no
+ * two processes share any. */
+struct pool {
+	size_t  left;
+	uint8_t bytes[POOL_BYTES];
+};
+
+/* NULL where the kernel cannot empty a page. */
+static struct pool *pool(void)
+{
+	static _Thread_local struct pool *p;
+	static _Thread_local bool tried;
+
+	if (tried)
+		return p;
+	tried = true;
+	p = mmap(NULL, sizeof(*p), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	must(p != MAP_FAILED);
+	if (madvise(p, sizeof(*p), MADV_WIPEONFORK) == 0)
+		return p;
+	munmap(p, sizeof(*p));
+	p = NULL;
+	return p;
+}
+
+void crypt_random(void *out, size_t n)
+{
+	struct pool *p = n <= POOL_TAKE_MAX ? pool() : NULL;
+
+	if (!p) {
+		from_kernel(out, n);
+		return;
+	}
+	if (p->left < n) {
+		from_kernel(p->bytes, sizeof(p->bytes));
+		p->left = sizeof(p->bytes);
+	}
+	p->left -= n;
+	memcpy(out, p->bytes + p->left, n);
+	explicit_bzero(p->bytes + p->left, n);
 }
 
 void crypt_sha256(uint8_t out[SHA256_LEN], const void *p, size_t n)

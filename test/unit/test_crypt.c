@@ -1,6 +1,9 @@
 /* Cryptography against published vectors: FIPS 180, RFC 4231, WeChat's pages; and what was tampered with does not open. */
 #include "unit.h"
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include "common/crypt.h"
 #include "test/wxfake/cbc.h"
 #include "common/encode.h"
@@ -124,6 +127,52 @@ static void test_random(void **state)
 	assert_memory_not_equal(a, b, sizeof(a));
 }
 
+static int compare_pieces(const void *a, const void *b)
+{
+	return memcmp(a, b, 8);
+}
+
+/* Small pieces come from a pool: none comes twice, whatever the sizes between. */
+static void test_random_pieces_differ(void **state)
+{
+	enum { PIECES = 4000 };
+	static uint8_t all[PIECES][8];
+	uint8_t other[1000];
+
+	(void)state;
+	for (size_t i = 0; i < PIECES; i++) {
+		crypt_random(all[i], sizeof(all[i]));
+		crypt_random(other, i % sizeof(other));
+	}
+	qsort(all, PIECES, sizeof(all[0]), compare_pieces);
+	for (size_t i = 1; i < PIECES; i++)
+		assert_memory_not_equal(all[i - 1], all[i], sizeof(all[0]));
+}
+
+/* What the pool holds when a process forks goes to neither twice. */
+static void test_random_after_fork(void **state)
+{
+	uint8_t first[16], ours[16], theirs[16];
+	int fds[2], status;
+	pid_t child;
+
+	(void)state;
+	crypt_random(first, sizeof(first)); /* the pool is filled */
+	assert_int_equal(pipe(fds), 0);
+	child = fork();
+	if (child == 0) {
+		crypt_random(theirs, sizeof(theirs));
+		_exit(write(fds[1], theirs, sizeof(theirs)) == sizeof(theirs) ? 0 : 1);
+	}
+	crypt_random(ours, sizeof(ours));
+	assert_int_equal(read(fds[0], theirs, sizeof(theirs)), sizeof(theirs));
+	waitpid(child, &status, 0);
+	assert_int_equal(status, 0);
+	assert_memory_not_equal(ours, theirs, sizeof(ours));
+	close(fds[0]);
+	close(fds[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -133,6 +182,8 @@ int main(void)
 		cmocka_unit_test(test_seal),
 		cmocka_unit_test(test_aes_cbc),
 		cmocka_unit_test(test_random),
+		cmocka_unit_test(test_random_pieces_differ),
+		cmocka_unit_test(test_random_after_fork),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
