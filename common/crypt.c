@@ -97,28 +97,26 @@ void crypt_sha1(uint8_t out[SHA1_LEN], const void *p, size_t n)
 	must(SHA1_Final(out, &c));
 }
 
-/* One context for each thread, made once: to look HMAC and its hash up costs several times what a short message does. */
-static EVP_MAC_CTX *hmac_sha256(void)
-{
-	static _Thread_local EVP_MAC_CTX *c;
-	const OSSL_PARAM hash[] = {OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char *)"SHA256", 0), OSSL_PARAM_construct_end()};
-	EVP_MAC *mac;
-
-	if (!c) {
-		mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
-		c = EVP_MAC_CTX_new(mac);
-		EVP_MAC_free(mac);
-		must(c != NULL && EVP_MAC_CTX_set_params(c, hash));
-	}
-	return c;
-}
-
+/* RFC 2104, on the hash above. OpenSSL's own HMAC asks for its parameters by name each time, which costs several times what a
+ * short message does. */
 void crypt_hmac_sha256(uint8_t out[SHA256_LEN], const void *key, size_t key_len, const void *p, size_t n)
 {
-	EVP_MAC_CTX *c = hmac_sha256();
-	size_t len;
+	uint8_t pad[SHA256_CBLOCK] = {0}, inner[SHA256_LEN];
+	SHA256_CTX c;
 
-	must(EVP_MAC_init(c, key, key_len, NULL) && EVP_MAC_update(c, p, n) && EVP_MAC_final(c, out, &len, SHA256_LEN));
+	if (key_len > sizeof(pad))
+		crypt_sha256(pad, key, key_len);
+	else
+		memcpy(pad, key, key_len);
+	for (size_t i = 0; i < sizeof(pad); i++)
+		pad[i] ^= 0x36;
+	must(SHA256_Init(&c) && SHA256_Update(&c, pad, sizeof(pad)) && SHA256_Update(&c, p, n) && SHA256_Final(inner, &c));
+	for (size_t i = 0; i < sizeof(pad); i++)
+		pad[i] ^= 0x36 ^ 0x5c;
+	must(SHA256_Init(&c) && SHA256_Update(&c, pad, sizeof(pad)));
+	must(SHA256_Update(&c, inner, sizeof(inner)) && SHA256_Final(out, &c));
+	OPENSSL_cleanse(pad, sizeof(pad));
+	OPENSSL_cleanse(&c, sizeof(c));
 }
 
 bool crypt_equal(const void *a, const void *b, size_t n)

@@ -4,6 +4,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+
 #include "common/crypt.h"
 #include "test/wxfake/cbc.h"
 #include "common/encode.h"
@@ -54,6 +57,25 @@ static void test_hmac(void **state)
 	for (size_t i = 0; i < NELEM(rows); i++) {
 		crypt_hmac_sha256(mac, rows[i].key, strlen(rows[i].key), rows[i].text, strlen(rows[i].text));
 		hex_is(mac, 32, rows[i].mac);
+	}
+}
+
+/* RFC 4231, test cases 3 and 6: keys shorter and longer than a block. And lengths around a block, against OpenSSL's own. */
+static void test_hmac_key_lengths(void **state)
+{
+	uint8_t key[200], data[50], mac[32], want[32];
+
+	(void)state;
+	memset(key, 0xaa, sizeof(key));
+	memset(data, 0xdd, sizeof(data));
+	crypt_hmac_sha256(mac, key, 20, data, sizeof(data));
+	hex_is(mac, 32, "773ea91e36800e46854db8ebd09181a72959098b3ef8c122d9635514ced565fe");
+	crypt_hmac_sha256(mac, key, 131, "Test Using Larger Than Block-Size Key - Hash Key First", 54);
+	hex_is(mac, 32, "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
+	for (size_t n = 0; n <= sizeof(key); n++) {
+		assert_non_null(HMAC(EVP_sha256(), key, (int)n, data, n % sizeof(data), want, NULL));
+		crypt_hmac_sha256(mac, key, n, data, n % sizeof(data));
+		assert_memory_equal(mac, want, sizeof(want));
 	}
 }
 
@@ -178,6 +200,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_hashes),
 		cmocka_unit_test(test_hmac),
+		cmocka_unit_test(test_hmac_key_lengths),
 		cmocka_unit_test(test_equal),
 		cmocka_unit_test(test_seal),
 		cmocka_unit_test(test_aes_cbc),
