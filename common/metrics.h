@@ -27,6 +27,9 @@
 	X(REDIS_CONNECTED,   FLAG,      "redis_connected",         "",                      "1 while Redis answers (every worker).") \
 	X(REDIS_WAITING,     GAUGE,     "redis_waiting_commands",  "",                      "Redis commands that wait for a master.") \
 	X(REDIS_UNCONFIRMED, COUNTER,   "redis_unconfirmed_ends_total", "",                 "Ends of sessions that too few replicas had in time.") \
+	X(REDIS_EPOCHS,      COUNTER,   "redis_epoch_changes_total", "",                    "Times that a Redis Cluster voted for another master.") \
+	X(REDIS_NODES,       GAUGE,     "redis_nodes",              "state",                "Redis servers that are asked, by state (ready, away).") \
+	X(REDIS_REDIRECTIONS, COUNTER,  "redis_redirections_total", "kind",                 "Commands that a Redis Cluster sent elsewhere (moved, ask).") \
 	X(SESSION_CACHE,     COUNTER,   "session_cache_total",     "result",                "Questions to the session cache.") \
 	X(LOGINS,            COUNTER,   "logins_total",            "outcome",               "Logins by outcome.") \
 	X(USER_REQUESTS,     COUNTER,   "user_requests_total",     "call,outcome",          "Questions to the user database.") \

@@ -6,7 +6,8 @@ enum { REDIS_PENDING = 16384, USERS_TIMEOUT_MS = 2000, USERS_QUEUE = 4096 };
 
 struct redis_options options_redis(const struct config *c, struct redis_host hosts[CONFIG_REDIS_HOSTS_MAX])
 {
-	static const enum redis_kind kinds[] = {[CONFIG_REDIS_ONE] = REDIS_ONE, [CONFIG_REDIS_SENTINEL] = REDIS_SENTINEL};
+	static const enum redis_kind kinds[] = {[CONFIG_REDIS_ONE] = REDIS_ONE, [CONFIG_REDIS_SENTINEL] = REDIS_SENTINEL,
+		[CONFIG_REDIS_CLUSTER] = REDIS_CLUSTER};
 
 	for (size_t i = 0; i < c->redis_host_count; i++)
 		hosts[i] = (struct redis_host){c->redis_hosts[i].host, (int)c->redis_hosts[i].port};

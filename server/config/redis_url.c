@@ -180,8 +180,6 @@ void check_redis_url(struct reading *rd)
 
 	if (wrong)
 		reading_say(rd, true, reading_where(rd, "redis", "url"), "[redis] url: %s", wrong);
-	else if (c->redis_kind == CONFIG_REDIS_CLUSTER)
-		reading_say(rd, true, reading_where(rd, "redis", "url"), "[redis] url: Cluster comes with a later version");
 	if (!c->redis_user)
 		c->redis_user = mem_strdup("");
 	check_replicas(rd);

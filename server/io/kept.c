@@ -14,7 +14,6 @@ struct held {
 struct kept {
 	struct loop *loop;
 	struct kept_options o;
-	char *key;
 	struct conn *conn;
 	struct command *queue[QUEUE_MAX]; /* for the next batch */
 	struct held held[QUEUE_MAX];      /* done, and waiting for the replicas */
@@ -98,7 +97,7 @@ static void flush(void *ctx)
 	snprintf(replicas, sizeof(replicas), "%d", *k->o.replicas);
 	snprintf(ms, sizeof(ms), "%d", k->o.conn.timeout_ms / 2);
 	k->written = false;
-	CONN_SEND(k->conn, &set, "SET", k->key, "", "PX", "60000");
+	CONN_SEND(k->conn, &set, "SET", k->o.key, "", "PX", "60000");
 	k->in_flight = CONN_SEND(k->conn, &wait, "WAIT", replicas, ms);
 	if (!k->in_flight)
 		conn_drop(k->conn, "no room for WAIT"); /* who was sent is told so */
@@ -136,7 +135,6 @@ static void on_conn_gone(void *ctx)
 
 	loop_undefer(k->loop, flush, k);
 	k->o.on_gone(k->o.ctx);
-	free(k->key);
 	free(k);
 }
 
@@ -147,7 +145,6 @@ struct kept *kept_new(struct loop *l, const struct kept_options *o)
 
 	k->loop = l;
 	k->o = *o;
-	k->key = mem_strdup(o->key);
 	c.purpose = "ends";
 	c.timeout_ms += LATE_MS;
 	c.max_pending = QUEUE_MAX + 2;

@@ -11,7 +11,7 @@
 struct kept;
 struct kept_options {
 	struct conn_options conn; /* its purpose and callbacks are ours */
-	const char *key;          /* what the write of our own is to */
+	const char *key;          /* what the write of our own is to; read each time, not copied */
 	const int  *replicas;
 	void (*send)(void *ctx, struct command *c, struct conn *to); /* its answer comes to kept_answered, or not at all */
 	void (*again)(void *ctx, struct command *c);                 /* it was not sent */

@@ -25,6 +25,8 @@ struct node {
 	bool ready;
 	bool has_role;             /* ROLE is understood */
 	bool role_asked;           /* and on its way */
+	char owner_key[128];       /* in a cluster: of a slot that is its own; "" = it has none */
+	char kept_key[128];
 	int  probes;               /* unanswered, of whether it is a node of a cluster */
 	char run_id[RUN_ID_MAX];   /* of the server that data leads to; "" = not said */
 	char listen_id[RUN_ID_MAX];
@@ -160,7 +162,9 @@ static void on_info(const struct asked *a, enum conn_fate fate, const struct red
 	n->major = atoi(version);
 	if (!strcmp(mode, "sentinel"))
 		node_leave(n, LOG_ERROR, "this is a Sentinel: write sentinel://host:port,host:port,host:port/name for redis.url");
-	else if (!strcmp(mode, "cluster"))
+	else if (!strcmp(mode, "standalone") && n->o.kind == REDIS_CLUSTER)
+		node_leave(n, LOG_ERROR, "this is no node of a Redis Cluster: write redis://host:port for redis.url");
+	else if (!strcmp(mode, "cluster") && n->o.kind != REDIS_CLUSTER)
 		probe(n);
 	else
 		become_ready(n);
@@ -219,6 +223,26 @@ static void on_role(const struct asked *a, enum conn_fate fate, const struct red
 	node_prove(n);
 }
 
+/* A node that owns the key's slot says what it holds, or that it is on its way elsewhere; another says MOVED, or that the cluster is down. */
+static void on_owner(const struct asked *a, enum conn_fate fate, const struct redisReply *v)
+{
+	struct node *n = a->owner;
+
+	n->role_asked = false;
+	if (fate != CONN_ANSWERED || (reply_error(v) && strncmp(reply_error(v), "ASK ", 4) != 0))
+		return;
+	n->owner_ms = n->owner_sent_ms;
+	node_prove(n);
+}
+
+static void ask_owner(struct node *n)
+{
+	struct asked a = by(n, on_owner);
+
+	if (n->owner_key[0])
+		n->role_asked = CONN_SEND(n->data, &a, "GET", n->owner_key);
+}
+
 static void ask_role(struct node *n)
 {
 	struct asked a = by(n, on_role);
@@ -226,6 +250,10 @@ static void ask_role(struct node *n)
 	if (n->role_asked)
 		return;
 	n->owner_sent_ms = clock_ms();
+	if (n->o.kind == REDIS_CLUSTER) {
+		ask_owner(n);
+		return;
+	}
 	n->role_asked = n->has_role ? CONN_SEND(n->data, &a, "ROLE") : CONN_SEND(n->data, &a, "PING");
 }
 
@@ -240,7 +268,8 @@ static void on_data_state(void *ctx, bool up)
 	if (up) {
 		n->has_role = true;
 		n->role_asked = false;
-		ask_role(n);
+		if (n->o.kind != REDIS_CLUSTER)
+			ask_role(n);
 		CONN_SEND(n->data, &info, "INFO", "server");
 		return;
 	}
@@ -348,7 +377,7 @@ static void on_listen_role(const struct asked *a, enum conn_fate fate, const str
 	struct node *n = a->owner;
 	const char *role = redis_reply_str(redis_reply_at(v, 0), NULL);
 
-	if (fate == CONN_ANSWERED && role && !strcmp(role, "slave"))
+	if (fate == CONN_ANSWERED && role && !strcmp(role, "slave") && n->o.kind != REDIS_CLUSTER)
 		conn_reject(n->listen, LOG_WARN, "this is a replica");
 }
 
@@ -426,18 +455,22 @@ static struct conn *open_conn(struct node *n, const char *purpose, void (*on_sta
 struct kept *node_kept(struct node *n)
 {
 	struct kept_options o = n->o.kept;
-	char key[128];
 
 	if (n->kept || !n->ready)
 		return n->kept;
-	snprintf(key, sizeof(key), "%sw:", n->o.key_prefix);
 	o.conn = n->o.conn;
-	o.key = key;
+	o.key = n->kept_key;
 	o.on_gone = on_conn_gone;
 	o.ctx = n;
 	n->conns++;
 	n->kept = kept_new(n->loop, &o);
 	return n->kept;
+}
+
+void node_set_tag(struct node *n, const char *tag)
+{
+	snprintf(n->owner_key, sizeof(n->owner_key), *tag ? "%sh:{%s}" : "%s%s", *tag ? n->o.key_prefix : "", tag);
+	snprintf(n->kept_key, sizeof(n->kept_key), *tag ? "%sw:{%s}" : "%sw:%s", n->o.key_prefix, tag);
 }
 
 void *node_ctx(const struct node *n)
@@ -453,6 +486,7 @@ struct node *node_new(struct loop *l, const struct node_options *o)
 	n->o = *o;
 	n->o.conn.host = n->host = mem_strdup(o->conn.host);
 	n->told_ms = n->owner_ms = PROOF_NEVER;
+	node_set_tag(n, "");
 	n->beat = timer_new(l, on_beat, n);
 	n->o.place->proven_ms = PROOF_NEVER;
 	timer_start(n->beat, BEAT_MS);

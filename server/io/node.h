@@ -29,6 +29,8 @@ struct node *node_new(struct loop *l, const struct node_options *o); /* copies o
 void node_free(struct node *n); /* whoever waits is told before it returns */
 void node_listen(struct node *n, const char *prefix, redis_changed_fn on_changed, void *ctx); /* once */
 void *node_ctx(const struct node *n);
+/* In a cluster: a hash tag of one of its slots, for questions whether it owns them; "" = none. */
+void node_set_tag(struct node *n, const char *tag);
 bool node_is_ready(const struct node *n);
 const char *node_trouble(const struct node *n);
 int node_major(const struct node *n); /* of its version (Valkey: of the Redis that it stands in for); 0 = not known */

@@ -13,11 +13,13 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/metrics.h"
+#include "io/cluster.h"
 #include "io/conn.h"
 #include "io/node.h"
 #include "io/sentinel.h"
 
-enum { KINDS = 8 /* of errors told apart when logging */, SWEEP_MS = 5, WAIT_MIN_MS = 5, WAIT_MAX_MS = 50, CLOCK_MS = 100 };
+enum { KINDS = 8 /* of errors told apart when logging */, SWEEP_MS = 5, WAIT_MIN_MS = 5, WAIT_MAX_MS = 50, CLOCK_MS = 100, HOPS_MAX = 5 };
+enum { NOBODY = REDIS_PLACES - 1 /* the place of nobody: nothing is ever proven of it */ };
 
 struct command {
 	TAILQ_ENTRY(command) link;  /* while it waits, or was sent again */
@@ -27,6 +29,8 @@ struct command {
 	const char *name;
 	int64_t  deadline_ms, again_ms;
 	int      wait_ms;           /* how long it waited last */
+	unsigned slot, place;       /* in a cluster; and to whom it was sent last */
+	int      hops;              /* redirections */
 	bool     is_linked;         /* in the list of those who wait, or were sent late */
 	bool     is_sent;           /* somebody else will come back with it */
 	bool     is_told;
@@ -46,7 +50,8 @@ struct redis {
 	struct loop *loop;
 	struct redis_options o; /* its strings are ours */
 	struct sentinels *sentinels;
-	struct node *node;      /* NULL while no master is known */
+	struct cluster *cluster;
+	struct node *nodes[REDIS_PLACES]; /* but for a cluster only the first; NULL while no master is known */
 	int64_t majority_ms;    /* when the majority last named it */
 	int64_t good_ms;        /* when all was well */
 	struct redis_place places[REDIS_PLACES];
@@ -72,7 +77,7 @@ struct redis {
 	int  parts;             /* nodes, and the sentinels, that are not gone yet */
 	int  depth;             /* callbacks in progress: memory must outlive them */
 	bool freed;
-	struct metric_series *ok, *error, *timeout, *unavailable, *connected, *parked, *unconfirmed;
+	struct metric_series *ok, *error, *timeout, *unavailable, *connected, *parked, *unconfirmed, *moved, *ask, *nodes_ready, *nodes_away;
 };
 
 /* --- callbacks: the one way out, and who may free us meanwhile --- */
@@ -146,17 +151,24 @@ static void refuse(struct redis *r, redis_cb cb, void *ctx)
 
 /* --- commands that are kept --- */
 
-/* Of what stands in scratch. */
-static struct command *command_new(struct redis *r, const struct redis_script *s, const char *name, int argc, redis_cb cb, void *ctx)
+static struct command *command_new(struct redis *r, const struct redis_script *s, const char *name, int argc, const char *const *argv,
+	const size_t *argvlen, redis_cb cb, void *ctx)
 {
-	struct command *c = mem_alloc(sizeof(*c) + r->scratch.len);
+	const char *key = argc > 1 ? argv[1] : "";
+	size_t key_len = argc > 1 && argvlen ? argvlen[1] : strlen(key);
 
+	struct command *c;
+
+	buf_clear(&r->scratch);
+	conn_encode(&r->scratch, argc, argv, argvlen);
+	c = mem_alloc(sizeof(*c) + r->scratch.len);
 	c->cb = cb;
 	c->ctx = ctx;
 	c->script = s;
 	c->name = name;
 	c->deadline_ms = clock_ms() + r->o.timeout_ms;
 	c->argc = argc;
+	c->slot = r->cluster ? slot_of(key, key_len) : 0;
 	c->len = r->scratch.len;
 	memcpy(c->args, r->scratch.data, c->len);
 	return c;
@@ -216,17 +228,27 @@ static bool send_to(struct redis *r, struct command *c, struct conn *to)
 	return c->is_sent;
 }
 
-static struct conn *conn_for(struct redis *r)
+/* The connection for commands to whoever is there, once it is ready. */
+static struct conn *conn_at(const struct redis *r, unsigned place)
 {
-	return !r->freed && r->node && node_is_ready(r->node) ? node_conn(r->node) : NULL;
+	struct node *n = place < NOBODY ? r->nodes[place] : NULL;
+
+	return n && !r->freed && node_is_ready(n) ? node_conn(n) : NULL;
+}
+
+static unsigned owner_of(const struct redis *r, const struct command *c)
+{
+	return r->cluster ? cluster_owner(r->cluster, c->slot) : 0;
 }
 
 /* Hands it to whoever is the master; false: nobody is, just now. */
 static bool dispatch(struct redis *r, struct command *c)
 {
-	struct conn *to = conn_for(r);
-	struct kept *kept = to && c->is_kept ? node_kept(r->node) : NULL;
+	unsigned place = owner_of(r, c);
+	struct conn *to = conn_at(r, place);
+	struct kept *kept = to && c->is_kept ? node_kept(r->nodes[place]) : NULL;
 
+	c->place = place;
 	if (to && !c->is_kept)
 		return send_to(r, c, to);
 	c->is_sent = kept && kept_take(kept, c);
@@ -320,7 +342,7 @@ static bool is_one_of(const char *word, const char *const *words)
 /* Redis forgot the script. Nothing was done, so nothing is done twice; but what was sent meanwhile comes before it. */
 static bool send_text(struct redis *r, struct command *c)
 {
-	struct conn *to = conn_for(r);
+	struct conn *to = conn_at(r, c->place);
 
 	if (!to || !c->script || c->is_kept)
 		return false;
@@ -331,24 +353,98 @@ static bool send_text(struct redis *r, struct command *c)
 /* An address that leads to another server by now, or a master that is none any more. */
 static void leave_if_wrong(struct redis *r, const char *word)
 {
-	if (r->freed || !r->node)
+	if (r->freed || r->cluster || !r->nodes[0])
 		return;
 	if (!strcmp(word, "READONLY"))
-		node_leave(r->node, LOG_WARN, "READONLY: this is a replica");
+		node_leave(r->nodes[0], LOG_WARN, "READONLY: this is a replica");
 	else if (node_is_of_cluster(word))
-		node_leave(r->node, LOG_ERROR, NODE_OF_CLUSTER);
+		node_leave(r->nodes[0], LOG_ERROR, NODE_OF_CLUSTER);
+}
+
+static void ignore(const struct asked *a, enum conn_fate fate, const struct redisReply *v)
+{
+	(void)a, (void)fate, (void)v; /* what follows it will tell */
+}
+
+/* Its second word, encoded: the key of a command without a script. */
+static const char *key_of(const struct command *c, size_t *len)
+{
+	const char *p = c->args;
+	size_t n = strtoul(p + 1, NULL, 10);
+
+	p = strchr(p, '\n') + 1 + n + 2;
+	*len = strtoul(p + 1, NULL, 10);
+	return strchr(p, '\n') + 1;
+}
+
+static bool is_read(const struct command *c)
+{
+	static const char *const reads[] = {"GET", "PTTL", "EXISTS", NULL};
+
+	return !c->script && is_one_of(c->name, reads);
+}
+
+/* The slot is on its way to another node, and this key is there already, or nowhere. What is read there is told of by that node, whose
+ * word on it nobody has asked for: it is not to be remembered. */
+static bool follow_ask(struct redis *r, struct command *c, const struct slot_redirect *to)
+{
+	const struct asked a = {.fn = ignore};
+	unsigned place = is_read(c) ? cluster_place(r->cluster, to->host, to->port) : NOBODY;
+	struct conn *conn = conn_at(r, place);
+	const char *key;
+	size_t len;
+
+	if (!conn || !CONN_SEND(conn, &a, "ASKING"))
+		return false;
+	c->place = place;
+	key = key_of(c, &len);
+	if (r->on_changed)
+		r->on_changed(r->changed_ctx, key, len);
+	return send_to(r, c, conn);
+}
+
+/* true: it is on its way again. */
+static bool redirected(struct redis *r, struct command *c, const char *error)
+{
+	struct slot_redirect to;
+	unsigned from = c->place;
+
+	if (!slot_redirect_read(&to, error, cluster_host(r->cluster, from))) {
+		cluster_want_map(r->cluster, from);
+		return false;
+	}
+	metric_add(to.is_ask ? r->ask : r->moved, 1);
+	if (to.is_ask)
+		return ++c->hops <= HOPS_MAX && follow_ask(r, c, &to);
+	cluster_moved(r->cluster, from, &to);
+	return ++c->hops <= HOPS_MAX && dispatch(r, c);
+}
+
+/* Nothing was done, and a moment later it may be. */
+static bool is_for_later(const struct redis *r, const struct command *c, const char *word)
+{
+	static const char *const later[] = {"READONLY", "LOADING", "MASTERDOWN", "NOSCRIPT", NULL};
+	static const char *const in_cluster[] = {"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", NULL};
+
+	if (r->o.kind == REDIS_ONE && !c->is_kept)
+		return false;
+	return is_one_of(word, later) || (r->cluster && c->hops <= HOPS_MAX && is_one_of(word, in_cluster));
 }
 
 static void on_error(struct redis *r, const struct asked *a, const char *error)
 {
-	static const char *const not_yet[] = {"READONLY", "LOADING", "MASTERDOWN", "NOSCRIPT", NULL};
+	static const char *const redirections[] = {"MOVED", "ASK", NULL}, *const wrong_map[] = {"CLUSTERDOWN", "READONLY", NULL};
 	struct command *c = a->command;
 	char word[REPLY_WORD_MAX];
 
 	reply_word(error, word);
 	if (c && !c->is_told && !strcmp(word, "NOSCRIPT") && send_text(r, c))
 		return;
-	if (c && !c->is_told && (r->o.kind != REDIS_ONE || c->is_kept) && is_one_of(word, not_yet)) {
+	if (c && !c->is_told && !r->freed && r->cluster && is_one_of(word, redirections) && redirected(r, c, error))
+		return;
+	if (r->cluster && c && is_one_of(word, wrong_map))
+		cluster_want_map(r->cluster, c->place);
+	if (c && !c->is_told && is_for_later(r, c, word)) {
 		wait_a_while(r, c);
 	} else {
 		metric_add(r->error, 1);
@@ -379,10 +475,10 @@ static void on_answer(const struct asked *a, enum conn_fate fate, const struct r
 		tell(a, OC_STORE_UNAVAILABLE, NULL);
 	} else if (reply_error(v)) {
 		on_error(r, a, reply_error(v));
-	} else if (c && c->is_kept && !c->is_told && r->node) {
+	} else if (c && c->is_kept && !c->is_told && !r->freed && r->nodes[c->place]) {
 		c->is_sent = true; /* until the replicas have it, or not */
 		link_command(r, c);
-		kept_answered(node_kept(r->node), c, v);
+		kept_answered(node_kept(r->nodes[c->place]), c, v);
 	} else {
 		metric_add(r->ok, 1);
 		tell(a, OC_OK, v);
@@ -450,7 +546,7 @@ static void start(struct redis *r, struct command *c)
 {
 	if (dispatch(r, c))
 		return;
-	if ((r->o.kind != REDIS_ONE || (c->is_kept && conn_for(r))) && !r->freed && r->waiting_count < (size_t)r->o.max_pending) {
+	if ((r->o.kind != REDIS_ONE || (c->is_kept && conn_at(r, 0))) && !r->freed && r->waiting_count < (size_t)r->o.max_pending) {
 		wait_a_while(r, c);
 		return;
 	}
@@ -464,14 +560,12 @@ void redis_command(struct redis *r, int argc, const char *const *argv, const siz
 	struct conn *to;
 
 	if (r->o.kind == REDIS_ONE) {
-		to = conn_for(r);
+		to = conn_at(r, 0);
 		if (!to || !conn_send(to, argc, argv, argvlen, &a))
 			refuse(r, cb, ctx);
 		return;
 	}
-	buf_clear(&r->scratch);
-	conn_encode(&r->scratch, argc, argv, argvlen);
-	start(r, command_new(r, NULL, argv[0], argc, cb, ctx));
+	start(r, command_new(r, NULL, argv[0], argc, argv, argvlen, cb, ctx));
 }
 
 static void script_init(struct redis_script *s)
@@ -490,9 +584,7 @@ static struct command *script_command(struct redis *r, struct redis_script *s, i
 {
 	if (!s->hash[0])
 		script_init(s);
-	buf_clear(&r->scratch);
-	conn_encode(&r->scratch, argc, argv, argvlen);
-	return command_new(r, s, "EVAL", argc, cb, ctx);
+	return command_new(r, s, "EVAL", argc, argv, argvlen, cb, ctx);
 }
 
 void redis_eval(struct redis *r, struct redis_script *s, int argc, const char *const *argv, const size_t *argvlen, redis_cb cb, void *ctx)
@@ -533,18 +625,19 @@ static void on_part_gone(void *ctx)
 	destroy_if_done(r);
 }
 
-static void open_node(struct redis *r, const char *host, int port)
+static void open_node(void *ctx, unsigned place, const char *host, int port)
 {
+	struct redis *r = ctx;
 	const struct redis_options *o = &r->o;
 
 	r->parts++;
-	r->node = node_new(r->loop, &(struct node_options){
+	r->nodes[place] = node_new(r->loop, &(struct node_options){
 		.kind = o->kind,
 		.conn = {.host = host, .port = port, .unix_path = o->unix_path, .user = o->user, .password = o->password, .db = o->db,
 			.timeout_ms = o->timeout_ms, .max_pending = o->max_pending, .tls = o->tls},
 		.key_prefix = o->key_prefix,
 		.majority_ms = &r->majority_ms,
-		.place = &r->places[0],
+		.place = &r->places[place],
 		.said = &r->said,
 		.kept = {.replicas = &r->o.replicas, .send = send_kept, .again = again_kept, .on_end = on_kept},
 		.on_ready = on_ready,
@@ -552,15 +645,18 @@ static void open_node(struct redis *r, const char *host, int port)
 		.ctx = r,
 	});
 	if (r->prefix)
-		node_listen(r->node, r->prefix, r->on_changed, r->changed_ctx);
+		node_listen(r->nodes[place], r->prefix, r->on_changed, r->changed_ctx);
 }
 
-static void close_node(struct redis *r)
+static void close_node(void *ctx, unsigned place)
 {
-	struct node *n = r->node;
+	struct redis *r = ctx;
+	struct node *n = r->nodes[place];
 
-	r->node = NULL; /* before those who wait for its answers are told */
+	r->nodes[place] = NULL; /* before those who wait for its answers are told */
+	enter(r);
 	node_free(n);
+	leave(r);
 }
 
 static void on_master(void *ctx, const char *host, int port)
@@ -569,28 +665,66 @@ static void on_master(void *ctx, const char *host, int port)
 
 	enter(r);
 	r->majority_ms = r->o.proof_master ? INT64_MAX : PROOF_NEVER;
-	close_node(r);
+	close_node(r, 0);
 	if (!r->freed)
-		open_node(r, host, port);
+		open_node(r, 0, host, port);
 	leave(r);
 }
 
 static bool is_good(const struct redis *r)
 {
-	return r->node && node_is_ready(r->node) && is_believed(r);
+	if (r->cluster)
+		return cluster_is_covered(r->cluster) && is_believed(r);
+	return r->nodes[0] && node_is_ready(r->nodes[0]) && is_believed(r);
 }
 
 static void on_proof(void *ctx, int64_t proven_ms)
 {
 	struct redis *r = ctx;
 
-	if (r->freed || !r->node)
+	if (r->freed)
 		return;
 	if (!r->o.proof_master)
 		r->majority_ms = proven_ms;
+	for (unsigned i = 0; i < NOBODY; i++)
+		if (r->nodes[i])
+			node_prove(r->nodes[i]);
 	if (is_good(r))
 		r->good_ms = clock_ms();
-	node_prove(r->node);
+}
+
+static struct conn *ready_conn(void *ctx, unsigned place)
+{
+	return conn_at(ctx, place);
+}
+
+static void on_void(void *ctx, unsigned place)
+{
+	struct redis *r = ctx;
+
+	r->places[place].generation++;
+}
+
+static void on_map(void *ctx)
+{
+	struct redis *r = ctx;
+	char tag[8];
+
+	for (unsigned i = 0; i < NOBODY; i++)
+		if (r->nodes[i])
+			node_set_tag(r->nodes[i], slot_tag(cluster_owners(r->cluster), (uint8_t)i, tag) ? tag : "");
+}
+
+static void count_nodes(struct redis *r)
+{
+	int64_t ready = 0, all = 0;
+
+	for (unsigned i = 0; i < NOBODY; i++) {
+		all += r->nodes[i] != NULL;
+		ready += r->nodes[i] && node_is_ready(r->nodes[i]);
+	}
+	metric_set(r->nodes_ready, ready);
+	metric_set(r->nodes_away, all - ready);
 }
 
 static void on_clock(void *ctx)
@@ -599,6 +733,7 @@ static void on_clock(void *ctx)
 
 	timer_start(r->clock, CLOCK_MS);
 	metric_set(r->connected, redis_is_ready(r));
+	count_nodes(r);
 }
 
 static void series_init(struct redis *r)
@@ -609,6 +744,10 @@ static void series_init(struct redis *r)
 	r->unavailable = metric_series(METRIC_REDIS_COMMANDS, "unavailable", NULL, NULL);
 	r->connected = metric_series(METRIC_REDIS_CONNECTED, NULL, NULL, NULL);
 	r->unconfirmed = metric_series(METRIC_REDIS_UNCONFIRMED, NULL, NULL, NULL);
+	r->moved = metric_series(METRIC_REDIS_REDIRECTIONS, "moved", NULL, NULL);
+	r->ask = metric_series(METRIC_REDIS_REDIRECTIONS, "ask", NULL, NULL);
+	r->nodes_ready = metric_series(METRIC_REDIS_NODES, "ready", NULL, NULL);
+	r->nodes_away = metric_series(METRIC_REDIS_NODES, "away", NULL, NULL);
 	r->parked = metric_series(METRIC_REDIS_WAITING, NULL, NULL, NULL);
 	metric_set(r->connected, 0);
 }
@@ -629,8 +768,27 @@ static void open_sentinels(struct redis *r, const struct redis_options *o)
 		.on_gone = on_part_gone,
 		.ctx = r,
 	});
-	r->clock = timer_new(r->loop, on_clock, r);
-	timer_start(r->clock, CLOCK_MS);
+}
+
+static void open_cluster(struct redis *r, const struct redis_options *o)
+{
+	r->parts++;
+	r->cluster = cluster_new(r->loop, &(struct cluster_options){
+		.hosts = o->hosts,
+		.count = o->host_count,
+		.user = r->o.user,
+		.password = r->o.password,
+		.timeout_ms = r->o.timeout_ms,
+		.tls = o->tls,
+		.open = open_node,
+		.close = close_node,
+		.conn = ready_conn,
+		.on_void = on_void,
+		.on_map = on_map,
+		.on_proof = on_proof,
+		.on_gone = on_part_gone,
+		.ctx = r,
+	});
 }
 
 struct redis *redis_new(struct loop *l, const struct redis_options *o)
@@ -652,10 +810,14 @@ struct redis *redis_new(struct loop *l, const struct redis_options *o)
 	for (size_t i = 0; i < NELEM(r->places); i++)
 		r->places[i].proven_ms = PROOF_NEVER;
 	series_init(r);
+	r->clock = timer_new(l, on_clock, r);
+	timer_start(r->clock, CLOCK_MS);
 	if (o->kind == REDIS_SENTINEL)
 		open_sentinels(r, o);
+	else if (o->kind == REDIS_CLUSTER)
+		open_cluster(r, o);
 	else
-		open_node(r, o->host_count ? o->hosts[0].host : NULL, o->host_count ? o->hosts[0].port : 0);
+		open_node(r, 0, o->host_count ? o->hosts[0].host : NULL, o->host_count ? o->hosts[0].port : 0);
 	return r;
 }
 
@@ -678,7 +840,10 @@ void redis_free(struct redis *r)
 	enter(r);
 	timer_stop(r->sweep);
 	sentinels_free(r->sentinels);
-	close_node(r);
+	cluster_free(r->cluster);
+	for (unsigned i = 0; i < NOBODY; i++)
+		if (r->nodes[i])
+			close_node(r, i);
 	tell_waiting(r);
 	while (r->refused_len)
 		tell_refused(r);
@@ -697,7 +862,23 @@ bool redis_is_ready(const struct redis *r)
 
 int redis_major(const struct redis *r)
 {
-	return node_major(r->node);
+	int least = 0;
+
+	for (unsigned i = 0; i < NOBODY; i++) {
+		int major = r->nodes[i] ? node_major(r->nodes[i]) : 0;
+
+		if (r->nodes[i] && (least == 0 || major < least))
+			least = major;
+	}
+	return least;
+}
+
+static const char *trouble_of_nodes(const struct redis *r)
+{
+	for (unsigned i = 0; i < NOBODY; i++)
+		if (r->nodes[i] && !node_is_ready(r->nodes[i]))
+			return node_trouble(r->nodes[i]);
+	return r->cluster ? "the cluster's slots are not all owned, or more than half of its masters cannot be asked" : "";
 }
 
 const char *redis_trouble(const struct redis *r)
@@ -707,7 +888,7 @@ const char *redis_trouble(const struct redis *r)
 	if (redis_is_ready(r))
 		return "";
 	trouble = r->sentinels ? sentinels_trouble(r->sentinels) : "";
-	return *trouble || !r->node ? trouble : node_trouble(r->node);
+	return *trouble ? trouble : trouble_of_nodes(r);
 }
 
 const struct redis_place *redis_listen(struct redis *r, const char *prefix, redis_changed_fn changed, void *ctx)
@@ -715,14 +896,15 @@ const struct redis_place *redis_listen(struct redis *r, const char *prefix, redi
 	r->prefix = mem_strdup(prefix);
 	r->on_changed = changed;
 	r->changed_ctx = ctx;
-	if (r->node)
-		node_listen(r->node, prefix, changed, ctx);
+	for (unsigned i = 0; i < NOBODY; i++)
+		if (r->nodes[i])
+			node_listen(r->nodes[i], prefix, changed, ctx);
 	return r->places;
 }
 
 unsigned redis_place_of(const struct redis *r, const char *key)
 {
-	(void)r;
-	(void)key;
-	return 0;
+	unsigned owner = r->cluster ? cluster_owner(r->cluster, slot_of(key, strlen(key))) : 0;
+
+	return owner < NOBODY ? owner : NOBODY;
 }

@@ -10,7 +10,11 @@
  * REDIS_SENTINEL: the master that more than half of all the sentinels name. What it answers counts only while that majority is proven
  * for a moment later than timeout_ms ago: an old master that was cut off goes on answering, and must not be believed. A command that
  * meets no master, or one that is not ready, waits for at most timeout_ms after it was asked. What was sent and not answered is never
- * sent again. */
+ * sent again.
+ *
+ * REDIS_CLUSTER: as REDIS_SENTINEL, for each slot's owner by itself; the majority is of the masters. A command goes to the owner of its
+ * first key, argv[1]: the keys of one command or script must be of one slot. Redirections are followed, five at most; but to a node
+ * that is still being given the slot (ASK) only GET, PTTL and EXISTS are, since a script would take what is not there yet for gone. */
 #ifndef IO_REDIS_H
 #define IO_REDIS_H
 
@@ -25,12 +29,12 @@
 struct redis;
 struct tls;
 
-enum redis_kind { REDIS_ONE, REDIS_SENTINEL };
+enum redis_kind { REDIS_ONE, REDIS_SENTINEL, REDIS_CLUSTER };
 struct redis_host { const char *host; int port; };
 
 struct redis_options {
 	enum redis_kind kind;
-	const struct redis_host *hosts; /* the server, or the sentinels; none for a unix socket */
+	const struct redis_host *hosts; /* the server, the sentinels, or some nodes; none for a unix socket */
 	size_t      host_count;
 	const char *master_name;
 	const char *sentinel_user, *sentinel_password;

@@ -197,6 +197,11 @@ bool redis_reply_int(const struct redisReply *v, int64_t *out)
 	return true;
 }
 
+bool redis_reply_is_array(const struct redisReply *v)
+{
+	return v && v->type == REDIS_REPLY_ARRAY;
+}
+
 size_t redis_reply_count(const struct redisReply *v)
 {
 	return v && v->type == REDIS_REPLY_ARRAY ? v->elements : 0;

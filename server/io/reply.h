@@ -15,6 +15,7 @@ enum { REPLY_WORD_MAX = 24, REPLY_SENTENCE_MAX = 160 };
 bool        redis_reply_is_nil(const struct redisReply *v);
 const char *redis_reply_str(const struct redisReply *v, size_t *len); /* string or status; NULL when it is neither. len may be NULL */
 bool        redis_reply_int(const struct redisReply *v, int64_t *out);
+bool        redis_reply_is_array(const struct redisReply *v);
 size_t      redis_reply_count(const struct redisReply *v);            /* elements of an array, else 0 */
 const struct redisReply *redis_reply_at(const struct redisReply *v, size_t i); /* NULL past the end */
 

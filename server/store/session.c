@@ -359,6 +359,8 @@ struct get {
 	int64_t  left_ms;
 	const char *reason;   /* why it does not live, or NULL */
 	enum outcome oc;
+	int      missing;     /* answers of the two */
+	bool     is_nil;      /* there is no such session */
 };
 
 static void leave_gets(struct get *g)
@@ -414,17 +416,44 @@ static void take_value(struct get *g, const struct redisReply *reply)
 	}
 }
 
+static void on_both(struct get *g);
+
+/* The two answers may come in any order: in a cluster each finds its own way. */
+static void one_more(struct get *g, enum outcome oc)
+{
+	leave_gets(g); /* who asks from now on wants to know how it is from now on */
+	if (g->oc == OC_OK)
+		g->oc = oc;
+	if (--g->missing == 0)
+		on_both(g);
+}
+
 static void on_value(void *ctx, enum outcome oc, const struct redisReply *reply)
 {
 	struct get *g = ctx;
 
-	leave_gets(g); /* who asks from now on wants to know how it is from now on */
+	if (oc == OC_OK)
+		take_value(g, reply);
+	g->is_nil = redis_reply_is_nil(reply);
+	one_more(g, oc);
+}
+
+/* A session that is not there has left a mark when it was max_age that ended it. */
+static void on_mark(void *ctx, enum outcome oc, const struct redisReply *reply)
+{
+	struct get *g = ctx;
+
 	g->oc = oc;
-	if (oc != OC_OK)
-		return;
-	take_value(g, redis_reply_at(reply, 0));
-	if (redis_reply_is_nil(redis_reply_at(reply, 0)) && redis_reply_str(redis_reply_at(reply, 1), NULL))
+	if (oc == OC_OK && redis_reply_str(reply, NULL))
 		g->reason = "expired";
+	get_end(g);
+}
+
+static void ask_mark(struct get *g)
+{
+	const char *get[] = {"GET", g->names.mark};
+
+	redis_command(g->s->redis, NELEM(get), get, NULL, on_mark, g);
 }
 
 /* A renewal that Redis refused (it is full, say) costs nothing but itself: the session lives, and the next use renews it. */
@@ -492,13 +521,22 @@ static void on_ttl(void *ctx, enum outcome oc, const struct redisReply *reply)
 {
 	struct get *g = ctx;
 
-	if (g->oc == OC_OK && oc != OC_OK)
-		g->oc = oc;
+	if (!redis_reply_int(reply, &g->left_ms))
+		g->left_ms = 0;
+	one_more(g, oc);
+}
+
+static void on_both(struct get *g)
+{
+	if (g->oc == OC_OK && g->is_nil) {
+		ask_mark(g);
+		return;
+	}
 	if (g->oc != OC_OK || g->reason) {
 		get_end(g);
 		return;
 	}
-	if (!redis_reply_int(reply, &g->left_ms) || g->left_ms <= 0) {
+	if (g->left_ms <= 0) {
 		g->reason = "unknown"; /* it ended between the two commands */
 	} else if ((g->renew && renewal_due_in_ms(g) <= 0) || (g->left_ms > left_by_max_age_ms(g) && g->asks == 1)) {
 		/* the latter: max_age was lowered, and holds at once, also for those who ask without renewing */
@@ -513,12 +551,14 @@ static void on_ttl(void *ctx, enum outcome oc, const struct redisReply *reply)
 static void ask(struct get *g)
 {
 	struct sessions *s = g->s;
-	const char *get[] = {"MGET", g->names.session, g->names.mark}, *pttl[] = {"PTTL", g->names.session};
+	const char *get[] = {"GET", g->names.session}, *pttl[] = {"PTTL", g->names.session};
 
 	g->asks++;
 	g->ticket = cache_ticket(s->cache, g->names.id_raw, g->names.session);
 	g->sent_ms = clock_ms();
-	redis_command(s->redis, 3, get, NULL, on_value, g); /* both in one write; replies come in order */
+	g->missing = 2;
+	g->oc = OC_OK;
+	redis_command(s->redis, 2, get, NULL, on_value, g); /* both in one write */
 	redis_command(s->redis, 2, pttl, NULL, on_ttl, g);
 }
 

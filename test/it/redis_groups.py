@@ -110,3 +110,57 @@ class SentinelGroup(Group):
         poll(lambda: "OK" in self.sentinels[0].cli("SENTINEL", "FAILOVER", self.NAME), 20, "a failover is begun")
         poll(lambda: self.master() not in (None, old), 20, "the failover is over")
         return self.master()
+
+
+class Cluster(Group):
+    """Masters, and replicas behind each; node-timeout two seconds."""
+
+    def __init__(self, directory, masters=3, replicas=1, node_timeout_ms=2000, args=(), first=20):
+        directory = pathlib.Path(directory)
+        self.servers = []
+        for i in range(masters * (1 + replicas)):
+            while True:  # the bus has a port of its own, 10000 above
+                port = free_port()
+                if port + 10000 < 65536:
+                    break
+            self.servers.append(Server(directory / f"node{i}", f"127.0.0.{first + i}", [
+                "--cluster-enabled", "yes", "--cluster-node-timeout", node_timeout_ms, "--cluster-require-full-coverage", "no",
+                "--cluster-announce-ip", f"127.0.0.{first + i}", *args], port=port))
+        out = subprocess.run(["redis-cli", "--cluster", "create", *[f"{s.host}:{s.port}" for s in self.servers], "--cluster-replicas", str(replicas),
+                              "--cluster-yes"], capture_output=True, text=True, timeout=60)
+        assert out.returncode == 0, out.stdout + out.stderr
+        poll(lambda: all("cluster_state:ok" in s.cli("CLUSTER", "INFO") for s in self.servers), 20, "the cluster is well")
+        poll(lambda: len(self.masters()) == masters and all(f"connected_slaves:{replicas}" in m.cli("INFO", "replication") for m in self.masters()), 20,
+             "the replicas follow")
+
+    def everybody(self):
+        return self.servers
+
+    def url(self, login=""):
+        return f"cluster://{login}" + ",".join(f"{s.host}:{s.port}" for s in self.servers)
+
+    def nodes(self):
+        """(server, flags, master's id, id) as somebody who lives sees them."""
+        for s in self.servers:
+            text = s.cli("CLUSTER", "NODES", timeout=1) if s.process.proc.poll() is None else ""
+            if "myself" in text:
+                by = {f"{x.host}:{x.port}": x for x in self.servers}
+                return [(by[line.split()[1].split("@")[0]], line.split()[2].split(","), line.split()[3], line.split()[0], line.split()[8:])
+                        for line in text.splitlines()]
+        return []
+
+    def masters(self):
+        return [n[0] for n in self.nodes() if "master" in n[1] and "fail" not in n[1] and n[4]]
+
+    def owner(self, key):
+        slot = int(next(s for s in self.servers if s.process.proc.poll() is None).cli("CLUSTER", "KEYSLOT", key))
+        for s, flags, _, _, slots in self.nodes():
+            for r in slots:
+                if "[" not in r and int(r.split("-")[0]) <= slot <= int(r.split("-")[-1]) and "master" in flags:
+                    return s
+        return None
+
+    def replicas_of(self, master):
+        nodes = self.nodes()
+        mine = next(n[3] for n in nodes if n[0] is master)
+        return [n[0] for n in nodes if n[2] == mine and "fail" not in n[1]]

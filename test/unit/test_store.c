@@ -746,7 +746,7 @@ static void test_simultaneous_questions_are_one(void **state)
 		session_get(s, token, i % 2, on_counted, NULL);
 	loop_run(loop);
 	command("INFO", "commandstats", NULL, NULL);
-	assert_non_null(strstr(got.text, "cmdstat_mget:calls=1,"));
+	assert_non_null(strstr(got.text, "cmdstat_get:calls=1,"));
 	sessions_free(s);
 }
 

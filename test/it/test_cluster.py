@@ -1,0 +1,137 @@
+"""cluster://: each session is asked for where its slot is; who loses a slot is believed no longer."""
+import signal
+import time
+
+import pytest
+
+from conftest import poll
+from redis_groups import Cluster
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    made = []
+
+    def make(**kw):
+        made.append(Cluster(tmp_path / f"cluster{len(made)}", **kw))
+        return made[-1]
+    yield make
+    for c in made:
+        c.stop()
+
+
+def good(server, token):
+    return server.auth(token).status == 200
+
+
+def tag_of(token):
+    import base64
+    return base64.urlsafe_b64encode(base64.urlsafe_b64decode(token[:4])[:2]).decode().rstrip("=")
+
+
+def test_login_check_memory_and_end(stack, cluster, wxfake):
+    c = cluster()
+    a, b = (stack.server(None, wxfake, redis__url=c.url()) for _ in range(2))
+    tokens = [a.login(wxfake.code()).token for _ in range(12)]
+    owners = {c.owner("{" + tag_of(t) + "}").host for t in tokens}
+    assert len(owners) == 3
+    for t in tokens:
+        poll(lambda: good(b, t) and b.metric("wxlogind_session_cache_total", result="hit"), what="answered")
+    hits = b.metric("wxlogind_session_cache_total", result="hit")
+    assert all(good(b, t) for t in tokens * 3)
+    assert b.metric("wxlogind_session_cache_total", result="hit") >= hits + 30
+    for t in tokens[:6]:
+        assert a.session(t, "DELETE").status == 204
+        poll(lambda: b.auth(t).status == 401, 0.5, "ended on B")
+        assert b.auth(t).json["reason"] == "logged_out"
+    assert a.metric("wxlogind_redis_nodes", state="ready") == 3
+
+
+@pytest.mark.parametrize("fault", ["kill", "freeze", "planned"])
+def test_failover(stack, cluster, wxfake, fault):
+    c = cluster()
+    reader, other = (stack.server(None, wxfake, redis__url=c.url()) for _ in range(2))
+    tokens = [reader.login(wxfake.code()).token for _ in range(24)]
+    old = c.owner("{" + tag_of(tokens[0]) + "}")
+    mine = [t for t in tokens if c.owner("{" + tag_of(t) + "}") is old]
+    others = [t for t in tokens if t not in mine]
+    new = c.replicas_of(old)[0]
+    if fault == "planned":
+        assert "OK" in new.cli("CLUSTER", "FAILOVER")
+    else:
+        old.kill() if fault == "kill" else old.signal(signal.SIGSTOP)
+
+    def elected():
+        assert reader.auth(mine[0]).status in (200, 503)
+        assert reader.auth(others[0]).status == 200, "another master's slots are untouched"
+        return "master" in new.role()
+    poll(elected, 20, "an election")
+    at = time.monotonic()
+    poll(lambda: good(reader, mine[0]) and good(other, mine[0]), 3, "back two seconds after the election")
+    other.file.write_text(other.file.read_text().replace("[redis]", "[redis]\nreplicas = 0"))
+    other.process.signal(signal.SIGHUP)
+    if fault == "freeze":
+        old.signal(signal.SIGCONT)
+    victim = mine[1] if len(mine) > 1 else mine[0]
+    poll(lambda: other.session(victim, "DELETE").status == 204, 10, "ended at the new master")
+    ended = time.monotonic()
+    while time.monotonic() < at + 3:
+        asked = time.monotonic()
+        assert reader.auth(victim).status in (401, 503) or asked < ended + 0.7
+    assert all(good(reader, t) for t in others + [t for t in mine if t != victim])
+
+
+def test_reshard(stack, cluster, wxfake):
+    """Slots move under way: nobody notices, nothing is lost."""
+    import subprocess
+    c = cluster(replicas=0)
+    server = stack.server(None, wxfake, redis__url=c.url(), redis__replicas="0", session__cache_entries="0")
+    tokens = [server.login(wxfake.code()).token for _ in range(60)]
+    ids = {n[0].host: n[3] for n in c.nodes()}
+    src, dst = c.servers[0], c.servers[1]
+    p = subprocess.Popen(["redis-cli", "--cluster", "reshard", f"{src.host}:{src.port}", "--cluster-from", ids[src.host], "--cluster-to", ids[dst.host],
+                          "--cluster-slots", "1500", "--cluster-yes"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    bad, n = {}, 0
+    while p.poll() is None:
+        for t in tokens[:50]:
+            s = server.auth(t).status
+            n += 1
+            bad[s] = bad.get(s, 0) + 1
+        s = server.login(wxfake.code()).status
+        bad[f"login {s}"] = bad.get(f"login {s}", 0) + 1
+    assert set(bad) == {200, "login 200"}, bad
+    assert server.metric("wxlogind_redis_redirections_total") > 0
+    for t in tokens:
+        assert good(server, t)
+    for t in tokens[:30]:
+        assert server.session(t, "DELETE").status == 204 and server.auth(t).status == 401
+
+
+def test_a_slot_held_half_moved(stack, cluster, wxfake):
+    """A script is never sent to a node that does not have the slot yet: an end is not acknowledged, and nothing leaves the index."""
+    c = cluster(replicas=0)
+    server = stack.server(None, wxfake, redis__url=c.url(), redis__replicas="0", session__cache_entries="0")
+    tokens = [server.login(wxfake.code(openid="oTheSame")).token for _ in range(3)]
+    tag = tag_of(tokens[0])
+    src = c.owner("{" + tag + "}")
+    dst = next(s for s in c.servers if s is not src)
+    ids = {n[0].host: n[3] for n in c.nodes()}
+    slot = int(src.cli("CLUSTER", "KEYSLOT", "{" + tag + "}"))
+    dst.cli("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[src.host])
+    src.cli("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[dst.host])
+    keys = src.cli("CLUSTER", "GETKEYSINSLOT", slot, 100).split()
+    index = next(k for k in keys if ":u:" in k)
+    members = int(src.cli("ZCARD", index))
+    for moved in ([index], [k for k in keys if k != index]):  # the index first, then the rest
+        assert "OK" in src.cli("MIGRATE", dst.host, dst.port, "", 0, 5000, "KEYS", *moved)
+        for t in tokens:
+            assert good(server, t)
+        for a in (server.session(tokens[0], "DELETE"), server.login(wxfake.code(openid="oTheSame"))):
+            assert a.status == 503 and a.seconds < 0.5 * 1.1 + 0.5, a
+        assert all(good(server, t) for t in tokens)
+    for s in (dst, src):
+        s.cli("CLUSTER", "SETSLOT", slot, "NODE", ids[dst.host])
+    poll(lambda: server.login(wxfake.code(openid="oTheSame")).status == 200, 5, "logins again")
+    assert int(dst.cli("ZCARD", index)) >= members
+    assert server.session(tokens[0], "DELETE").status == 204
+    assert [server.auth(t).status for t in tokens] == [401, 200, 200]
