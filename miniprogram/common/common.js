@@ -691,10 +691,21 @@ function withSession(work) {
 
 /* ---- what the mini program calls ---- */
 
+/** Gives a function that passes a value on, unless logout() is called meanwhile: then it throws. */
+function unlessLoggedOut() {
+  const before = logouts;
+  return function (value) {
+    if (logouts !== before) {
+      throw makeError("logged_out", "logout() was called meanwhile.");
+    }
+    return value;
+  };
+}
+
 /** Somebody asks for a login: what kept others from it ends, once a logout has done its work. */
 function afterLogout(work) {
   if (leaving) {
-    return leaving.then(function () { return afterLogout(work); });
+    return leaving.then(unlessLoggedOut()).then(function () { return afterLogout(work); });
   }
   endedBy = null;
   return work();
@@ -712,15 +723,9 @@ function sessionKeyLives() {
 }
 
 function startUserLogin() {
-  const before = logouts;
-  function unlessLoggedOut(value) {
-    if (logouts !== before) {
-      throw makeError("logged_out", "logout() was called meanwhile.");
-    }
-    return value;
-  }
-  return readSession().then(unlessLoggedOut).then(function (found) {
-    return found && sessionKeyLives().then(unlessLoggedOut).then(function (lives) {
+  const check = unlessLoggedOut();
+  return readSession().then(check).then(function (found) {
+    return found && sessionKeyLives().then(check).then(function (lives) {
       return lives ? found : "";
     });
   }).then(function (found) { return found ? { third_session: found } : loginAndTell(); });

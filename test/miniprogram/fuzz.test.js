@@ -2,8 +2,8 @@
  * The platform at its worst. In each run every call of the platform succeeds, fails, throws, calls
  * back twice or never, at once or late, by callbacks or by Promises; the server answers what
  * servers and gateways answer; and the mini program calls what it likes, aborts, logs out. Whatever
- * happens: every call ends in time, one login runs at a time, and no session goes to another
- * origin.
+ * happens: every call ends in time, one login runs at a time, none begins after a logout, and no
+ * session goes to another origin.
  *
  * $FUZZ_RUNS and $FUZZ_SEED: how many runs, and which is the first.
  */
@@ -174,6 +174,7 @@ class Run {
       const other = this.logins.find((l) => l.ends > this.now);
       this.must(!other, `${name} while ${other && other.name} of another login runs`);
       this.logins.push(record);
+      this.must(name !== "login" || !this.loggedOut, "nobody is logged in after logout()");
     }
     if (options.header && options.header.Authorization) {
       const origin = /^[a-z]+:\/\/[^/]*/.exec(url)[0];
@@ -383,6 +384,11 @@ class Run {
       assert.ok(this.now - began <= LONGEST, `${name} took ${this.now - began} ms`);
       return value;
     };
+    if (name === "logout") {
+      this.loggedOut = true;
+    } else if (name === "userLogin" || name === "onLogin") {
+      this.loggedOut = false;
+    }
     const byCallback = this.random() < 0.2 && argument && typeof argument === "object";
     const check = (error) => {
       end();
@@ -418,6 +424,7 @@ class Run {
 
     // And whatever happened, the user can log in again.
     this.healthy = true;
+    this.loggedOut = false;
     this.sessions.forEach((_, session) => this.sessions.set(session, ""));
     let worked;
     this.common

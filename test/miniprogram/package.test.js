@@ -70,13 +70,16 @@ test("the types fit miniprogram-api-typings; common.js and the sample use nothin
   assert.equal(status, 0, stdout);
 });
 
-test("the types need no typings of a platform", () => {
-  const options = {
-    module: ts.ModuleKind.ESNext,
-    moduleResolution: ts.ModuleResolutionKind.Bundler,
-  };
-  assert.deepEqual(compile([path.join(__dirname, "types-esm.ts")], options), []);
-});
+for (const types of [[], ["miniprogram-api-typings"]])
+  test(`a file that uses all types passes the strict compiler ${types.length ? "beside" : "without"} a platform's typings`, () => {
+    const found = compile([path.join(__dirname, "types-esm.ts")], {
+      module: ts.ModuleKind.ESNext,
+      moduleResolution: ts.ModuleResolutionKind.Bundler,
+      types,
+      typeRoots: [path.join(__dirname, "node_modules")],
+    });
+    assert.deepEqual(found, []);
+  });
 
 test("common.d.ts names what common.js exports", () => {
   const file = path.join(MINIPROGRAM, "common/common.d.ts");

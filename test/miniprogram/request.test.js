@@ -411,6 +411,18 @@ test("userLogin right after logout waits for it, and logs in", async () => {
   assert.equal((await phone.common.request({ url: "/v1/session" })).statusCode, 200);
 });
 
+test("logout, userLogin, logout: the last word counts", async () => {
+  const phone = newPhone();
+  await phone.common.userLogin();
+  const first = phone.common.logout();
+  const login = assert.rejects(phone.common.userLogin(), { code: "logged_out" });
+  const last = phone.common.logout();
+  await Promise.all([first, login, last]);
+  assert.equal(phone.session, undefined);
+  assert.equal(phone.calls.login, 1);
+  await assert.rejects(phone.common.request({ url: "/x" }), { code: "logged_out" });
+});
+
 test("userLogin that is asking wx.checkSession when the user logs out does not log in", async () => {
   const phone = newPhone();
   await phone.common.userLogin();
