@@ -1,4 +1,5 @@
-/* What backends ask of WeChat through us: the app's access_token, or a call of their own with the token added. */
+/* What backends ask of WeChat through us: the app's access_token, or a call of their own with the
+ * token added. */
 #include <string.h>
 #include <strings.h>
 
@@ -37,7 +38,9 @@ static void on_token(void *ctx, const struct keeper_answer *ans)
 		req_reply_json(r, 200, b.data);
 		buf_free(&b);
 	} else {
-		req_reply_error(r, &(struct req_error){.oc = ans->oc, .errcode = ans->errcode, .retry_after_s = ans->retry_after_s});
+		req_reply_error(r, &(struct req_error){.oc = ans->oc,
+					   .errcode = ans->errcode,
+					   .retry_after_s = ans->retry_after_s});
 	}
 	req_release(r);
 }
@@ -67,11 +70,12 @@ struct passing {
 	struct keeper_use use;
 };
 
-/* Tokens, quotas and session_keys are wxlogind's own: a backend that touched them would take them from everybody. */
+/* Tokens, quotas and session_keys are wxlogind's own: a backend that touched them would take them
+ * from everybody. */
 static bool is_refused(const char *path)
 {
-	static const char *const refused[] = {
-		"cgi-bin/token", "cgi-bin/stable_token", "cgi-bin/clear_quota", "cgi-bin/openapi/quota/clear", "sns/jscode2session",
+	static const char *const refused[] = {"cgi-bin/token", "cgi-bin/stable_token",
+		"cgi-bin/clear_quota", "cgi-bin/openapi/quota/clear", "sns/jscode2session",
 		"sns/component/jscode2session", "wxa/resetusersessionkey"};
 
 	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
@@ -83,21 +87,25 @@ static bool is_refused(const char *path)
 	return false;
 }
 
-/* What may stand in a path below WeChat's host. It has one spelling alone, but for capitals: no escapes, no dots, no empty segments. So
- * it cannot be another path for WeChat than for is_refused. */
+/* What may stand in a path below WeChat's host. It has one spelling alone, but for capitals: no
+ * escapes, no dots, no empty segments. So it cannot be another path for WeChat than for is_refused.
+ */
 static bool is_plain(const char *path)
 {
 	size_t n = strlen(path);
 
-	return n > 0 && n <= PATH_MAX_LEN && *path != '/' && path[n - 1] != '/' && !strstr(path, "//") &&
-	       strspn(path, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-/") == n;
+	return n > 0 && n <= PATH_MAX_LEN && *path != '/' && path[n - 1] != '/' &&
+	       !strstr(path, "//") &&
+	       strspn(path, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-/") ==
+		       n;
 }
 
 static bool is_access_token(const char *name, size_t n)
 {
 	char text[3 * sizeof("access_token")]; /* every character of it may be spelled as %xx */
 
-	return n < sizeof(text) && percent_decode(text, name, n, true) >= 0 && !strcasecmp(text, "access_token");
+	return n < sizeof(text) && percent_decode(text, name, n, true) >= 0 &&
+	       !strcasecmp(text, "access_token");
 }
 
 /* The query without the caller's own access_token, however it is spelled. */
@@ -129,9 +137,12 @@ static void on_passed(void *ctx, enum outcome oc, const struct fetch_reply *repl
 	if (oc == OC_OK && keeper_use_again(&p->use, errcode))
 		return;
 	if (oc == OC_OK)
-		req_reply(r, reply->status, *reply->content_type ? reply->content_type : "application/octet-stream", reply->body, reply->body_len);
+		req_reply(r, reply->status,
+			*reply->content_type ? reply->content_type : "application/octet-stream",
+			reply->body, reply->body_len);
 	else
-		req_reply_error(r, &(struct req_error){.oc = oc, .retry_after_s = wechat_retry_after_s(errcode)});
+		req_reply_error(r, &(struct req_error){.oc = oc,
+					   .retry_after_s = wechat_retry_after_s(errcode)});
 	req_release(r);
 }
 
@@ -147,7 +158,9 @@ static void pass_fail(void *ctx, const struct keeper_answer *why)
 	struct passing *p = ctx;
 	struct req *r = p->req;
 
-	req_reply_error(r, &(struct req_error){.oc = why->oc, .errcode = why->errcode, .retry_after_s = why->retry_after_s});
+	req_reply_error(r, &(struct req_error){.oc = why->oc,
+				   .errcode = why->errcode,
+				   .retry_after_s = why->retry_after_s});
 	req_release(r);
 }
 
@@ -158,28 +171,42 @@ void pass_handle(struct api *api, struct req *r)
 	size_t len;
 
 	if (!*api->internal_token) {
-		req_reply_error(r, &(struct req_error){.oc = OC_NOT_FOUND, .message = "This call is there only with internal_token set."});
+		req_reply_error(
+			r, &(struct req_error){.oc = OC_NOT_FOUND,
+				   .message = "This call is there only with internal_token set."});
 		return;
 	}
 	p->app = path_app(api, r);
 	if (!p->app)
 		return;
 	if (!is_plain(path) || is_refused(path)) {
-		req_reply_error(r, &(struct req_error){.oc = OC_INVALID_REQUEST,
-			.message = is_plain(path) ? "This path of WeChat's is wxlogind's own: ask for access-token instead."
-						  : "The path below wechat/ is none of WeChat's: letters, digits, _ - and /."});
+		req_reply_error(
+			r, &(struct req_error){.oc = OC_INVALID_REQUEST,
+				   .message = is_plain(path)
+						      ? "This path of WeChat's is wxlogind's own: "
+							"ask for access-token instead."
+						      : "The path below wechat/ is none of "
+							"WeChat's: letters, digits, _ - and /."});
 		return;
 	}
 	p->api = api;
 	p->req = r;
-	p->what = (struct wechat_pass){.method = req_method_name(r), .path = path, .query = query_left(r), .timeout_ms = PASS_TIMEOUT_MS};
+	p->what = (struct wechat_pass){.method = req_method_name(r),
+		.path = path,
+		.query = query_left(r),
+		.timeout_ms = PASS_TIMEOUT_MS};
 	req_note(r, "wechat_path", path);
 	p->what.body = req_body(r, &len);
 	p->what.body_len = len;
 	p->what.content_type = req_header(r, "Content-Type");
 	if (len == 0)
 		p->what.body = NULL;
-	p->use = (struct keeper_use){.keeper = api->keeper, .arena = req_arena(r), .app = p->app, .call = pass_call, .fail = pass_fail, .ctx = p};
+	p->use = (struct keeper_use){.keeper = api->keeper,
+		.arena = req_arena(r),
+		.app = p->app,
+		.call = pass_call,
+		.fail = pass_fail,
+		.ctx = p};
 	req_hold(r);
 	keeper_use(&p->use);
 }

@@ -1,4 +1,5 @@
-/* One errand: look in Redis; if there is no token, renew it when the lock is ours, or look again until somebody has. */
+/* One errand: look in Redis; if there is no token, renew it when the lock is ours, or look again
+ * until somebody has. */
 #include "api/keeper.h"
 
 #include <stdio.h>
@@ -64,7 +65,8 @@ static void answer(struct errand *e, const struct keeper_answer *ans)
 
 static void finish(struct errand *e, const struct keeper_answer *ans)
 {
-	DL_DELETE(e->k->errands, e); /* NOLINT(clang-analyzer-core.NullDereference): e is on the list */
+	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): e is on the list */
+	DL_DELETE(e->k->errands, e);
 	answer(e, ans);
 	timer_free(e->again);
 	arena_free(e->arena);
@@ -72,7 +74,9 @@ static void finish(struct errand *e, const struct keeper_answer *ans)
 
 static void give_up(struct errand *e, enum outcome oc, int errcode)
 {
-	finish(e, &(struct keeper_answer){.oc = oc, .errcode = errcode, .retry_after_s = wechat_retry_after_s(errcode)});
+	finish(e, &(struct keeper_answer){.oc = oc,
+			  .errcode = errcode,
+			  .retry_after_s = wechat_retry_after_s(errcode)});
 }
 
 /* The renewal that was ours came to nothing: those of other processes are told so, too. */
@@ -91,15 +95,18 @@ static void on_may_force(void *ctx, enum outcome oc, int64_t wait_ms)
 	struct errand *e = ctx;
 
 	if (oc == OC_OK && wait_ms == 0) {
-		log_warn("an access_token is to be dropped: forcing a new one", LOG_STR("appid", e->app.appid));
+		log_warn("an access_token is to be dropped: forcing a new one",
+			LOG_STR("appid", e->app.appid));
 		e->forced = true;
 		renew(e);
 		return;
 	}
 	if (oc == OC_OK)
-		log_warn("an access_token is to be dropped, but WeChat's limits forbid to force a new one yet", LOG_STR("appid", e->app.appid),
-			LOG_INT("wait_ms", wait_ms));
-	fail(e, &(struct keeper_answer){.oc = oc == OC_OK ? OC_WECHAT_UNAVAILABLE : oc, .retry_after_s = (int)((wait_ms + 999) / 1000)});
+		log_warn("an access_token is to be dropped, but WeChat's limits forbid to force a "
+			 "new one yet",
+			LOG_STR("appid", e->app.appid), LOG_INT("wait_ms", wait_ms));
+	fail(e, &(struct keeper_answer){.oc = oc == OC_OK ? OC_WECHAT_UNAVAILABLE : oc,
+			.retry_after_s = (int)((wait_ms + 999) / 1000)});
 }
 
 static void on_saved(void *ctx, enum outcome oc, bool dead)
@@ -109,17 +116,23 @@ static void on_saved(void *ctx, enum outcome oc, bool dead)
 	if (oc == OC_OK && dead && !e->forced)
 		token_force(e->k->tokens, e->app.appid, on_may_force, e);
 	else if (oc == OC_OK && dead)
-		fail(e, &(struct keeper_answer){.oc = OC_WECHAT_UNAVAILABLE, .retry_after_s = TOKEN_FORCE_PAUSE_MS / 1000}); /* forced elsewhere just now */
+		/* forced elsewhere just now */
+		fail(e, &(struct keeper_answer){.oc = OC_WECHAT_UNAVAILABLE,
+				.retry_after_s = TOKEN_FORCE_PAUSE_MS / 1000});
 	else /* Redis may not have it: it is good all the same */
-		finish(e, &(struct keeper_answer){.token = e->token, .expires_in_s = e->expires_in_s});
+		finish(e, &(struct keeper_answer){
+				  .token = e->token, .expires_in_s = e->expires_in_s});
 }
 
-static void on_token(void *ctx, enum outcome oc, const char *access_token, int64_t expires_in_s, int errcode)
+static void on_token(
+	void *ctx, enum outcome oc, const char *access_token, int64_t expires_in_s, int errcode)
 {
 	struct errand *e = ctx;
 
 	if (oc != OC_OK) {
-		fail(e, &(struct keeper_answer){.oc = oc, .errcode = errcode, .retry_after_s = wechat_retry_after_s(errcode)});
+		fail(e, &(struct keeper_answer){.oc = oc,
+				.errcode = errcode,
+				.retry_after_s = wechat_retry_after_s(errcode)});
 		return;
 	}
 	e->token = arena_strdup(e->arena, access_token);
@@ -145,7 +158,8 @@ static void on_look(void *ctx, enum outcome oc, const struct token_look *l)
 		return;
 	}
 	if (l->token)
-		answer(e, &(struct keeper_answer){.token = l->token, .expires_in_s = l->left_ms / 1000});
+		answer(e, &(struct keeper_answer){
+				  .token = l->token, .expires_in_s = l->left_ms / 1000});
 	if (l->ours) {
 		renew(e);
 	} else if (l->token) {
@@ -169,10 +183,12 @@ static void look(void *ctx)
 
 static bool same(const struct token_report *a, const struct token_report *b)
 {
-	return a->drop == b->drop && (a->token == b->token || (a->token && b->token && !strcmp(a->token, b->token)));
+	return a->drop == b->drop &&
+	       (a->token == b->token || (a->token && b->token && !strcmp(a->token, b->token)));
 }
 
-static struct errand *errand_new(struct keeper *k, const struct wechat_app *app, const struct token_report *report)
+static struct errand *errand_new(
+	struct keeper *k, const struct wechat_app *app, const struct token_report *report)
 {
 	struct arena *a = arena_new();
 	struct errand *e = arena_alloc(a, sizeof(*e));
@@ -195,12 +211,14 @@ static struct errand *errand_new(struct keeper *k, const struct wechat_app *app,
 	return e;
 }
 
-static void get(struct keeper *k, const struct wechat_app *app, const struct token_report *report, keeper_cb cb, void *ctx)
+static void get(struct keeper *k, const struct wechat_app *app, const struct token_report *report,
+	keeper_cb cb, void *ctx)
 {
 	struct errand *e;
 	struct waiter *w;
 
-	DL_FOREACH(k->errands, e) /* one without waiters was answered: its token may be another by now */
+	/* one without waiters was answered: its token may be another by now */
+	DL_FOREACH(k->errands, e)
 		if (e->waiters && !strcmp(e->app.appid, app->appid) && same(&e->report, report))
 			break;
 	if (!e) {
@@ -217,7 +235,8 @@ void keeper_get(struct keeper *k, const struct wechat_app *app, keeper_cb cb, vo
 	get(k, app, &(struct token_report){.token = NULL}, cb, ctx);
 }
 
-void keeper_drop(struct keeper *k, const struct wechat_app *app, const char *bad, keeper_cb cb, void *ctx)
+void keeper_drop(
+	struct keeper *k, const struct wechat_app *app, const char *bad, keeper_cb cb, void *ctx)
 {
 	get(k, app, &(struct token_report){.token = bad, .drop = true}, cb, ctx);
 }
@@ -252,7 +271,8 @@ bool keeper_use_again(struct keeper_use *u, int errcode)
 
 /* ---- the object ---- */
 
-struct keeper *keeper_new(struct loop *l, struct tokens *t, struct wechat *wx, int64_t wechat_timeout_ms)
+struct keeper *keeper_new(
+	struct loop *l, struct tokens *t, struct wechat *wx, int64_t wechat_timeout_ms)
 {
 	struct keeper *k = mem_alloc(sizeof(*k));
 

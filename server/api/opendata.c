@@ -1,7 +1,9 @@
-/* POST /v1/open-data: what WeChat signed or encrypted for this user, checked and opened under the user's session_key.
+/* POST /v1/open-data: what WeChat signed or encrypted for this user, checked and opened under the
+ * user's session_key.
  *
- * encryptedData is AES-CBC without a MAC: who holds some may cut it, and change what stands in its first block. So nothing in it is
- * kept, and whoever reads the answer must not take it for proof. */
+ * encryptedData is AES-CBC without a MAC: who holds some may cut it, and change what stands in its
+ * first block. So nothing in it is kept, and whoever reads the answer must not take it for proof.
+ */
 #include <string.h>
 
 #include "api/body.h"
@@ -25,7 +27,8 @@ struct opening {
 /* What is wrong with the body, or NULL. */
 static const char *read_body(struct opening *o)
 {
-	static const char bad[] = "encryptedData, iv, rawData and signature are texts, and not empty.";
+	static const char bad[] =
+		"encryptedData, iv, rawData and signature are texts, and not empty.";
 	const struct body_text texts[] = {
 		{"encryptedData", 1, DATA_MAX, false, bad, &o->encrypted},
 		{"iv", 1, IV_MAX, false, bad, &o->iv},
@@ -59,8 +62,9 @@ static enum outcome open_under(struct opening *o, const char *key, cJSON **data)
 {
 	if (o->raw && !sealed_signature_ok(key, o->raw, o->signature))
 		return OC_SIGNATURE_MISMATCH;
-	/* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): read_body saw to it that there is one of the two */
-	*data = o->encrypted ? sealed_open(req_arena(o->req), key, o->encrypted, o->iv, o->appid) : json_parse(o->raw, strlen(o->raw));
+	/* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): read_body saw to one of them */
+	*data = o->encrypted ? sealed_open(req_arena(o->req), key, o->encrypted, o->iv, o->appid)
+			     : json_parse(o->raw, strlen(o->raw));
 	if (cJSON_IsObject(*data) && is_theirs(o, *data))
 		return OC_OK;
 	json_free(*data);
@@ -69,14 +73,16 @@ static enum outcome open_under(struct opening *o, const char *key, cJSON **data)
 }
 
 /* Under whichever of the keys opens it, the newest first. */
-static enum outcome open_under_any(struct opening *o, const char *const *keys, size_t n, cJSON **data)
+static enum outcome open_under_any(
+	struct opening *o, const char *const *keys, size_t n, cJSON **data)
 {
 	enum outcome oc = o->raw ? OC_SIGNATURE_MISMATCH : OC_DECRYPT_FAILED;
 
 	for (size_t i = 0; i < n && oc != OC_OK; i++) {
 		enum outcome this = open_under(o, keys[i], data);
 
-		oc = this == OC_SIGNATURE_MISMATCH && i > 0 ? oc : this; /* one that got further says more */
+		/* one that got further says more */
+		oc = this == OC_SIGNATURE_MISMATCH && i > 0 ? oc : this;
 	}
 	return oc;
 }
@@ -84,7 +90,8 @@ static enum outcome open_under_any(struct opening *o, const char *const *keys, s
 /* The answer's text; frees data. */
 static const char *print_data(struct arena *a, cJSON *data)
 {
-	static const char *const dropped[] = {"watermark", "openId", "unionId"}; /* the client has no business with the last two */
+	/* the client has no business with the last two */
+	static const char *const dropped[] = {"watermark", "openId", "unionId"};
 	cJSON *answer = cJSON_CreateObject();
 	const char *text;
 
@@ -128,12 +135,14 @@ static void on_session(void *ctx, const struct session *ses)
 	const char *wrong = read_body(o);
 
 	if (wrong) {
-		req_reply_error(o->req, &(struct req_error){.oc = OC_INVALID_REQUEST, .message = wrong});
+		req_reply_error(
+			o->req, &(struct req_error){.oc = OC_INVALID_REQUEST, .message = wrong});
 		return;
 	}
 	o->appid = arena_strdup(req_arena(o->req), ses->appid);
 	o->openid = arena_strdup(req_arena(o->req), ses->openid);
-	if (!limit_user(o->api, o->req, "open_data_per_user", &o->api->open_data_per_user, o->appid, o->openid))
+	if (!limit_user(o->api, o->req, "open_data_per_user", &o->api->open_data_per_user, o->appid,
+		    o->openid))
 		return;
 	req_hold(o->req);
 	session_keys(o->api->sessions, o->appid, o->openid, on_keys, o);

@@ -1,7 +1,9 @@
-/* POST /v1/user/phone: the code of the getPhoneNumber button becomes the user's number, which is kept with the user.
+/* POST /v1/user/phone: the code of the getPhoneNumber button becomes the user's number, which is
+ * kept with the user.
  *
- * A code is good once. So what can be known to fail is looked at before it is spent, and 200 says that the number was kept: a backend
- * that reads it from the user must not find less than the phone was told. */
+ * A code is good once. So what can be known to fail is looked at before it is spent, and 200 says
+ * that the number was kept: a backend that reads it from the user must not find less than the phone
+ * was told. */
 #include <string.h>
 
 #include "api/body.h"
@@ -22,18 +24,21 @@ struct phoning {
 
 static const char *read_body(struct phoning *p)
 {
-	const struct body_text code = {"code", 1, CODE_MAX, true, "code is missing, or no text of 1 to 256 characters.", &p->code};
+	const struct body_text code = {"code", 1, CODE_MAX, true,
+		"code is missing, or no text of 1 to 256 characters.", &p->code};
 	const char *wrong = body_texts(p->req, &code, 1);
 
 	for (const char *c = p->code; c && *c && !wrong; c++)
 		if (*c < ' ' || *c > '~')
-			wrong = "code must be printable ASCII characters, as the getPhoneNumber button gave it.";
+			wrong = "code must be printable ASCII characters, as the getPhoneNumber "
+				"button gave it.";
 	return wrong;
 }
 
 static void reply_database_down(struct phoning *p, enum outcome oc)
 {
-	req_reply_error(p->req, &(struct req_error){.oc = oc, .message = "The user database cannot answer: try again."});
+	req_reply_error(p->req, &(struct req_error){.oc = oc,
+					.message = "The user database cannot answer: try again."});
 }
 
 static void reply_phone(void *ctx, const struct session *ses)
@@ -56,7 +61,8 @@ static void on_kept(void *ctx, enum outcome oc, const struct user *u)
 	struct phoning *p = ctx;
 
 	(void)u;
-	if (oc == OC_OK || oc == OC_NOT_FOUND) /* where users are none there is nothing to keep it with */
+	/* where users are none there is nothing to keep it with */
+	if (oc == OC_OK || oc == OC_NOT_FOUND)
 		guard_still_lives(p->api, p->req, reply_phone, p);
 	else
 		reply_database_down(p, oc);
@@ -76,10 +82,13 @@ static void keep_phone(void *ctx, const struct session *ses)
 
 static void reply_refused(struct phoning *p, enum outcome oc, int errcode)
 {
-	static const char bad_code[] = "WeChat refuses this code: it is good once, for five minutes. Have the button tapped again.";
+	static const char bad_code[] = "WeChat refuses this code: it is good once, for five "
+				       "minutes. Have the button tapped again.";
 
-	req_reply_error(p->req, &(struct req_error){.oc = oc, .message = oc == OC_INVALID_CODE ? bad_code : NULL, .errcode = errcode,
-		.retry_after_s = wechat_retry_after_s(errcode)});
+	req_reply_error(p->req, &(struct req_error){.oc = oc,
+					.message = oc == OC_INVALID_CODE ? bad_code : NULL,
+					.errcode = errcode,
+					.retry_after_s = wechat_retry_after_s(errcode)});
 }
 
 static void on_phone(void *ctx, enum outcome oc, const struct wechat_phone *phone)
@@ -113,7 +122,9 @@ static void phone_fail(void *ctx, const struct keeper_answer *why)
 {
 	struct phoning *p = ctx;
 
-	req_reply_error(p->req, &(struct req_error){.oc = why->oc, .errcode = why->errcode, .retry_after_s = why->retry_after_s});
+	req_reply_error(p->req, &(struct req_error){.oc = why->oc,
+					.errcode = why->errcode,
+					.retry_after_s = why->retry_after_s});
 	req_release(p->req);
 }
 
@@ -131,7 +142,8 @@ static void on_session(void *ctx, const struct session *ses)
 	if (!p->app)
 		return;
 	p->openid = arena_strdup(req_arena(r), ses->openid);
-	if (!limit_user(p->api, r, "phone_per_user", &p->api->phone_per_user, p->app->appid, p->openid))
+	if (!limit_user(
+		    p->api, r, "phone_per_user", &p->api->phone_per_user, p->app->appid, p->openid))
 		return;
 	if (!user_db_is_none(p->api->users) && !user_db_is_up(p->api->users)) {
 		reply_database_down(p, OC_STORE_UNAVAILABLE);
@@ -139,7 +151,12 @@ static void on_session(void *ctx, const struct session *ses)
 	}
 	record_success(p->api, r, AUDIT_PHONE_READ, AUDIT_BY_USER, p->app->appid, p->openid);
 	req_hold(r);
-	p->use = (struct keeper_use){.keeper = p->api->keeper, .arena = req_arena(r), .app = p->app, .call = phone_call, .fail = phone_fail, .ctx = p};
+	p->use = (struct keeper_use){.keeper = p->api->keeper,
+		.arena = req_arena(r),
+		.app = p->app,
+		.call = phone_call,
+		.fail = phone_fail,
+		.ctx = p};
 	keeper_use(&p->use);
 }
 

@@ -1,5 +1,6 @@
-/* Most requests differ from the one before in nothing but their target: a handle that is set for a plain GET of some host stays so. To
- * reset it and set two dozen options anew for each request took a tenth of a login's time. */
+/* Most requests differ from the one before in nothing but their target: a handle that is set for a
+ * plain GET of some host stays so. To reset it and set two dozen options anew for each request took
+ * a tenth of a login's time. */
 #include "io/easy.h"
 
 #include <stdio.h>
@@ -15,7 +16,8 @@
 #define SYSTEM_CA_FILE "/etc/ssl/certs/ca-certificates.crt"
 #define DNS_CACHE_S    60L
 
-enum { READ_BYTES = 1024, UPLOAD_BYTES = 16 * 1024, KEEPALIVE_IDLE_S = 30 }; /* most answers are shorter, and of a piece that size malloc has one at hand */
+/* most answers are shorter, and of a piece that size malloc has one at hand */
+enum { READ_BYTES = 1024, UPLOAD_BYTES = 16 * 1024, KEEPALIVE_IDLE_S = 30 };
 
 struct easies {
 	CURLSH *share;       /* TLS sessions */
@@ -44,8 +46,9 @@ static int close_socket(void *socks, curl_socket_t fd)
 	return socks_close(socks, fd);
 }
 
-/* curl has OpenSSL give its buffers (17 KB each way) back after each record. Not SSL_CTX_set_read_ahead
- * beside it: curl would wait at the socket for a record that OpenSSL has read already. */
+/* curl has OpenSSL give its buffers (17 KB each way) back after each record. Not
+ * SSL_CTX_set_read_ahead beside it: curl would wait at the socket for a record that OpenSSL has
+ * read already. */
 static CURLcode on_tls_context(CURL *e, void *ctx, void *arg)
 {
 	(void)e;
@@ -65,7 +68,8 @@ static void set_options(const struct easies *es, CURL *e)
 	curl_easy_setopt(e, CURLOPT_HTTPPROXYTUNNEL, 1L);
 	curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 	curl_easy_setopt(e, CURLOPT_BUFFERSIZE, (long)READ_BYTES);
-	curl_easy_setopt(e, CURLOPT_UPLOAD_BUFFERSIZE, (long)UPLOAD_BYTES); /* with TLS each request takes one, else of 64 KB */
+	/* with TLS each request takes one, else of 64 KB */
+	curl_easy_setopt(e, CURLOPT_UPLOAD_BUFFERSIZE, (long)UPLOAD_BYTES);
 	curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, es->connect_timeout_ms);
 	curl_easy_setopt(e, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)es->max_reply);
 	curl_easy_setopt(e, CURLOPT_MAXAGE_CONN, (long)(SOCKS_IDLE_MS / 1000 + 1));
@@ -79,7 +83,8 @@ static void set_options(const struct easies *es, CURL *e)
 	curl_easy_setopt(e, CURLOPT_SSL_CTX_FUNCTION, on_tls_context);
 	if (es->ca_file) {
 		curl_easy_setopt(e, CURLOPT_CAINFO, es->ca_file);
-		/* With a directory as well, curl reads the whole bundle anew for each connection: 20 ms of the loop's. */
+		/* With a directory as well, curl reads the whole bundle anew for each connection:
+		 * 20 ms of the loop's. */
 		curl_easy_setopt(e, CURLOPT_CAPATH, NULL);
 	}
 #if LIBCURL_VERSION_NUM >= 0x075700
@@ -133,7 +138,8 @@ static void set_more(CURL *e, const struct easy_request *rq)
 
 static bool is_plain(const struct easy_request *rq)
 {
-	return strcmp(rq->method, "GET") == 0 && !rq->body && !rq->headers && !rq->look_up && !rq->probe;
+	return strcmp(rq->method, "GET") == 0 && !rq->body && !rq->headers && !rq->look_up &&
+	       !rq->probe;
 }
 
 static struct easy *easy_new(void)
@@ -207,10 +213,13 @@ void easy_describe(CURL *e, CURLcode code, bool sent, char *out, size_t size)
 	if (code != CURLE_PEER_FAILED_VERIFICATION)
 		return;
 	curl_easy_getinfo(e, CURLINFO_SSL_VERIFYRESULT, &verify);
-	if (verify == X509_V_ERR_UNSPECIFIED) /* curl's own start value: OpenSSL was content, the name was not */
-		snprintf(out, size, "%s: the certificate is for another name", curl_easy_strerror(code));
+	/* curl's own start value: OpenSSL was content, the name was not */
+	if (verify == X509_V_ERR_UNSPECIFIED)
+		snprintf(out, size, "%s: the certificate is for another name",
+			curl_easy_strerror(code));
 	else if (verify)
-		snprintf(out, size, "%s: %s", curl_easy_strerror(code), X509_verify_cert_error_string(verify));
+		snprintf(out, size, "%s: %s", curl_easy_strerror(code),
+			X509_verify_cert_error_string(verify));
 }
 
 static void choose_ca(struct easies *es, const char *ca_file)
@@ -221,11 +230,15 @@ static void choose_ca(struct easies *es, const char *ca_file)
 		es->ca_file = mem_strdup(SYSTEM_CA_FILE);
 }
 
-struct easies *easies_new(const struct fetch_options *o, struct socks *s, curl_write_callback on_body, curl_prereq_callback on_sending)
+struct easies *easies_new(const struct fetch_options *o, struct socks *s,
+	curl_write_callback on_body, curl_prereq_callback on_sending)
 {
 	struct easies *es = mem_alloc(sizeof(*es));
 
-	*es = (struct easies){.socks = s, .on_body = on_body, .on_sending = on_sending, .max_reply = o->max_reply};
+	*es = (struct easies){.socks = s,
+		.on_body = on_body,
+		.on_sending = on_sending,
+		.max_reply = o->max_reply};
 	es->idle_max = o->max_connections > 0 ? o->max_connections : 1;
 	es->idle = mem_alloc((size_t)es->idle_max * sizeof(*es->idle));
 	es->connect_timeout_ms = o->connect_timeout_ms > 0 ? o->connect_timeout_ms : 1000;

@@ -1,7 +1,8 @@
-/* curl asks for sockets and one timer, the loop tells it when they stir, and finished transfers are first collected, then
- * told to their owners: no owner ever runs inside curl. Two rules guard WeChat's single-use codes: a request leaves at most
- * once (curl would repeat it when a kept connection turns out dead), and we know whether it left. Both hang on the
- * function curl calls before each sending. */
+/* curl asks for sockets and one timer, the loop tells it when they stir, and finished transfers are
+ * first collected, then told to their owners: no owner ever runs inside curl. Two rules guard
+ * WeChat's single-use codes: a request leaves at most once (curl would repeat it when a kept
+ * connection turns out dead), and we know whether it left. Both hang on the function curl calls
+ * before each sending. */
 #include "io/fetch.h"
 
 #include <stdio.h>
@@ -27,7 +28,8 @@ struct origin {
 	char          *url;
 	struct socks_group group;   /* its connections */
 	int            unsent;      /* active transfers that have no connection yet */
-	bool           look_up;     /* a connection failed: the name may have another address by now */
+	/* a connection failed: the name may have another address by now */
+	bool           look_up;
 	struct list    waiting;     /* who asked first is first */
 };
 
@@ -168,13 +170,15 @@ static void tell(struct transfer *t)
 	transfer_free(t);
 }
 
-/* The first n of a list. What an owner adds meanwhile comes later; what fetch_free takes away is gone. */
+/* The first n of a list. What an owner adds meanwhile comes later; what fetch_free takes away is
+ * gone. */
 static void tell_some(struct list *l, int n)
 {
 	struct transfer *t;
 
 	while (n-- > 0 && (t = l->head)) {
-		list_remove(l, t); /* NOLINT(clang-analyzer-unix.Malloc): the list holds none that was told */
+		/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): the list holds none that was told */
+		list_remove(l, t);
 		tell(t);
 	}
 }
@@ -196,7 +200,8 @@ static void tell_unbegun_later(struct fetch *f)
 }
 
 /* Ends one that has not begun. */
-static void put_off(struct fetch *f, struct transfer *t, enum fetch_result result, const char *error)
+static void put_off(
+	struct fetch *f, struct transfer *t, enum fetch_result result, const char *error)
 {
 	fail(t, result, error);
 	list_add(&f->unbegun, t);
@@ -229,10 +234,20 @@ static void leave_active(struct fetch *f, struct transfer *t)
 
 static void launch(struct fetch *f, struct transfer *t)
 {
-	t->easy = easy_take(f->easies, &(struct easy_request){
-		.method = t->method, .origin = t->origin->url, .target = t->target, .body = t->body, .body_len = t->body_len,
-		.headers = t->headers, .group = &t->origin->group, .probe = t->probe, .look_up = t->probe || t->origin->look_up, .ctx = t,
-	}, t->deadline_ms - clock_ms());
+	t->easy = easy_take(f->easies,
+		&(struct easy_request){
+			.method = t->method,
+			.origin = t->origin->url,
+			.target = t->target,
+			.body = t->body,
+			.body_len = t->body_len,
+			.headers = t->headers,
+			.group = &t->origin->group,
+			.probe = t->probe,
+			.look_up = t->probe || t->origin->look_up,
+			.ctx = t,
+		},
+		t->deadline_ms - clock_ms());
 	t->origin->look_up = false;
 	t->origin->unsent++;
 	f->probes += t->probe;
@@ -260,7 +275,8 @@ static struct transfer *next_waiting(const struct fetch *f)
 	struct transfer *first = NULL;
 
 	for (const struct origin *o = f->origins; o; o = o->next)
-		if (o->waiting.head && has_room(o) && (!first || o->waiting.head->since_us < first->since_us))
+		if (o->waiting.head && has_room(o) &&
+			(!first || o->waiting.head->since_us < first->since_us))
 			first = o->waiting.head;
 	return first;
 }
@@ -500,12 +516,14 @@ static struct origin *origin_at(struct fetch *f, const char *url, size_t len)
 	if (o)
 		return o;
 	o = mem_alloc(sizeof(*o));
-	*o = (struct origin){.next = f->origins, .url = mem_strndup(url, len), .group = {.socks = f->socks}};
+	*o = (struct origin){
+		.next = f->origins, .url = mem_strndup(url, len), .group = {.socks = f->socks}};
 	f->origins = o;
 	return o;
 }
 
-/* curl takes a URL apart, copies and prints it many times over; the long part with the secrets in it is kept out of that. */
+/* curl takes a URL apart, copies and prints it many times over; the long part with the secrets in
+ * it is kept out of that. */
 static void split_url(struct transfer *t, const char *url)
 {
 	const char *host = strstr(url, "://"), *path;
@@ -516,7 +534,8 @@ static void split_url(struct transfer *t, const char *url)
 	t->target = mem_strdup(*path ? path : "/");
 }
 
-static struct transfer *transfer_new(struct fetch *f, const struct fetch_request *rq, fetch_cb cb, void *ctx)
+static struct transfer *transfer_new(
+	struct fetch *f, const struct fetch_request *rq, fetch_cb cb, void *ctx)
 {
 	struct transfer *t = mem_alloc(sizeof(*t));
 	struct buf line = {0};

@@ -1,11 +1,13 @@
 /* HTTP requests to WeChat: curl's multi interface on the loop, with a queue and bounds of our own.
  *
- * fetch copies everything it is given. The callback comes exactly once, never before fetch_start returns; the reply is borrowed for its
- * time. Requests past max_connections wait, and so do those that would make more than FETCH_CONNECTING connections to one origin at
- * once: many handshakes at once would all miss the connect timeout. Who asked first goes first. A request's own timeout runs while it
- * waits: it waits for two thirds of it, since one begun later could hardly be answered. If it never begins, or max_queue wait already, it
- * ends with FETCH_REFUSED. fetch never sends a request twice: when curl would
- * repeat one on a new connection (a kept connection died), it ends as FETCH_NO_ANSWER instead. */
+ * fetch copies everything it is given. The callback comes exactly once, never before fetch_start
+ * returns; the reply is borrowed for its time. Requests past max_connections wait, and so do those
+ * that would make more than FETCH_CONNECTING connections to one origin at once: many handshakes at
+ * once would all miss the connect timeout. Who asked first goes first. A request's own timeout runs
+ * while it waits: it waits for two thirds of it, since one begun later could hardly be answered. If
+ * it never begins, or max_queue wait already, it ends with FETCH_REFUSED. fetch never sends a
+ * request twice: when curl would repeat one on a new connection (a kept connection died), it ends
+ * as FETCH_NO_ANSWER instead. */
 #ifndef IO_FETCH_H
 #define IO_FETCH_H
 
@@ -25,16 +27,19 @@ struct fetch_options {
 	int         connect_timeout_ms; /* name, TCP and TLS together */
 	size_t      max_reply;          /* bytes of body; more ends as FETCH_TOO_LARGE */
 	const char *ca_file;            /* NULL or "" = the system's bundle */
-	const char *proxy;              /* http://[user:password@]host:port, or NULL or "". The environment's is not used */
+	/* http://[user:password@]host:port, or NULL or "". The environment's is not used */
+	const char *proxy;
 };
 
 enum fetch_result {
 	FETCH_DONE,       /* an HTTP answer, whatever its status */
-	FETCH_NOT_SENT,   /* no connection (name, TCP, TLS): the request cannot have reached anybody */
+	/* no connection (name, TCP, TLS): the request cannot have reached anybody */
+	FETCH_NOT_SENT,
 	FETCH_NO_ANSWER,  /* sent, perhaps; no complete answer (reset, cut short, not HTTP) */
 	FETCH_TIMED_OUT,  /* as NO_ANSWER, by timeout_ms; not_sent tells when it never left us */
 	FETCH_TOO_LARGE,
-	FETCH_REFUSED,    /* never begun: our own queue was full, or no connection became free in time */
+	/* never begun: our own queue was full, or no connection became free in time */
+	FETCH_REFUSED,
 	FETCH_CLOSED,     /* ended by fetch_free */
 };
 
@@ -45,13 +50,17 @@ struct fetch_request {
 	const void *body;         /* NULL = none */
 	size_t      body_len;
 	int64_t     timeout_ms;   /* for all of it, waiting in the queue included */
-	int64_t     since_us;     /* clock_us of when it was first asked, for its place in the queue; 0 = now */
-	bool        probe;        /* on a new connection of its own, beside the bounds and the queue; the name is looked up again */
+	/* clock_us of when it was first asked, for its place in the queue; 0 = now */
+	int64_t     since_us;
+	/* on a new connection of its own, beside the bounds and the queue; the name is looked up
+	 * again */
+	bool        probe;
 };
 
 struct fetch_reply {
 	enum fetch_result result;
-	bool        not_sent;     /* true when no byte of the request left: asking again elsewhere is safe */
+	/* true when no byte of the request left: asking again elsewhere is safe */
+	bool        not_sent;
 	int         status;       /* HTTP status, 0 without an answer */
 	const char *content_type; /* "" when none */
 	const char *body;         /* NUL-terminated */
@@ -63,10 +72,12 @@ struct fetch_reply {
 typedef void (*fetch_cb)(void *ctx, const struct fetch_reply *reply);
 
 struct fetch *fetch_new(struct loop *l, const struct fetch_options *o);
-void fetch_free(struct fetch *f); /* ends what is under way: callbacks get FETCH_CLOSED before it returns */
+/* ends what is under way: callbacks get FETCH_CLOSED before it returns */
+void fetch_free(struct fetch *f);
 void fetch_start(struct fetch *f, const struct fetch_request *rq, fetch_cb cb, void *ctx);
 
-/* origin (scheme://host:port) is given up: what waits to be sent there ends with FETCH_NOT_SENT, on a later turn of the loop. */
+/* origin (scheme://host:port) is given up: what waits to be sent there ends with FETCH_NOT_SENT, on
+ * a later turn of the loop. */
 void fetch_give_up(struct fetch *f, const char *origin);
 
 #endif

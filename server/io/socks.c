@@ -1,5 +1,5 @@
-/* Only what socks_open opened is watched while idle: curl closes the sockets of its resolver without a word, and a watch left on such a
- * number would make the next owner of it deaf. */
+/* Only what socks_open opened is watched while idle: curl closes the sockets of its resolver
+ * without a word, and a watch left on such a number would make the next owner of it deaf. */
 #include "io/socks.h"
 
 #include <stdbool.h>
@@ -57,7 +57,8 @@ static void set_idle(struct sock *k, bool idle)
 	timer_start(k->s->sweep, SWEEP_EVERY_MS);
 }
 
-/* curl looks at a connection before it uses it again. Read empty and shut down, this one is seen to be dead. */
+/* curl looks at a connection before it uses it again. Read empty and shut down, this one is seen to
+ * be dead. */
 static void retire(struct sock *k)
 {
 	char bytes[256];
@@ -92,7 +93,9 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
 	struct sock *k = arg;
 
 	if (k->wanted)
-		k->s->ready(k->s->ctx, fd, (what & EV_READ ? CURL_CSELECT_IN : 0) | (what & EV_WRITE ? CURL_CSELECT_OUT : 0));
+		k->s->ready(k->s->ctx, fd,
+			(what & EV_READ ? CURL_CSELECT_IN : 0) |
+				(what & EV_WRITE ? CURL_CSELECT_OUT : 0));
 	else
 		retire(k);
 }
@@ -156,7 +159,8 @@ void socks_watch(struct socks *s, curl_socket_t fd, int curl_poll)
 	short wanted = 0;
 
 	if (curl_poll != CURL_POLL_REMOVE)
-		wanted = (short)((curl_poll & CURL_POLL_IN ? EV_READ : 0) | (curl_poll & CURL_POLL_OUT ? EV_WRITE : 0));
+		wanted = (short)((curl_poll & CURL_POLL_IN ? EV_READ : 0) |
+				 (curl_poll & CURL_POLL_OUT ? EV_WRITE : 0));
 	if (!wanted && !k->group) {
 		forget(k);
 		return;
@@ -164,7 +168,8 @@ void socks_watch(struct socks *s, curl_socket_t fd, int curl_poll)
 	k->wanted = wanted;
 	set_idle(k, !wanted);
 	if (!wanted)
-		wanted = EV_READ; /* watched for its end; never for writing, which it would always be ready for */
+		/* watched for its end; never for writing, which it would always be ready for */
+		wanted = EV_READ;
 	if (k->armed == wanted)
 		return;
 	disarm(k);

@@ -74,7 +74,8 @@ static void read_lock(const char *lock, struct token_look *look)
 	n = strcspn(name, ":");
 	look->failed = OC_WECHAT_UNAVAILABLE;
 	for (int oc = OC_OK + 1; oc < OC_COUNT; oc++)
-		if (strlen(outcome_code((enum outcome)oc)) == n && !memcmp(outcome_code((enum outcome)oc), name, n))
+		if (strlen(outcome_code((enum outcome)oc)) == n &&
+			!memcmp(outcome_code((enum outcome)oc), name, n))
 			look->failed = (enum outcome)oc;
 	look->errcode = name[n] ? atoi(name + n + 1) : 0;
 }
@@ -86,13 +87,15 @@ static void on_nothing(void *ctx, enum outcome oc, const struct redisReply *repl
 	(void)reply; /* a lock ends by itself; what was not forgotten is met again */
 }
 
-/* Sealed under a key that we have not. It would be in the way until it ends, for hours; who looks next finds none, and renews. */
+/* Sealed under a key that we have not. It would be in the way until it ends, for hours; who looks
+ * next finds none, and renews. */
 static void forget(const struct look *l, const char *value, size_t len)
 {
 	const char *argv[] = {"1", l->names.token, value};
 	const size_t argvlen[] = {1, strlen(l->names.token), len};
 
-	log_error("an access_token in redis does not open: is encryption_key the same everywhere?", LOG_STR("key", l->names.token));
+	log_error("an access_token in redis does not open: is encryption_key the same everywhere?",
+		LOG_STR("key", l->names.token));
 	redis_eval(l->t->redis, &forget_script, NELEM(argv), argv, argvlen, on_nothing, NULL);
 }
 
@@ -110,7 +113,8 @@ static void on_look(void *ctx, enum outcome oc, const struct redisReply *reply)
 	look.ours = ours == 1;
 	read_lock(redis_reply_str(redis_reply_at(reply, 3), NULL), &look);
 	if (v && len > HASH_LEN && look.left_ms > 0) {
-		look.token = unseal_text(l->t->seal, a, l->names.token, v + HASH_LEN, len - HASH_LEN);
+		look.token =
+			unseal_text(l->t->seal, a, l->names.token, v + HASH_LEN, len - HASH_LEN);
 		if (!look.token)
 			forget(l, v, len);
 	}
@@ -119,8 +123,8 @@ static void on_look(void *ctx, enum outcome oc, const struct redisReply *reply)
 	free(l);
 }
 
-void token_look(struct tokens *t, const char *appid, const struct token_report *report, const char *holder, int64_t lock_ms, token_look_cb cb,
-	void *ctx)
+void token_look(struct tokens *t, const char *appid, const struct token_report *report,
+	const char *holder, int64_t lock_ms, token_look_cb cb, void *ctx)
 {
 	struct look *l = mem_alloc(sizeof(*l));
 	char hash[HASH_LEN + 1] = "", lock[24], ahead[24], bad_ms[24], asked_ms[24];
@@ -135,8 +139,8 @@ void token_look(struct tokens *t, const char *appid, const struct token_report *
 	snprintf(ahead, sizeof(ahead), "%d", TOKEN_AHEAD_MS);
 	snprintf(bad_ms, sizeof(bad_ms), "%d", BAD_MS);
 	snprintf(asked_ms, sizeof(asked_ms), "%d", ASKED_MS);
-	const char *argv[] = {"4", l->names.token, l->names.lock, l->names.bad, l->names.asked, hash, report->drop ? "1" : "0", holder, lock, ahead,
-		bad_ms, asked_ms};
+	const char *argv[] = {"4", l->names.token, l->names.lock, l->names.bad, l->names.asked,
+		hash, report->drop ? "1" : "0", holder, lock, ahead, bad_ms, asked_ms};
 	redis_eval(t->redis, &look_script, NELEM(argv), argv, NULL, on_look, l);
 }
 
@@ -157,7 +161,8 @@ static void on_save(void *ctx, enum outcome oc, const struct redisReply *reply)
 	free(s);
 }
 
-void token_save(struct tokens *t, const char *appid, const char *holder, const char *token, int64_t expires_in_s, token_save_cb cb, void *ctx)
+void token_save(struct tokens *t, const char *appid, const char *holder, const char *token,
+	int64_t expires_in_s, token_save_cb cb, void *ctx)
 {
 	struct save *s = mem_alloc(sizeof(*s));
 	struct arena *a = arena_new();
@@ -178,7 +183,8 @@ void token_save(struct tokens *t, const char *appid, const char *holder, const c
 	arena_free(a);
 }
 
-void token_fail(struct tokens *t, const char *appid, const char *holder, enum outcome why, int errcode)
+void token_fail(
+	struct tokens *t, const char *appid, const char *holder, enum outcome why, int errcode)
 {
 	struct names n;
 	char mark[40], ms[12];

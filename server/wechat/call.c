@@ -1,5 +1,6 @@
-/* Everything ends a call but four things: no byte of it left us (another host is asked), WeChat says -1 (it is asked again, twice),
- * it refuses one of two AppSecrets, or the call may be repeated and no answer came. */
+/* Everything ends a call but four things: no byte of it left us (another host is asked), WeChat
+ * says -1 (it is asked again, twice), it refuses one of two AppSecrets, or the call may be repeated
+ * and no answer came. */
 #include "wechat/call.h"
 
 #include <stdlib.h>
@@ -32,9 +33,11 @@ static void call_end(struct call *c, enum outcome oc)
 {
 	struct arena *arena = c->arena;
 
-	DL_DELETE(c->wx->calls, c); /* NOLINT(clang-analyzer-core.NullDereference): c is on the list */
+	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): c is on the list */
+	DL_DELETE(c->wx->calls, c);
 	metric_inc2(WECHAT_REQUESTS, c->kind->name, outcome_code(oc));
-	metric_observe_us(metric_series(METRIC_WECHAT_SECONDS, c->kind->name, NULL, NULL), clock_us() - c->started_us);
+	metric_observe_us(metric_series(METRIC_WECHAT_SECONDS, c->kind->name, NULL, NULL),
+		clock_us() - c->started_us);
 	timer_free(c->pause);
 	c->kind->end(c, oc);
 	arena_free(arena);
@@ -44,7 +47,8 @@ static void call_end(struct call *c, enum outcome oc)
 
 enum outcome call_wrong(const struct call *c, const char *what, const struct fetch_reply *rp)
 {
-	log_warn("wechat answered what it should not", LOG_STR("api", c->kind->name), LOG_STR("what", what), LOG_INT("status", rp->status),
+	log_warn("wechat answered what it should not", LOG_STR("api", c->kind->name),
+		LOG_STR("what", what), LOG_INT("status", rp->status),
 		LOG_INT("bytes", (int64_t)rp->body_len), LOG_STR("content_type", rp->content_type));
 	return OC_WECHAT_ERROR;
 }
@@ -65,7 +69,8 @@ static enum json_get read_errcode(const cJSON *tree, int *errcode)
 	return got;
 }
 
-/* errmsg is WeChat's own text with the rid that its support asks for. One that repeats what is secret stays out of the log. */
+/* errmsg is WeChat's own text with the rid that its support asks for. One that repeats what is
+ * secret stays out of the log. */
 static const char *loggable_errmsg(const struct call *c, const cJSON *tree)
 {
 	const char *msg, *const secrets[] = {c->secrets[c->secret], c->hide[0], c->hide[1]};
@@ -84,14 +89,17 @@ static enum outcome read_answer(struct call *c, const struct fetch_reply *rp, co
 	enum outcome oc;
 
 	if (!tree || !cJSON_IsObject(tree))
-		return c->kind->raw ? c->kind->read(c, NULL, rp) : call_wrong(c, "not a JSON object", rp);
+		return c->kind->raw ? c->kind->read(c, NULL, rp)
+				    : call_wrong(c, "not a JSON object", rp);
 	if (read_errcode(tree, &c->errcode) == JSON_BAD && !c->kind->raw)
 		return call_wrong(c, "errcode is no number", rp);
-	oc = c->kind->raw || c->kind->refusals || c->errcode == 0 ? c->kind->read(c, tree, rp) : OC_PENDING;
+	oc = c->kind->raw || c->kind->refusals || c->errcode == 0 ? c->kind->read(c, tree, rp)
+								  : OC_PENDING;
 	if (oc != OC_PENDING)
 		return oc;
 	row = errcode_find(c->kind->api, c->errcode);
-	log_at(row->level, "wechat refused", LOG_STR("api", c->kind->name), LOG_INT("errcode", c->errcode), LOG_STR("appid", c->appid),
+	log_at(row->level, "wechat refused", LOG_STR("api", c->kind->name),
+		LOG_INT("errcode", c->errcode), LOG_STR("appid", c->appid),
 		LOG_STR("means", row->mend), LOG_STR("errmsg", loggable_errmsg(c, tree)));
 	return row->oc;
 }
@@ -113,7 +121,8 @@ static bool refused_again(struct call *c, enum outcome oc)
 	if (row->flags & ERRCODE_SECRET && c->secret == 0 && c->secrets[1]) {
 		c->secret = 1;
 		wait_ms = 0;
-	} else if (oc == OC_WECHAT_UNAVAILABLE && !c->kind->once && row->flags & ERRCODE_RETRY && c->busy < BUSY_RETRIES) {
+	} else if (oc == OC_WECHAT_UNAVAILABLE && !c->kind->once && row->flags & ERRCODE_RETRY &&
+		   c->busy < BUSY_RETRIES) {
 		crypt_random(&jitter, 1);
 		wait_ms = (100 << c->busy++) + jitter / 4;
 	} else {
@@ -137,7 +146,8 @@ static bool next_host(struct call *c, const struct fetch_reply *rp)
 
 	if (next == PEERS_NONE)
 		return false;
-	log_info("wechat host cannot be reached, trying the next", LOG_STR("host", host_of(c)), LOG_STR("cause", rp->error));
+	log_info("wechat host cannot be reached, trying the next", LOG_STR("host", host_of(c)),
+		LOG_STR("cause", rp->error));
 	c->host = next;
 	return true;
 }
@@ -150,7 +160,8 @@ static bool unanswered_again(struct call *c, const struct fetch_reply *rp)
 	if (rp->not_sent && next_host(c, rp)) {
 		/* it keeps its place in the queue */
 	} else if (c->kind->repeatable && rp->result == FETCH_NO_ANSWER && !c->resent) {
-		log_warn("wechat gave no answer, asking again", LOG_STR("host", host_of(c)), LOG_STR("api", c->kind->name), LOG_STR("cause", rp->error));
+		log_warn("wechat gave no answer, asking again", LOG_STR("host", host_of(c)),
+			LOG_STR("api", c->kind->name), LOG_STR("cause", rp->error));
 		c->resent = true;
 	} else {
 		return false;
@@ -166,7 +177,8 @@ static void read_reply(struct call *c, const struct fetch_reply *rp)
 	enum outcome oc;
 	cJSON *tree;
 
-	if (len >= 3 && !memcmp(body, "\xEF\xBB\xBF", 3)) { /* some gateways put a byte order mark first */
+	/* some gateways put a byte order mark first */
+	if (len >= 3 && !memcmp(body, "\xEF\xBB\xBF", 3)) {
 		body += 3;
 		len -= 3;
 	}
@@ -177,7 +189,8 @@ static void read_reply(struct call *c, const struct fetch_reply *rp)
 	json_free(tree);
 }
 
-/* A probe asks for a session with this app's secret and a code that is none: WeChat refuses it, and shows that it is there. */
+/* A probe asks for a session with this app's secret and a code that is none: WeChat refuses it, and
+ * shows that it is there. */
 static const char *probe_path(struct call *c)
 {
 	char appid[3 * 64 + 1], secret[3 * 256 + 1];
@@ -186,13 +199,16 @@ static const char *probe_path(struct call *c)
 		return "/sns/jscode2session";
 	percent_encode(appid, c->appid, strlen(c->appid));
 	percent_encode(secret, c->secrets[c->secret], strlen(c->secrets[c->secret]));
-	return arena_printf(c->arena, "/sns/jscode2session?appid=%s&secret=%s&js_code=the%%20code%%20is%%20a%%20mock%%20one"
-		"&grant_type=authorization_code", appid, secret);
+	return arena_printf(c->arena,
+		"/sns/jscode2session?appid=%s&secret=%s&grant_type=authorization_code"
+		"&js_code=the%%20code%%20is%%20a%%20mock%%20one",
+		appid, secret);
 }
 
 static void no_answer(struct call *c, const struct fetch_reply *rp)
 {
-	log_warn("wechat gave no answer", LOG_STR("host", host_of(c)), LOG_STR("api", c->kind->name), LOG_STR("cause", rp->error),
+	log_warn("wechat gave no answer", LOG_STR("host", host_of(c)),
+		LOG_STR("api", c->kind->name), LOG_STR("cause", rp->error),
 		LOG_INT("ms", rp->total_us / 1000));
 	call_end(c, OC_WECHAT_UNAVAILABLE);
 }
@@ -218,7 +234,9 @@ static void on_reply(void *ctx, const struct fetch_reply *rp)
 static void call_ask(void *ctx)
 {
 	struct call *c = ctx;
-	struct fetch_request rq = {.method = "GET", .timeout_ms = c->deadline_ms - clock_ms(), .since_us = c->started_us};
+	struct fetch_request rq = {.method = "GET",
+		.timeout_ms = c->deadline_ms - clock_ms(),
+		.since_us = c->started_us};
 
 	c->errcode = 0;
 	c->kind->build(c, &rq, host_of(c));
@@ -230,7 +248,8 @@ static void end_unasked(void *ctx)
 	call_end(ctx, OC_WECHAT_UNAVAILABLE);
 }
 
-void *call_new(struct wechat *wx, const struct call_kind *kind, size_t size, const struct wechat_app *app)
+void *call_new(
+	struct wechat *wx, const struct call_kind *kind, size_t size, const struct wechat_app *app)
 {
 	struct arena *arena = arena_new();
 	struct call *c = arena_alloc(arena, size);
@@ -249,7 +268,9 @@ void call_start(struct call *c, int64_t timeout_ms)
 	bool may = timeout_ms > 0 && (c->host = peers_pick(c->wx->peers, 0)) != PEERS_NONE;
 
 	c->started_us = clock_us();
-	c->deadline_ms = clock_ms() + (c->kind->raw || timeout_ms < c->wx->timeout_ms ? timeout_ms : c->wx->timeout_ms);
+	c->deadline_ms =
+		clock_ms() +
+		(c->kind->raw || timeout_ms < c->wx->timeout_ms ? timeout_ms : c->wx->timeout_ms);
 	c->pause = timer_new(c->wx->loop, may ? call_ask : end_unasked, c);
 	DL_APPEND(c->wx->calls, c);
 	if (may)
@@ -279,9 +300,13 @@ struct wechat *wechat_new(struct loop *l, const struct wechat_options *o)
 	wx->fetch[POOL_PASS] = o->pass;
 	wx->timeout_ms = o->timeout_ms;
 	wx->peers = peers_new(l, &(struct peers_options){
-		.urls = o->base_urls, .count = o->base_url_count, .timeout_ms = o->timeout_ms, .fetch = o->login,
-		.on_skipped = on_skipped, .ctx = wx,
-	});
+					 .urls = o->base_urls,
+					 .count = o->base_url_count,
+					 .timeout_ms = o->timeout_ms,
+					 .fetch = o->login,
+					 .on_skipped = on_skipped,
+					 .ctx = wx,
+				 });
 	return wx;
 }
 

@@ -1,12 +1,20 @@
-/* WeChat's errcodes: what each means for the caller and for us, and in which call. One table, from the error tables of code2Session, getStableAccessToken,
- * checkSessionKey and getPhoneNumber (developers.weixin.qq.com/miniprogram/dev/server/API/). */
+/* WeChat's errcodes: what each means for the caller and for us, and in which call. One table, from
+ * the error tables of code2Session, getStableAccessToken, checkSessionKey and getPhoneNumber
+ * (developers.weixin.qq.com/miniprogram/dev/server/API/). */
 #ifndef WECHAT_ERRCODE_H
 #define WECHAT_ERRCODE_H
 
 #include "common/log.h"
 #include "common/outcome.h"
 
-enum call_api { API_JSCODE2SESSION, API_STABLE_TOKEN, API_CHECKSESSION, API_PHONE, API_PASS, API_COUNT };
+enum call_api {
+	API_JSCODE2SESSION,
+	API_STABLE_TOKEN,
+	API_CHECKSESSION,
+	API_PHONE,
+	API_PASS,
+	API_COUNT
+};
 
 enum errcode_flags {
 	ERRCODE_RETRY = 1, /* the same request may be sent again, soon */
@@ -24,6 +32,7 @@ struct errcode_row {
 	const char    *mend;  /* for the operator: what it means, and what to do */
 };
 
-const struct errcode_row *errcode_find(enum call_api api, int errcode); /* never NULL: what is not in the table is WECHAT_ERROR */
+/* never NULL: what is not in the table is WECHAT_ERROR */
+const struct errcode_row *errcode_find(enum call_api api, int errcode);
 
 #endif

@@ -54,8 +54,10 @@ static void skip(struct peer *pr, const char *cause)
 {
 	bool is_last = !another_is_healthy(pr);
 
-	log_at(is_last ? LOG_ERROR : LOG_WARN, is_last ? "wechat is away: asking once a second until it answers"
-		: "a wechat host is away: it is skipped, and asked once a second until it answers",
+	log_at(is_last ? LOG_ERROR : LOG_WARN,
+		is_last ? "wechat is away: asking once a second until it answers"
+			: "a wechat host is away: it is skipped, and asked once a second until it "
+			  "answers",
 		LOG_STR("host", pr->url), LOG_STR("cause", cause));
 	pr->skipped = true;
 	pr->p->o.on_skipped(pr->p->o.ctx, pr->url);
@@ -101,7 +103,11 @@ static void probe(void *ctx)
 	buf_printf(&url, "%s%s", pr->url, pr->path);
 	pr->probing = true;
 	pr->probed_ms = clock_ms();
-	fetch_start(pr->p->o.fetch, &(struct fetch_request){.method = "GET", .url = url.data, .timeout_ms = pr->p->o.timeout_ms, .probe = true},
+	fetch_start(pr->p->o.fetch,
+		&(struct fetch_request){.method = "GET",
+			.url = url.data,
+			.timeout_ms = pr->p->o.timeout_ms,
+			.probe = true},
 		on_probed, pr);
 	buf_free(&url);
 }
@@ -123,7 +129,8 @@ static void not_connected(struct peer *pr, const struct fetch_reply *rp)
 static void not_answered(struct peer *pr)
 {
 	pr->unconnected = 0;
-	if (++pr->unanswered < PEERS_UNANSWERED || pr->probing || clock_ms() < pr->probed_ms + PEERS_PROBE_MS)
+	if (++pr->unanswered < PEERS_UNANSWERED || pr->probing ||
+		clock_ms() < pr->probed_ms + PEERS_PROBE_MS)
 		return;
 	pr->suspected = true;
 	probe(pr);
@@ -133,7 +140,8 @@ void peers_note(struct peers *p, size_t peer, const struct fetch_reply *rp, cons
 {
 	struct peer *pr = &p->all[peer];
 
-	if (rp->result == FETCH_REFUSED || rp->result == FETCH_CLOSED) /* our own doing: says nothing about WeChat */
+	/* our own doing: says nothing about WeChat */
+	if (rp->result == FETCH_REFUSED || rp->result == FETCH_CLOSED)
 		return;
 	if (is_answer(rp)) {
 		answered(pr);

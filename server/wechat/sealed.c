@@ -40,10 +40,13 @@ static bool meant_for(const cJSON *tree, const char *appid)
 {
 	const char *theirs;
 
-	return json_str(cJSON_GetObjectItemCaseSensitive(tree, "watermark"), "appid", 1, 128, &theirs) == JSON_GOT && !strcmp(theirs, appid);
+	return json_str(cJSON_GetObjectItemCaseSensitive(tree, "watermark"), "appid", 1, 128,
+		       &theirs) == JSON_GOT &&
+	       !strcmp(theirs, appid);
 }
 
-cJSON *sealed_open(struct arena *a, const char *session_key, const char *encrypted_data, const char *iv, const char *appid)
+cJSON *sealed_open(struct arena *a, const char *session_key, const char *encrypted_data,
+	const char *iv, const char *appid)
 {
 	uint8_t key[AES_BLOCK], start[AES_BLOCK];
 	size_t cap = strlen(encrypted_data) / 4 * 3 + 3;
@@ -51,8 +54,8 @@ cJSON *sealed_open(struct arena *a, const char *session_key, const char *encrypt
 	ssize_t n = decode(a, data, cap, encrypted_data);
 	cJSON *tree = NULL;
 
-	if (decode(a, key, sizeof(key), session_key) == sizeof(key) && decode(a, start, sizeof(start), iv) == sizeof(start) && n > 0 &&
-	    n % AES_BLOCK == 0)
+	if (decode(a, key, sizeof(key), session_key) == sizeof(key) &&
+		decode(a, start, sizeof(start), iv) == sizeof(start) && n > 0 && n % AES_BLOCK == 0)
 		n = crypt_aes128_cbc_decrypt(plain, key, start, data, (size_t)n);
 	else
 		n = -1;

@@ -20,7 +20,8 @@ static const char *encoded(struct call *c, const char *s)
 }
 
 /* A body of JSON, from pairs of name and text; a name of NULL ends them. */
-static void json_body(struct call *c, struct fetch_request *rq, const char *const pairs[][2], const char *more)
+static void json_body(
+	struct call *c, struct fetch_request *rq, const char *const pairs[][2], const char *more)
 {
 	struct buf b = {0};
 
@@ -41,7 +42,8 @@ static bool id_ok(const char *s)
 {
 	size_t n = strlen(s);
 
-	return n >= 1 && n <= ID_MAX && strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") == n;
+	return n >= 1 && n <= ID_MAX &&
+	       strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") == n;
 }
 
 static bool printable(const char *s)
@@ -66,8 +68,9 @@ static void session_build(struct call *c, struct fetch_request *rq, const char *
 {
 	struct code2session *s = (struct code2session *)c;
 
-	rq->url = arena_join(c->arena, host, "/sns/jscode2session?appid=", encoded(c, c->appid), "&secret=",
-		encoded(c, c->secrets[c->secret]), "&js_code=", encoded(c, s->code), "&grant_type=authorization_code", NULL);
+	rq->url = arena_join(c->arena, host, "/sns/jscode2session?appid=", encoded(c, c->appid),
+		"&secret=", encoded(c, c->secrets[c->secret]), "&js_code=", encoded(c, s->code),
+		"&grant_type=authorization_code", NULL);
 }
 
 static enum outcome session_read(struct call *c, const cJSON *tree, const struct fetch_reply *rp)
@@ -76,14 +79,17 @@ static enum outcome session_read(struct call *c, const cJSON *tree, const struct
 
 	if (json_str(tree, "openid", 1, ID_MAX, &ws->openid) != JSON_GOT || !id_ok(ws->openid))
 		return call_wrong(c, "openid is missing or malformed", rp);
-	if (json_str(tree, "session_key", 1, ID_MAX, &ws->session_key) != JSON_GOT || !printable(ws->session_key))
+	if (json_str(tree, "session_key", 1, ID_MAX, &ws->session_key) != JSON_GOT ||
+		!printable(ws->session_key))
 		return call_wrong(c, "session_key is missing or malformed", rp);
 	switch (json_str(tree, "unionid", 0, ID_MAX, &ws->unionid)) {
 	case JSON_ABSENT:
 		ws->unionid = "";
 		return OC_OK;
 	case JSON_GOT:
-		return !*ws->unionid || id_ok(ws->unionid) ? OC_OK : call_wrong(c, "unionid is malformed", rp);
+		return !*ws->unionid || id_ok(ws->unionid)
+			       ? OC_OK
+			       : call_wrong(c, "unionid is malformed", rp);
 	default:
 		return call_wrong(c, "unionid is malformed", rp);
 	}
@@ -94,15 +100,20 @@ static void session_end(struct call *c, enum outcome oc)
 	struct code2session *s = (struct code2session *)c;
 
 	if (oc != OC_OK)
-		s->ws = (struct wechat_session){.openid = "", .session_key = "", .unionid = "", .errcode = c->errcode};
+		s->ws = (struct wechat_session){
+			.openid = "", .session_key = "", .unionid = "", .errcode = c->errcode};
 	s->cb(s->ctx, oc, &s->ws);
 }
 
-void wechat_code2session(struct wechat *wx, const struct wechat_app *app, const char *code, int64_t timeout_ms,
-	wechat_session_cb cb, void *ctx)
+void wechat_code2session(struct wechat *wx, const struct wechat_app *app, const char *code,
+	int64_t timeout_ms, wechat_session_cb cb, void *ctx)
 {
-	static const struct call_kind kind = {.api = API_JSCODE2SESSION, .name = "jscode2session", .pool = POOL_LOGIN,
-		.build = session_build, .read = session_read, .end = session_end};
+	static const struct call_kind kind = {.api = API_JSCODE2SESSION,
+		.name = "jscode2session",
+		.pool = POOL_LOGIN,
+		.build = session_build,
+		.read = session_read,
+		.end = session_end};
 	struct code2session *s = call_new(wx, &kind, sizeof(*s), app);
 
 	s->code = s->c.hide[0] = arena_strdup(s->c.arena, code);
@@ -124,17 +135,21 @@ struct stable_token {
 
 static void token_build(struct call *c, struct fetch_request *rq, const char *host)
 {
-	const char *const pairs[][2] = {{"grant_type", "client_credential"}, {"appid", c->appid}, {"secret", c->secrets[c->secret]}, {NULL, NULL}};
+	const char *const pairs[][2] = {{"grant_type", "client_credential"}, {"appid", c->appid},
+		{"secret", c->secrets[c->secret]}, {NULL, NULL}};
 
 	rq->url = arena_printf(c->arena, "%s/cgi-bin/stable_token", host);
-	json_body(c, rq, pairs, ((struct stable_token *)c)->force ? ",\"force_refresh\":true" : ",\"force_refresh\":false");
+	json_body(c, rq, pairs,
+		((struct stable_token *)c)->force ? ",\"force_refresh\":true"
+						  : ",\"force_refresh\":false");
 }
 
 static enum outcome token_read(struct call *c, const cJSON *tree, const struct fetch_reply *rp)
 {
 	struct stable_token *t = (struct stable_token *)c;
 
-	if (json_str(tree, "access_token", 1, TOKEN_MAX, &t->access_token) != JSON_GOT || !printable(t->access_token))
+	if (json_str(tree, "access_token", 1, TOKEN_MAX, &t->access_token) != JSON_GOT ||
+		!printable(t->access_token))
 		return call_wrong(c, "access_token is missing or malformed", rp);
 	if (json_int(tree, "expires_in", 1, 7 * 86400, &t->expires_in_s) != JSON_GOT)
 		return call_wrong(c, "expires_in is missing or out of bounds", rp);
@@ -145,15 +160,27 @@ static void token_end(struct call *c, enum outcome oc)
 {
 	struct stable_token *t = (struct stable_token *)c;
 
-	t->cb(t->ctx, oc, oc == OC_OK ? t->access_token : NULL, oc == OC_OK ? t->expires_in_s : 0, oc == OC_OK ? 0 : c->errcode);
+	t->cb(t->ctx, oc, oc == OC_OK ? t->access_token : NULL, oc == OC_OK ? t->expires_in_s : 0,
+		oc == OC_OK ? 0 : c->errcode);
 }
 
-void wechat_stable_token(struct wechat *wx, const struct wechat_app *app, bool force, wechat_token_cb cb, void *ctx)
+void wechat_stable_token(
+	struct wechat *wx, const struct wechat_app *app, bool force, wechat_token_cb cb, void *ctx)
 {
-	static const struct call_kind normal = {.api = API_STABLE_TOKEN, .name = "stable_token", .pool = POOL_TOKEN, .repeatable = true,
-		.build = token_build, .read = token_read, .end = token_end};
-	static const struct call_kind forced = {.api = API_STABLE_TOKEN, .name = "stable_token", .pool = POOL_TOKEN, .once = true,
-		.build = token_build, .read = token_read, .end = token_end};
+	static const struct call_kind normal = {.api = API_STABLE_TOKEN,
+		.name = "stable_token",
+		.pool = POOL_TOKEN,
+		.repeatable = true,
+		.build = token_build,
+		.read = token_read,
+		.end = token_end};
+	static const struct call_kind forced = {.api = API_STABLE_TOKEN,
+		.name = "stable_token",
+		.pool = POOL_TOKEN,
+		.once = true,
+		.build = token_build,
+		.read = token_read,
+		.end = token_end};
 	struct stable_token *t = call_new(wx, force ? &forced : &normal, sizeof(*t), app);
 
 	t->force = force;
@@ -186,14 +213,16 @@ static void check_build(struct call *c, struct fetch_request *rq, const char *ho
 {
 	struct checksession *s = (struct checksession *)c;
 
-	rq->url = arena_printf(c->arena, "%s/wxa/checksession?access_token=%s&openid=%s&signature=%s&sig_method=hmac_sha256", host,
-		encoded(c, s->token), encoded(c, s->openid), s->signature);
+	rq->url = arena_printf(c->arena,
+		"%s/wxa/checksession?access_token=%s&openid=%s&signature=%s&sig_method=hmac_sha256",
+		host, encoded(c, s->token), encoded(c, s->openid), s->signature);
 }
 
 static enum outcome check_read(struct call *c, const cJSON *tree, const struct fetch_reply *rp)
 {
 	struct checksession *s = (struct checksession *)c;
-	bool another = c->errcode == 87009 || c->errcode == 87007; /* invalid signature: of another key; no session_key that lives */
+	/* invalid signature: of another key; no session_key that lives */
+	bool another = c->errcode == 87009 || c->errcode == 87007;
 
 	if (!another && (c->errcode || !cJSON_HasObjectItem(tree, "errcode")))
 		return c->errcode ? OC_PENDING : call_wrong(c, "errcode is missing", rp);
@@ -208,16 +237,23 @@ static void check_end(struct call *c, enum outcome oc)
 	s->cb(s->ctx, oc, oc == OC_OK && s->valid, oc == OC_OK ? 0 : c->errcode);
 }
 
-void wechat_checksession(struct wechat *wx, const struct wechat_app *app, const char *access_token, const char *openid,
-	const char *session_key, wechat_check_cb cb, void *ctx)
+void wechat_checksession(struct wechat *wx, const struct wechat_app *app, const char *access_token,
+	const char *openid, const char *session_key, wechat_check_cb cb, void *ctx)
 {
-	static const struct call_kind kind = {.api = API_CHECKSESSION, .name = "checksession", .pool = POOL_SERVICE, .repeatable = true,
-		.refusals = true, .build = check_build, .read = check_read, .end = check_end};
+	static const struct call_kind kind = {.api = API_CHECKSESSION,
+		.name = "checksession",
+		.pool = POOL_SERVICE,
+		.repeatable = true,
+		.refusals = true,
+		.build = check_build,
+		.read = check_read,
+		.end = check_end};
 	struct checksession *s = call_new(wx, &kind, sizeof(*s), app);
 	uint8_t mac[SHA256_LEN];
 	char hex[2 * SHA256_LEN + 1];
 
-	crypt_hmac_sha256(mac, session_key, strlen(session_key), "", 0); /* the key is the base64 text */
+	/* the key is the base64 text */
+	crypt_hmac_sha256(mac, session_key, strlen(session_key), "", 0);
 	hex_encode(hex, mac, sizeof(mac));
 	s->token = s->c.hide[0] = arena_strdup(s->c.arena, access_token);
 	s->openid = arena_strdup(s->c.arena, openid);
@@ -243,24 +279,31 @@ static void phone_build(struct call *c, struct fetch_request *rq, const char *ho
 	struct getphone *p = (struct getphone *)c;
 	const char *const pairs[][2] = {{"code", p->code}, {"openid", p->openid}, {NULL, NULL}};
 
-	rq->url = arena_printf(c->arena, "%s/wxa/business/getuserphonenumber?access_token=%s", host, encoded(c, p->token));
+	rq->url = arena_printf(c->arena, "%s/wxa/business/getuserphonenumber?access_token=%s", host,
+		encoded(c, p->token));
 	json_body(c, rq, pairs, "");
 }
 
 static enum outcome phone_read(struct call *c, const cJSON *tree, const struct fetch_reply *rp)
 {
 	struct getphone *p = (struct getphone *)c;
-	const cJSON *info = cJSON_GetObjectItemCaseSensitive(tree, "phone_info"), *mark = cJSON_GetObjectItemCaseSensitive(info, "watermark");
+	const cJSON *info = cJSON_GetObjectItemCaseSensitive(tree, "phone_info"),
+		    *mark = cJSON_GetObjectItemCaseSensitive(info, "watermark");
 	const char *appid;
 	int64_t country;
 
-	if (json_str(info, "phoneNumber", 1, PHONE_MAX, &p->phone.number) != JSON_GOT || !printable(p->phone.number) ||
-	    json_str(info, "purePhoneNumber", 1, PHONE_MAX, &p->phone.pure_number) != JSON_GOT || !printable(p->phone.pure_number))
+	if (json_str(info, "phoneNumber", 1, PHONE_MAX, &p->phone.number) != JSON_GOT ||
+		!printable(p->phone.number) ||
+		json_str(info, "purePhoneNumber", 1, PHONE_MAX, &p->phone.pure_number) !=
+			JSON_GOT ||
+		!printable(p->phone.pure_number))
 		return call_wrong(c, "phone_info is missing or malformed", rp);
-	if (json_int(info, "countryCode", 0, 99999, &country) == JSON_GOT) { /* a number in WeChat's sample, a text in its table */
+	/* a number in WeChat's sample, a text in its table */
+	if (json_int(info, "countryCode", 0, 99999, &country) == JSON_GOT) {
 		snprintf(p->country, sizeof(p->country), "%d", (int)country);
 		p->phone.country_code = p->country;
-	} else if (json_str(info, "countryCode", 1, 8, &p->phone.country_code) != JSON_GOT || !printable(p->phone.country_code)) {
+	} else if (json_str(info, "countryCode", 1, 8, &p->phone.country_code) != JSON_GOT ||
+		   !printable(p->phone.country_code)) {
 		return call_wrong(c, "countryCode is missing or malformed", rp);
 	}
 	if (json_str(mark, "appid", 1, ID_MAX, &appid) != JSON_GOT || strcmp(appid, c->appid) != 0)
@@ -273,15 +316,21 @@ static void phone_end(struct call *c, enum outcome oc)
 	struct getphone *p = (struct getphone *)c;
 
 	if (oc != OC_OK)
-		p->phone = (struct wechat_phone){.number = "", .pure_number = "", .country_code = "", .errcode = c->errcode};
+		p->phone = (struct wechat_phone){
+			.number = "", .pure_number = "", .country_code = "", .errcode = c->errcode};
 	p->cb(p->ctx, oc, &p->phone);
 }
 
-void wechat_getuserphonenumber(struct wechat *wx, const struct wechat_app *app, const char *access_token, const char *code,
-	const char *openid, wechat_phone_cb cb, void *ctx)
+void wechat_getuserphonenumber(struct wechat *wx, const struct wechat_app *app,
+	const char *access_token, const char *code, const char *openid, wechat_phone_cb cb,
+	void *ctx)
 {
-	static const struct call_kind kind = {.api = API_PHONE, .name = "getuserphonenumber", .pool = POOL_SERVICE,
-		.build = phone_build, .read = phone_read, .end = phone_end};
+	static const struct call_kind kind = {.api = API_PHONE,
+		.name = "getuserphonenumber",
+		.pool = POOL_SERVICE,
+		.build = phone_build,
+		.read = phone_read,
+		.end = phone_end};
 	struct getphone *p = call_new(wx, &kind, sizeof(*p), app);
 
 	p->token = p->c.hide[0] = arena_strdup(p->c.arena, access_token);
@@ -308,8 +357,8 @@ static void pass_build(struct call *c, struct fetch_request *rq, const char *hos
 	struct pass *p = (struct pass *)c;
 
 	rq->method = p->what.method;
-	rq->url = arena_printf(c->arena, "%s/%s?access_token=%s%s%s", host, p->what.path, encoded(c, p->token), *p->what.query ? "&" : "",
-		p->what.query);
+	rq->url = arena_printf(c->arena, "%s/%s?access_token=%s%s%s", host, p->what.path,
+		encoded(c, p->token), *p->what.query ? "&" : "", p->what.query);
 	rq->content_type = p->what.content_type;
 	rq->body = p->what.body;
 	rq->body_len = p->what.body_len;
@@ -329,11 +378,16 @@ static void pass_end(struct call *c, enum outcome oc)
 	p->cb(p->ctx, oc, oc == OC_OK ? p->reply : NULL, c->errcode);
 }
 
-void wechat_pass(struct wechat *wx, const struct wechat_app *app, const char *access_token, const struct wechat_pass *what,
-	wechat_pass_cb cb, void *ctx)
+void wechat_pass(struct wechat *wx, const struct wechat_app *app, const char *access_token,
+	const struct wechat_pass *what, wechat_pass_cb cb, void *ctx)
 {
-	static const struct call_kind kind = {.api = API_PASS, .name = "pass", .pool = POOL_PASS, .raw = true,
-		.build = pass_build, .read = pass_read, .end = pass_end};
+	static const struct call_kind kind = {.api = API_PASS,
+		.name = "pass",
+		.pool = POOL_PASS,
+		.raw = true,
+		.build = pass_build,
+		.read = pass_read,
+		.end = pass_end};
 	struct pass *p = call_new(wx, &kind, sizeof(*p), app);
 	struct arena *a = p->c.arena;
 

@@ -1,12 +1,16 @@
-/* The gate to WeChat: makes the calls, reads the replies, turns errcode into an outcome (errcode.c, one table).
+/* The gate to WeChat: makes the calls, reads the replies, turns errcode into an outcome (errcode.c,
+ * one table).
  *
- * Rules are those of WeChat's pages (developers.weixin.qq.com/miniprogram/dev/server/API/): HTTP 200 and text/plain for success and
- * failure alike, errcode absent or 0 on success. A code is good once and for five minutes, so a call that spends one is repeated only
- * when no byte of it left (another host is tried) or WeChat said -1. Calls that may be repeated are, once, when no answer came.
+ * Rules are those of WeChat's pages (developers.weixin.qq.com/miniprogram/dev/server/API/): HTTP
+ * 200 and text/plain for success and failure alike, errcode absent or 0 on success. A code is good
+ * once and for five minutes, so a call that spends one is repeated only when no byte of it left
+ * (another host is tried) or WeChat said -1. Calls that may be repeated are, once, when no answer
+ * came.
  *
- * All of them: inputs are copied; the callback comes exactly once, never before the starter returns; what it is given is borrowed.
- * Outcomes: OK, INVALID_CODE, USER_BLOCKED, RATE_LIMITED, WECHAT_ERROR, WECHAT_CONFIG, WECHAT_UNAVAILABLE, OVERLOADED. timeout_ms: what
- * the caller has left, at most the options' own. errcode: WeChat's number when it refused, else 0. */
+ * All of them: inputs are copied; the callback comes exactly once, never before the starter
+ * returns; what it is given is borrowed. Outcomes: OK, INVALID_CODE, USER_BLOCKED, RATE_LIMITED,
+ * WECHAT_ERROR, WECHAT_CONFIG, WECHAT_UNAVAILABLE, OVERLOADED. timeout_ms: what the caller has
+ * left, at most the options' own. errcode: WeChat's number when it refused, else 0. */
 #ifndef WECHAT_WECHAT_H
 #define WECHAT_WECHAT_H
 
@@ -21,10 +25,12 @@
 struct wechat;
 
 struct wechat_options {
-	const char *const *base_urls; /* the first is asked first; the others when it cannot be reached */
+	/* the first is asked first; the others when it cannot be reached */
+	const char *const *base_urls;
 	size_t  base_url_count;
 	int64_t timeout_ms;           /* for one call, retries included */
-	struct fetch *login;          /* connections for jscode2session alone: nothing else can slow a login */
+	/* connections for jscode2session alone: nothing else can slow a login */
+	struct fetch *login;
 	struct fetch *token;          /* for stable_token alone: no user's calls can fill it */
 	struct fetch *service;        /* for our own other calls */
 	struct fetch *pass;           /* for what backends send through us */
@@ -35,7 +41,8 @@ struct wechat_app {
 	const char *secrets[2]; /* [1] may be NULL: tried when WeChat refuses [0] (40125) */
 };
 
-struct wechat *wechat_new(struct loop *l, const struct wechat_options *o); /* copies o, not the fetches */
+/* copies o, not the fetches */
+struct wechat *wechat_new(struct loop *l, const struct wechat_options *o);
 void wechat_free(struct wechat *wx); /* after fetch_free */
 
 /* code2Session: a login's code for who it is. */
@@ -45,13 +52,17 @@ struct wechat_session {
 	const char *unionid;     /* "" when WeChat gave none */
 	int         errcode;
 };
-typedef void (*wechat_session_cb)(void *ctx, enum outcome oc, const struct wechat_session *ws); /* ws: only errcode unless OK; never NULL */
-void wechat_code2session(struct wechat *wx, const struct wechat_app *app, const char *code, int64_t timeout_ms,
-	wechat_session_cb cb, void *ctx);
+/* ws: only errcode unless OK; never NULL */
+typedef void (*wechat_session_cb)(void *ctx, enum outcome oc, const struct wechat_session *ws);
+void wechat_code2session(struct wechat *wx, const struct wechat_app *app, const char *code,
+	int64_t timeout_ms, wechat_session_cb cb, void *ctx);
 
-/* getStableAccessToken. force: a new one even if WeChat thinks the old one lives (20 a day, 30 s apart: the caller counts). */
-typedef void (*wechat_token_cb)(void *ctx, enum outcome oc, const char *access_token, int64_t expires_in_s, int errcode);
-void wechat_stable_token(struct wechat *wx, const struct wechat_app *app, bool force, wechat_token_cb cb, void *ctx);
+/* getStableAccessToken. force: a new one even if WeChat thinks the old one lives (20 a day, 30 s
+ * apart: the caller counts). */
+typedef void (*wechat_token_cb)(
+	void *ctx, enum outcome oc, const char *access_token, int64_t expires_in_s, int errcode);
+void wechat_stable_token(
+	struct wechat *wx, const struct wechat_app *app, bool force, wechat_token_cb cb, void *ctx);
 
 /* true: WeChat says that the access_token is no good. Renew it, and ask once more. */
 bool wechat_token_is_stale(int errcode);
@@ -59,28 +70,32 @@ int  wechat_retry_after_s(int errcode); /* longer than the outcome says: for Ret
 
 /* checkSessionKey: does this session_key still live? */
 typedef void (*wechat_check_cb)(void *ctx, enum outcome oc, bool valid, int errcode);
-void wechat_checksession(struct wechat *wx, const struct wechat_app *app, const char *access_token, const char *openid,
-	const char *session_key, wechat_check_cb cb, void *ctx);
+void wechat_checksession(struct wechat *wx, const struct wechat_app *app, const char *access_token,
+	const char *openid, const char *session_key, wechat_check_cb cb, void *ctx);
 
 /* getPhoneNumber: the code of the getPhoneNumber button, checked by WeChat to be this user's. */
 struct wechat_phone {
 	const char *number, *pure_number, *country_code; /* "" unless OK */
 	int         errcode;
 };
-typedef void (*wechat_phone_cb)(void *ctx, enum outcome oc, const struct wechat_phone *phone); /* never NULL */
-void wechat_getuserphonenumber(struct wechat *wx, const struct wechat_app *app, const char *access_token, const char *code,
-	const char *openid, wechat_phone_cb cb, void *ctx);
+/* never NULL */
+typedef void (*wechat_phone_cb)(void *ctx, enum outcome oc, const struct wechat_phone *phone);
+void wechat_getuserphonenumber(struct wechat *wx, const struct wechat_app *app,
+	const char *access_token, const char *code, const char *openid, wechat_phone_cb cb,
+	void *ctx);
 
-/* A backend's own call: path below the host, query without access_token (added here). Sent once, or again if no byte of it left. reply
- * is NULL unless OK: then it is WeChat's answer as it came, and errcode what it says inside, if it is JSON. */
+/* A backend's own call: path below the host, query without access_token (added here). Sent once, or
+ * again if no byte of it left. reply is NULL unless OK: then it is WeChat's answer as it came, and
+ * errcode what it says inside, if it is JSON. */
 struct wechat_pass {
 	const char *method, *path, *query, *content_type; /* content_type NULL without a body */
 	const void *body;
 	size_t      body_len;
 	int64_t     timeout_ms;
 };
-typedef void (*wechat_pass_cb)(void *ctx, enum outcome oc, const struct fetch_reply *reply, int errcode);
-void wechat_pass(struct wechat *wx, const struct wechat_app *app, const char *access_token, const struct wechat_pass *what,
-	wechat_pass_cb cb, void *ctx);
+typedef void (*wechat_pass_cb)(
+	void *ctx, enum outcome oc, const struct fetch_reply *reply, int errcode);
+void wechat_pass(struct wechat *wx, const struct wechat_app *app, const char *access_token,
+	const struct wechat_pass *what, wechat_pass_cb cb, void *ctx);
 
 #endif

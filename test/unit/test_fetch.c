@@ -33,7 +33,8 @@ static void reply(void *ctx)
 {
 	struct reply_later *r = ctx;
 
-	evbuffer_add_printf(bufferevent_get_output(r->bev), "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+	evbuffer_add_printf(
+		bufferevent_get_output(r->bev), "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
 	timer_free(r->timer);
 	free(r);
 }
@@ -55,10 +56,12 @@ static void on_request(struct bufferevent *bev, void *ctx)
 	timer_start(r->timer, s->delay_ms);
 }
 
-static void on_accept(struct evconnlistener *l, evutil_socket_t fd, struct sockaddr *a, int len, void *ctx)
+static void on_accept(
+	struct evconnlistener *l, evutil_socket_t fd, struct sockaddr *a, int len, void *ctx)
 {
 	struct server *s = ctx;
-	struct bufferevent *bev = bufferevent_socket_new(loop_base(s->loop), fd, BEV_OPT_CLOSE_ON_FREE);
+	struct bufferevent *bev =
+		bufferevent_socket_new(loop_base(s->loop), fd, BEV_OPT_CLOSE_ON_FREE);
 
 	(void)l;
 	(void)a;
@@ -75,7 +78,8 @@ static void server_start(struct server *s, int64_t delay_ms)
 	socklen_t len = sizeof(a);
 
 	*s = (struct server){.loop = loop_new(), .delay_ms = delay_ms};
-	s->listener = evconnlistener_new_bind(loop_base(s->loop), on_accept, s, LEV_OPT_CLOSE_ON_FREE, 16, (struct sockaddr *)&a, sizeof(a));
+	s->listener = evconnlistener_new_bind(loop_base(s->loop), on_accept, s,
+		LEV_OPT_CLOSE_ON_FREE, 16, (struct sockaddr *)&a, sizeof(a));
 	assert_non_null(s->listener);
 	getsockname(evconnlistener_get_fd(s->listener), (struct sockaddr *)&a, &len);
 	snprintf(s->url, sizeof(s->url), "http://127.0.0.1:%d", ntohs(a.sin_port));
@@ -112,17 +116,26 @@ static void on_told(void *ctx, const struct fetch_reply *rp)
 
 static struct fetch *fetch_make(struct server *s, int connections, int queue)
 {
-	return fetch_new(s->loop, &(struct fetch_options){.max_connections = connections, .max_queue = queue, .connect_timeout_ms = 1000, .max_reply = 1000});
+	return fetch_new(s->loop, &(struct fetch_options){.max_connections = connections,
+					  .max_queue = queue,
+					  .connect_timeout_ms = 1000,
+					  .max_reply = 1000});
 }
 
-static void start(struct fetch *f, struct server *s, const char *target, int64_t timeout_ms, int64_t since_us, struct told *t, int *left)
+static void start(struct fetch *f, struct server *s, const char *target, int64_t timeout_ms,
+	int64_t since_us, struct told *t, int *left)
 {
 	char url[128];
 
 	*t = (struct told){.loop = s->loop, .left = left};
 	++*left;
 	snprintf(url, sizeof(url), "%s%s", s->url, target);
-	fetch_start(f, &(struct fetch_request){.method = "GET", .url = url, .timeout_ms = timeout_ms, .since_us = since_us}, on_told, t);
+	fetch_start(f,
+		&(struct fetch_request){.method = "GET",
+			.url = url,
+			.timeout_ms = timeout_ms,
+			.since_us = since_us},
+		on_told, t);
 	assert_int_equal(t->calls, 0); /* never before the starter returns */
 }
 
@@ -160,7 +173,8 @@ static void test_who_asked_first_goes_first(void **state)
 	start(f, &s, "/a", 3000, 0, &t[0], &left);
 	start(f, &s, "/b", 3000, 0, &t[1], &left);
 	start(f, &s, "/c", 3000, 0, &t[2], &left);
-	start(f, &s, "/first", 3000, clock_us() - 1000000, &t[3], &left); /* came back from another host */
+	/* came back from another host */
+	start(f, &s, "/first", 3000, clock_us() - 1000000, &t[3], &left);
 	loop_run(s.loop);
 	for (size_t i = 0; i < NELEM(t); i++)
 		assert_int_equal(t[i].result, FETCH_DONE);
@@ -242,7 +256,8 @@ static void test_all_are_told_at_the_end(void **state)
 	fetch_free(f);
 	for (int i = 0; i < 4; i++)
 		assert_int_equal(t[i].calls, 1);
-	assert_true(t[0].result == FETCH_CLOSED && t[1].result == FETCH_CLOSED && t[2].result == FETCH_REFUSED && t[3].result == FETCH_REFUSED);
+	assert_true(t[0].result == FETCH_CLOSED && t[1].result == FETCH_CLOSED &&
+		    t[2].result == FETCH_REFUSED && t[3].result == FETCH_REFUSED);
 	server_stop(&s);
 }
 
@@ -263,7 +278,10 @@ static void test_a_probe_is_beside_the_bounds(void **state)
 	start(f, &s, "/busy", 3000, 0, &busy, &left);
 	start(f, &s, "/waits", 3000, 0, &waits, &left);
 	probe = (struct told){.loop = s.loop, .left = &probing};
-	fetch_start(f, &(struct fetch_request){.method = "GET", .url = s.url, .timeout_ms = 200, .probe = true}, on_told, &probe);
+	fetch_start(f,
+		&(struct fetch_request){
+			.method = "GET", .url = s.url, .timeout_ms = 200, .probe = true},
+		on_told, &probe);
 	loop_run(s.loop);
 	assert_int_equal(probe.result, FETCH_TIMED_OUT);
 	assert_false(probe.not_sent);

@@ -1,4 +1,5 @@
-/* Reading WeChat's answers, and when to ask again: over a fetch of our own that answers from a script. */
+/* Reading WeChat's answers, and when to ask again: over a fetch of our own that answers from a
+ * script. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -105,8 +106,13 @@ static struct wechat *make(struct fetch *f, size_t hosts)
 	static const char *const urls[] = {"https://one", "https://two"};
 
 	f->loop = loop_new();
-	return wechat_new(f->loop, &(struct wechat_options){
-		.login = f, .token = f, .service = f, .pass = f, .base_urls = urls, .base_url_count = hosts, .timeout_ms = 3000});
+	return wechat_new(f->loop, &(struct wechat_options){.login = f,
+					   .token = f,
+					   .service = f,
+					   .pass = f,
+					   .base_urls = urls,
+					   .base_url_count = hosts,
+					   .timeout_ms = 3000});
 }
 
 static void wait_a_little(struct fetch *f, int64_t ms)
@@ -125,11 +131,14 @@ static void end(struct fetch *f, struct wechat *wx)
 	loop_free(f->loop);
 }
 
-static struct result login(struct fetch *f, struct wechat *wx, const char *second_secret, int64_t timeout_ms)
+static struct result login(
+	struct fetch *f, struct wechat *wx, const char *second_secret, int64_t timeout_ms)
 {
 	struct result r = {.loop = f->loop};
 
-	wechat_code2session(wx, &(struct wechat_app){.appid = "wx1", .secrets = {"s3 cret", second_secret}}, "c de/+", timeout_ms, on_session, &r);
+	wechat_code2session(wx,
+		&(struct wechat_app){.appid = "wx1", .secrets = {"s3 cret", second_secret}},
+		"c de/+", timeout_ms, on_session, &r);
 	assert_int_equal(r.calls, 0); /* never before the starter returns */
 	loop_run(r.loop);
 	assert_int_equal(r.calls, 1);
@@ -146,17 +155,25 @@ static struct result ask(struct fetch *f, const char *second_secret)
 }
 
 #define BODY(text)   ((struct fetch_reply){.result = FETCH_DONE, .status = 200, .body = (text)})
-#define GOOD         "{\"session_key\":\"\\/QG+r9+4+ojQZ9F\\/WZ926g==\",\"openid\":\"oPLO15M5hm6_2Vo-Hkvu0ctE6Q6w\"}"
+#define GOOD \
+	"{\"session_key\":\"\\/QG+r9+4+ojQZ9F\\/" \
+	"WZ926g==\",\"openid\":\"oPLO15M5hm6_2Vo-Hkvu0ctE6Q6w\"}"
 #define REFUSED(num) "{\"errcode\":" num ",\"errmsg\":\"no, rid: 1\"}"
 
 static void test_answers(void **state)
 {
-	static const struct { const char *body; enum outcome oc; int errcode; } rows[] = {
+	static const struct { const char *body; enum outcome oc; int errcode;
+	} rows[] = {
 		{GOOD, OC_OK, 0},
 		{"\xEF\xBB\xBF" GOOD, OC_OK, 0},
-		{"{\"openid\":\"o1\",\"session_key\":\"k\",\"unionid\":\"u-1\",\"errcode\":0,\"errmsg\":\"ok\"}", OC_OK, 0},
-		{"{\"openid\":\"o1\",\"session_key\":\"k\",\"expires_in\":7200,\"more\":{\"x\":[1]}}", OC_OK, 0},
-		{"{\"openid\":\"o1\",\"session_key\":\"k\",\"unionid\":\"\",\"errcode\":\"0\"}", OC_OK, 0},
+		{"{\"openid\":\"o1\",\"session_key\":\"k\",\"unionid\":\"u-1\",\"errcode\":0,"
+		 "\"errmsg\":\"ok\"}",
+			OC_OK, 0},
+		{"{\"openid\":\"o1\",\"session_key\":\"k\",\"expires_in\":7200,\"more\":{\"x\":[1]}"
+		 "}",
+			OC_OK, 0},
+		{"{\"openid\":\"o1\",\"session_key\":\"k\",\"unionid\":\"\",\"errcode\":\"0\"}",
+			OC_OK, 0},
 		{"{\"openid\":\"o1\",\"session_key\":\"\"}", OC_WECHAT_ERROR, 0},
 		{"{\"openid\":\"o1\"}", OC_WECHAT_ERROR, 0},
 		{"{\"openid\":7,\"session_key\":\"k\"}", OC_WECHAT_ERROR, 0},
@@ -165,7 +182,8 @@ static void test_answers(void **state)
 		{"{\"openid\":\"o1\",\"session_key\":\"a b\"}", OC_WECHAT_ERROR, 0},
 		{"{\"openid\":\"o1\",\"session_key\":\"k\",\"unionid\":[]}", OC_WECHAT_ERROR, 0},
 		{"{\"openid\":\"o1\",\"session_key\":\"k\",\"errcode\":true}", OC_WECHAT_ERROR, 0},
-		{"{\"openid\":\"o1\",\"session_key\":\"k\",\"errcode\":40029}", OC_INVALID_CODE, 40029},
+		{"{\"openid\":\"o1\",\"session_key\":\"k\",\"errcode\":40029}", OC_INVALID_CODE,
+			40029},
 		{"", OC_WECHAT_ERROR, 0},
 		{"<html>502</html>", OC_WECHAT_ERROR, 0},
 		{"[]", OC_WECHAT_ERROR, 0},
@@ -190,7 +208,8 @@ static void test_answers(void **state)
 		struct fetch f = {.replies = {BODY(rows[i].body)}};
 		struct result r = ask(&f, NULL);
 		if (r.oc != rows[i].oc || r.errcode != rows[i].errcode)
-			fail_msg("%s gave %s, errcode %d", rows[i].body, outcome_code(r.oc), r.errcode);
+			fail_msg("%s gave %s, errcode %d", rows[i].body, outcome_code(r.oc),
+				r.errcode);
 		assert_int_equal(f.asked, 1); /* never a second time with the same code */
 	}
 }
@@ -204,14 +223,16 @@ static void test_unescapes_and_encodes(void **state)
 	assert_string_equal(r.session_key, "/QG+r9+4+ojQZ9F/WZ926g==");
 	assert_string_equal(r.openid, "oPLO15M5hm6_2Vo-Hkvu0ctE6Q6w");
 	assert_string_equal(r.unionid, "");
-	assert_string_equal(f.urls[0],
-		"https://one/sns/jscode2session?appid=wx1&secret=s3%20cret&js_code=c%20de%2F%2B&grant_type=authorization_code");
+	assert_string_equal(f.urls[0], "https://one/sns/"
+				       "jscode2session?appid=wx1&secret=s3%20cret&js_code=c%20de%"
+				       "2F%2B&grant_type=authorization_code");
 }
 
 static void test_busy_is_asked_again_twice(void **state)
 {
 	struct fetch f = {.replies = {BODY(REFUSED("-1")), BODY(REFUSED("-1")), BODY(GOOD)}};
-	struct fetch g = {.replies = {BODY(REFUSED("-1")), BODY(REFUSED("-1")), BODY(REFUSED("-1"))}};
+	struct fetch g = {
+		.replies = {BODY(REFUSED("-1")), BODY(REFUSED("-1")), BODY(REFUSED("-1"))}};
 	struct result r = ask(&f, NULL);
 
 	(void)state;
@@ -227,7 +248,8 @@ static void test_next_host_only_when_nothing_was_sent(void **state)
 	struct fetch f = {.replies = {{.result = FETCH_NOT_SENT, .not_sent = true}, BODY(GOOD)}};
 	struct fetch g = {.replies = {{.result = FETCH_NO_ANSWER}, BODY(GOOD)}};
 	struct fetch h = {.replies = {{.result = FETCH_TIMED_OUT}, BODY(GOOD)}};
-	struct fetch both = {.replies = {{.result = FETCH_NOT_SENT, .not_sent = true}, {.result = FETCH_NOT_SENT, .not_sent = true}}};
+	struct fetch both = {.replies = {{.result = FETCH_NOT_SENT, .not_sent = true},
+				     {.result = FETCH_NOT_SENT, .not_sent = true}}};
 
 	(void)state;
 	assert_int_equal(ask(&f, NULL).oc, OC_OK);
@@ -268,12 +290,22 @@ static void test_second_secret(void **state)
 /* What is said of an errcode is true of the call that got it. */
 static void test_an_errcode_means_what_it_means_in_that_call(void **state)
 {
-	static const struct { enum call_api api; int errcode; enum outcome oc; const char *says; } rows[] = {
-		{API_STABLE_TOKEN, 40001, OC_WECHAT_CONFIG, "AppSecret"}, {API_PHONE, 40001, OC_WECHAT_ERROR, "access_token"},
-		{API_PHONE, 40013, OC_WECHAT_CONFIG, "another mini program"}, {API_JSCODE2SESSION, 40013, OC_WECHAT_CONFIG, "[app]"},
-		{API_PHONE, 40003, OC_WECHAT_ERROR, "another user"}, {API_PHONE, 48001, OC_WECHAT_CONFIG, "phone numbers"},
-		{API_CHECKSESSION, 48001, OC_WECHAT_CONFIG, "permissions"}, {API_PHONE, 40029, OC_INVALID_CODE, "getPhoneNumber"},
-		{API_JSCODE2SESSION, 40029, OC_INVALID_CODE, "appid"}, {API_PASS, 87007, OC_WECHAT_ERROR, "log in again"},
+	static const struct {
+		enum call_api api;
+		int errcode;
+		enum outcome oc;
+		const char *says;
+	} rows[] = {
+		{API_STABLE_TOKEN, 40001, OC_WECHAT_CONFIG, "AppSecret"},
+		{API_PHONE, 40001, OC_WECHAT_ERROR, "access_token"},
+		{API_PHONE, 40013, OC_WECHAT_CONFIG, "another mini program"},
+		{API_JSCODE2SESSION, 40013, OC_WECHAT_CONFIG, "[app]"},
+		{API_PHONE, 40003, OC_WECHAT_ERROR, "another user"},
+		{API_PHONE, 48001, OC_WECHAT_CONFIG, "phone numbers"},
+		{API_CHECKSESSION, 48001, OC_WECHAT_CONFIG, "permissions"},
+		{API_PHONE, 40029, OC_INVALID_CODE, "getPhoneNumber"},
+		{API_JSCODE2SESSION, 40029, OC_INVALID_CODE, "appid"},
+		{API_PASS, 87007, OC_WECHAT_ERROR, "log in again"},
 		{API_PHONE, 12345, OC_WECHAT_ERROR, "not known"},
 	};
 
@@ -281,11 +313,13 @@ static void test_an_errcode_means_what_it_means_in_that_call(void **state)
 	for (size_t i = 0; i < NELEM(rows); i++) {
 		const struct errcode_row *row = errcode_find(rows[i].api, rows[i].errcode);
 		if (row->oc != rows[i].oc || !strstr(row->mend, rows[i].says))
-			fail_msg("%d in call %d: %s, %s", rows[i].errcode, rows[i].api, outcome_code(row->oc), row->mend);
+			fail_msg("%d in call %d: %s, %s", rows[i].errcode, rows[i].api,
+				outcome_code(row->oc), row->mend);
 	}
 }
 
-static void on_token(void *ctx, enum outcome oc, const char *token, int64_t expires_in_s, int errcode)
+static void on_token(
+	void *ctx, enum outcome oc, const char *token, int64_t expires_in_s, int errcode)
 {
 	struct result *r = ctx;
 
@@ -301,7 +335,9 @@ static struct result ask_token(struct fetch *f, const char *second_secret)
 	struct wechat *wx = make(f, 1);
 	struct result r = {.loop = f->loop};
 
-	wechat_stable_token(wx, &(struct wechat_app){.appid = "wx1", .secrets = {"s", second_secret}}, false, on_token, &r);
+	wechat_stable_token(wx,
+		&(struct wechat_app){.appid = "wx1", .secrets = {"s", second_secret}}, false,
+		on_token, &r);
 	loop_run(f->loop);
 	end(f, wx);
 	return r;
@@ -309,7 +345,8 @@ static struct result ask_token(struct fetch *f, const char *second_secret)
 
 static void test_40001_of_the_token_call_is_a_wrong_secret(void **state)
 {
-	struct fetch f = {.replies = {BODY(REFUSED("40001")), BODY("{\"access_token\":\"t\",\"expires_in\":7200}")}};
+	struct fetch f = {.replies = {BODY(REFUSED("40001")),
+				  BODY("{\"access_token\":\"t\",\"expires_in\":7200}")}};
 	struct fetch g = {.replies = {BODY(REFUSED("40001"))}};
 	struct result r;
 
@@ -327,7 +364,9 @@ static void test_40001_of_the_token_call_is_a_wrong_secret(void **state)
 
 static void test_a_dead_host_is_skipped(void **state)
 {
-	struct fetch f = {.replies = {NOT_SENT, BODY(GOOD), NOT_SENT, BODY(GOOD), NOT_SENT, BODY(GOOD), BODY(GOOD), BODY(GOOD)}, .probe_reply = NOT_SENT};
+	struct fetch f = {.replies = {NOT_SENT, BODY(GOOD), NOT_SENT, BODY(GOOD), NOT_SENT,
+				  BODY(GOOD), BODY(GOOD), BODY(GOOD)},
+		.probe_reply = NOT_SENT};
 	struct wechat *wx = make(&f, 2);
 
 	(void)state;
@@ -339,7 +378,8 @@ static void test_a_dead_host_is_skipped(void **state)
 	wait_a_little(&f, 50);
 	assert_int_equal(f.probes, 1);
 	assert_string_equal(f.probe_url,
-		"https://one/sns/jscode2session?appid=wx1&secret=s3%20cret&js_code=the%20code%20is%20a%20mock%20one&grant_type=authorization_code");
+		"https://one/sns/jscode2session?appid=wx1&secret=s3%20cret"
+		"&grant_type=authorization_code&js_code=the%20code%20is%20a%20mock%20one");
 	f.probe_reply = BODY(REFUSED("40029"));
 	wait_a_little(&f, 1100);
 	assert_int_equal(f.probes, 2);
@@ -366,7 +406,8 @@ static void test_one_host_is_not_skipped_so_soon(void **state)
 	end(&f, wx);
 }
 
-/* What some callers send makes WeChat hang up. Our own question is answered, so the others are not kept out. */
+/* What some callers send makes WeChat hang up. Our own question is answered, so the others are not
+ * kept out. */
 static void test_no_answers_are_checked_by_a_probe(void **state)
 {
 	struct fetch f = {.probe_reply = BODY(REFUSED("40029"))};
