@@ -78,6 +78,7 @@ class Run {
     this.given = new Map(); // code -> what its login gave
     this.logins = []; // calls that belong to a login: { name, ends }
     this.calls = 0;
+    this.asked = 0; // how often the mini program asked for a login
     // what was broken within a call of the platform, where an exception is only a failed call
     this.wrong = [];
     this.faults = this.random() < 0.3 ? 0.6 : this.random() < 0.5 ? 0.15 : 0.02;
@@ -378,9 +379,14 @@ class Run {
             setUserInfo: { nickName: "n" },
           }[name];
     const began = this.now;
-    this.open.add(name);
+    const asked = this.asked;
+    const key = { name };
+    this.open.add(key);
     const end = (value) => {
-      this.open.delete(name);
+      if (name === "closeAccount" && value && value.closed && asked === this.asked) {
+        this.loggedOut = true;
+      }
+      this.open.delete(key);
       assert.ok(this.now - began <= LONGEST, `${name} took ${this.now - began} ms`);
       return value;
     };
@@ -388,7 +394,9 @@ class Run {
       this.loggedOut = true;
     } else if (name === "userLogin" || name === "onLogin") {
       this.loggedOut = false;
+      this.asked++;
     }
+
     const byCallback = this.random() < 0.2 && argument && typeof argument === "object";
     const check = (error) => {
       end();
