@@ -1,6 +1,7 @@
 """What the documents say that can be checked: languages that agree, links that lead somewhere, names that exist, examples that run."""
 import json
 import re
+import sqlite3
 import subprocess
 
 import pytest
@@ -158,3 +159,27 @@ def test_blocks_are_what_they_say(page):
         else:
             r = subprocess.run(["luac5.1", "-p", "-"], input=text, capture_output=True, text=True)
             assert r.returncode == 0, r.stderr
+
+
+def test_your_own_user_ids(server, wxfake):
+    """docs/migration.md: the table, and its two statements, twice: as for two requests of a new user at once."""
+    page = (ROOT / "docs/migration.md").read_text()
+    table, find = re.findall(r"```sql\n(.*?)```", page, re.S)
+    db = sqlite3.connect(":memory:")
+    db.execute(table)
+    insert, select = [part for part in find.split(";") if part.strip()]
+    found = []
+    for _ in range(2):
+        db.execute(insert)
+        found.append(db.execute(select).fetchall())
+    assert found[0] == found[1] and len(found[0]) == 1
+    length = int(re.search(r"`third_session` has (\d+) characters", page)[1])
+    assert len(server.login(wxfake.code()).token) == length
+
+
+def test_two_logins_side_by_side(server, wxfake):
+    """docs/migration.md: a token that wxlogind does not know is the old login's to answer for."""
+    token = server.login(wxfake.code(openid="oBoth")).token
+    for given, active in ((token, True), ("A" * 43, False), ("an old token", False)):
+        a = server.inside("POST", "/internal/introspect", f"token={given}", {"Content-Type": "application/x-www-form-urlencoded"})
+        assert a.status == 200 and a.json["active"] is active
