@@ -105,6 +105,9 @@ class Process:
 
     def signal(self, sig):
         self.proc.send_signal(sig)
+        if sig == signal.SIGSTOP:  # a busy machine stops its threads one by one
+            poll(lambda: {t.read_text().rsplit(")", 1)[1].split()[0] for t in pathlib.Path(f"/proc/{self.pid}/task").glob("*/stat")} == {"T"},
+                 what="stopped")
 
     def stop(self):
         """SIGTERM; fails on a bad exit or on a word of a sanitizer."""
