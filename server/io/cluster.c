@@ -44,6 +44,7 @@ struct cluster {
 	int64_t source_epoch;        /* of whom was asked */
 	const char *source_host;
 	unsigned prefer;             /* whom to ask next */
+	bool    distrust;            /* the last map was none to adopt: whoever is next in turn is asked */
 	int     partial;
 	unsigned turn;
 	struct conn *seed;
@@ -267,6 +268,7 @@ static void on_slots(const struct asked *a, enum conn_fate fate, const struct re
 	if (c->freed)
 		return;
 	good = fate == CONN_ANSWERED && slot_map_read(&c->map, v, c->source_host) && is_adoptable(c);
+	c->distrust = !good;
 	next_map_in(c, good ? MAP_MS * 8 / 10 + rand_r(&c->random) % (MAP_MS * 4 / 10) : TICK_MS);
 	if (!good)
 		return;
@@ -367,11 +369,13 @@ static void ask_somebody(struct cluster *c)
 		ask_seed(c, now);
 }
 
+/* A node that was cut off says again and again that something is wrong, and knows no better map: it is asked once. */
 void cluster_want_map(struct cluster *c, unsigned from)
 {
 	if (c->freed)
 		return;
-	c->prefer = from;
+	if (!c->distrust)
+		c->prefer = from;
 	next_map_in(c, 0);
 }
 

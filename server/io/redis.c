@@ -442,8 +442,8 @@ static void on_error(struct redis *r, const struct asked *a, const char *error)
 		return;
 	if (c && !c->is_told && !r->freed && r->cluster && is_one_of(word, redirections) && redirected(r, c, error))
 		return;
-	if (r->cluster && c && is_one_of(word, wrong_map))
-		cluster_want_map(r->cluster, c->place);
+	if (r->cluster && is_one_of(word, wrong_map))
+		cluster_want_map(r->cluster, CLUSTER_NOBODY);
 	if (c && !c->is_told && is_for_later(r, c, word)) {
 		wait_a_while(r, c);
 	} else {

@@ -154,6 +154,7 @@ class Drill:
             w.process.stop()
 
     def sweep(self, keep):
+        self.closing.close()  # where finish() was not come to
         for p in [s.process for s in self.made["server"]] + [w.process for w in self.made["wxfake"]] + [r.process for r in self.made["redis"]]:
             if p.proc.poll() is None:
                 p.proc.send_signal(18)

@@ -1,9 +1,11 @@
 """scripts/drill's other half: plays the drills named, or all, and prints what came of each."""
+import os
 import signal
 import sys
 import time
 
 import caller_drills  # noqa: F401
+import group_drills  # noqa: F401
 import process_drills  # noqa: F401
 import redis_drills  # noqa: F401
 import wechat_drills  # noqa: F401
@@ -30,6 +32,14 @@ def main(names):
     return 1 if failed else 0
 
 
+def in_a_network_of_our_own():
+    """Some drills cut servers off by a packet filter: that must be nobody else's. Needs root; without it those drills fail."""
+    if os.geteuid() == 0 and os.environ.get("WXLOGIND_DRILL_NETWORK") != "own":
+        os.environ["WXLOGIND_DRILL_NETWORK"] = "own"
+        os.execvp("unshare", ["unshare", "-n", "sh", "-c", 'ip link set lo up; exec "$@"', "drill", sys.executable, *sys.argv])
+
+
 if __name__ == "__main__":
+    in_a_network_of_our_own()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing is left running
     sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,245 @@
+"""Several Redis servers as one store: failovers, cuts by a packet filter, slots that move. Each needs a network of its own (run.py)."""
+import subprocess
+import threading
+import time
+
+from drill import drill, now, poll  # also the way to test/it
+from redis_groups import Cluster, SentinelGroup
+
+TIMEOUT_S = 0.5  # redis.timeout
+CONFIG = {"redis__timeout": "500ms"}
+
+
+class Cut:
+    """Between one server and all the others: what is sent is dropped, and nobody is told."""
+
+    def __init__(self, one, others):
+        self.rules = [("-s", a.host, "-d", b.host) for x in others for a, b in ((one, x), (x, one))]
+        for r in self.rules:
+            subprocess.run(["iptables", "-A", "INPUT", *r, "-j", "DROP"], check=True)
+
+    def heal(self):
+        for r in self.rules:
+            subprocess.run(["iptables", "-D", "INPUT", *r, "-j", "DROP"], check=True)
+        self.rules = []
+
+
+def group_of(d, cls, **kw):
+    g = cls(d.dir / "group", **kw)
+    d.closing.callback(g.stop)
+    return g
+
+
+class Watch:
+    """Asks one process for every session, over and over, and notes who is answered 200 how long after its end was acknowledged."""
+
+    def __init__(self, server, tokens):
+        self.server, self.tokens, self.ended, self.stop, self.statuses = server, tokens, {}, False, {}
+        self.latest, self.unpromised = 0.0, 0
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        while not self.stop:
+            for t in self.tokens:
+                asked, when = now(), self.ended.get(t)
+                status = self.server.auth(t).status
+                self.statuses[status] = self.statuses.get(status, 0) + 1
+                if when is not None and status == 200:
+                    self.latest = max(self.latest, asked - when)
+                if when is None and status == 401 and t not in self.ended:
+                    self.unpromised += 1
+
+    def end(self):
+        self.stop = True
+        self.thread.join(30)
+
+
+def end_some(server, tokens, watch):
+    """204 counts; anything else promises nothing. How many were acknowledged."""
+    n = 0
+    for t in tokens:
+        watch.ended.setdefault(t, None)
+        a = server.session(t, "DELETE")
+        if a.status == 204:
+            watch.ended[t] = now()
+            n += 1
+        else:
+            assert a.status == 503, a
+    return n
+
+
+def judge(d, watch, a):
+    d.figure(f"latest 200 {max(0.0, watch.latest) * 1000:.0f} ms after an acknowledged end")
+    d.must(watch.latest <= TIMEOUT_S, f"a 200 {watch.latest:.3f} s after an acknowledged end")
+    d.must(not watch.unpromised, f"{watch.unpromised} answers 401 for sessions that nobody ended")
+    alive = [t for t, when in watch.ended.items() if when is not None and a.auth(t).status == 200]
+    d.must(not alive, f"{len(alive)} acknowledged ends were undone")
+    d.figure(f"{len([w for w in watch.ended.values() if w])} acknowledged, undone {len(alive)}")
+
+
+def start(d, g, tokens=60, **kw):
+    w = d.wxfake()
+    a, b = (d.server(None, w, redis__url=g.url(), **CONFIG, **kw) for _ in range(2))
+    sessions = [a.login(w.code()).token for _ in range(tokens)]
+    for t in sessions:
+        poll(lambda: a.auth(t).status == 200, 5, "remembered")
+    time.sleep(0.5)
+    return w, a, b, sessions
+
+
+def play_cut(d, g, old, elected, mine, a, b, w, seconds):
+    """Ends at the old master while it is cut off and at the new one after the election; then it heals."""
+    watch = Watch(a, mine)
+    others = [s for s in g.everybody() if s is not old]
+    cut, at = Cut(old, others), now()
+    d.closing.callback(lambda: cut.heal())
+    time.sleep(0.3)
+    early = end_some(b, mine[:3], watch)
+    d.figure(f"{early} of 3 ends acknowledged while it was cut off")
+    poll(elected, 40, "an election")
+    d.figure(f"elected after {now() - at:.1f} s")
+    poll(lambda: a.auth(mine[-1]).status == 200, 5, "back")
+    d.figure(f"back {now() - at:.1f} s after the cut")
+    end_some(b, mine[3:len(mine) // 2], watch)
+    time.sleep(max(0.0, at + seconds - now()))
+    cut.heal()
+    healed = now()
+    while now() < healed + 13:
+        time.sleep(0.5)
+    watch.end()
+    d.figure(f"answers {dict(sorted(watch.statuses.items()))}")
+    judge(d, watch, a)
+    d.must(all(a.auth(t).status == 200 for t in mine[len(mine) // 2:]), "a session is lost")
+
+
+@drill("sentinel-cut", "Sentinel: the master cut off from all but us; ends at the old and at the new one; healed after 12 s")
+def sentinel_cut(d):
+    g = group_of(d, SentinelGroup, down_after_ms=2000)
+    w, a, b, tokens = start(d, g)
+    old = g.master()
+    play_cut(d, g, old, lambda: g.master() not in (None, old), tokens, a, b, w, 12)
+
+
+@drill("sentinel-planned", "Sentinel: a planned failover; the old master goes on answering for ten seconds")
+def sentinel_planned(d):
+    g = group_of(d, SentinelGroup, down_after_ms=2000)
+    w, a, b, tokens = start(d, g)
+    watch = Watch(a, tokens)
+    at = now()
+    g.fail_over()
+    d.figure(f"named by a majority after {now() - at:.1f} s")
+    poll(lambda: end_some(b, tokens[:1], watch) == 1, 10, "an end at the new master")
+    end_some(b, tokens[1:30], watch)
+    time.sleep(12)
+    watch.end()
+    d.figure(f"answers {dict(sorted(watch.statuses.items()))}")
+    judge(d, watch, a)
+
+
+def owned_by(g, server, tokens):
+    import base64
+    nodes = {(n[0].host): n for n in g.nodes()}
+    ranges = [tuple(map(int, (r.split("-") * 2)[:2])) for r in nodes[server.host][4]]
+
+    def slot(token):
+        tag = base64.urlsafe_b64encode(base64.urlsafe_b64decode(token[:4])[:2]).decode().rstrip("=")
+        return int(g.servers[0].cli("CLUSTER", "KEYSLOT", "{" + tag + "}"))
+    return [t for t in tokens if any(a <= slot(t) <= b for a, b in ranges)]
+
+
+def cluster_cut(d, node_timeout_ms, seconds):
+    g = group_of(d, Cluster, replicas=2, node_timeout_ms=node_timeout_ms)
+    w, a, b, tokens = start(d, g, tokens=120)
+    old = g.servers[0]
+    mine = owned_by(g, old, tokens)
+    replicas = g.replicas_of(old)
+    play_cut(d, g, old, lambda: any("master" in r.role() for r in replicas), mine, a, b, w, seconds)
+
+
+@drill("cluster-cut", "Cluster, node-timeout 2 s: a master cut off from all but us; ends at the old and at the new one; healed after 12 s")
+def cluster_cut_2(d):
+    cluster_cut(d, 2000, 12)
+
+
+@drill("cluster-cut-15", "the same with node-timeout 15 s, healed after 40 s")
+def cluster_cut_15(d):
+    cluster_cut(d, 15000, 40)
+
+
+@drill("cluster-planned", "Cluster: CLUSTER FAILOVER ten times under load")
+def cluster_planned(d):
+    g = group_of(d, Cluster, replicas=1)
+    w = d.wxfake()
+    s = d.server(None, w, redis__url=g.url(), **CONFIG, redis__replicas="0")
+    load = d.load(s, stale_s=TIMEOUT_S)
+    since = now()
+    for i in range(10):
+        master = g.masters()[i % 3]
+        d.must("OK" in g.replicas_of(master)[0].cli("CLUSTER", "FAILOVER"), "no failover")
+        time.sleep(4.5)
+    d.good_again(load, since, 1.0)
+    d.end_load(load)
+
+
+@drill("cluster-kill", "Cluster, node-timeout 2 s: a master killed, under load")
+def cluster_kill(d):
+    g = group_of(d, Cluster, replicas=2)
+    w = d.wxfake()
+    s = d.server(None, w, redis__url=g.url(), **CONFIG)
+    load = d.load(s, stale_s=TIMEOUT_S, codes=1500)
+    replicas = g.replicas_of(g.servers[0])
+    at = now()
+    g.servers[0].kill()
+    poll(lambda: any("master" in r.role() for r in replicas), 20, "an election")
+    elected = now()
+    poll(s.ready, 3, "ready")
+    d.figure(f"elected after {elected - at:.1f} s, ready {now() - elected:.1f} s later")
+    time.sleep(max(0.0, elected + 2 - now()))
+    since = now()
+    time.sleep(5)
+    odd = {k: n for k, n in load.bad(at).items() if " 503" not in k}
+    d.figure(f"{sum(load.bad(at, since).values())} answers 503 of {len(load.between(at, since))}")
+    d.must(not odd, f"other answers than 503: {odd}")
+    d.good_again(load, since)
+    d.end_load(load)
+
+
+@drill("cluster-reshard", "Cluster: 3,000 slots move under load")
+def cluster_reshard(d):
+    g = group_of(d, Cluster, replicas=0)
+    w = d.wxfake()
+    s = d.server(None, w, redis__url=g.url(), **CONFIG, redis__replicas="0", session__cache_entries="0")
+    load = d.load(s, stale_s=TIMEOUT_S, codes=3000)
+    ids = {n[0].host: n[3] for n in g.nodes()}
+    since = now()
+    one, two = g.servers[:2]
+    out = subprocess.run(["redis-cli", "--cluster", "reshard", f"{one.host}:{one.port}", "--cluster-from", ids[one.host], "--cluster-to", ids[two.host],
+                          "--cluster-slots", "3000", "--cluster-yes"], capture_output=True, text=True)
+    d.must(out.returncode == 0, out.stdout[-300:])
+    d.figure(f"{now() - since:.1f} s, verify p99 {load.percentile(0.99, since, kind='verify'):.1f} ms, "
+             f"{s.metric('wxlogind_redis_redirections_total'):.0f} redirections")
+    d.good_again(load, since, 1.0)
+    d.end_load(load)
+
+
+@drill("sentinel-kill", "Sentinel, down-after 2 s: the master killed, under load")
+def sentinel_kill(d):
+    g = group_of(d, SentinelGroup, down_after_ms=2000)
+    w = d.wxfake()
+    s = d.server(None, w, redis__url=g.url(), **CONFIG)
+    load = d.load(s, stale_s=TIMEOUT_S, codes=1500)
+    old, at = g.master(), now()
+    old.kill()
+    poll(lambda: g.master() not in (None, old), 20, "an election")
+    elected = now()
+    poll(s.ready, 3, "ready")
+    d.figure(f"elected after {elected - at:.1f} s, ready {now() - elected:.1f} s later")
+    time.sleep(max(0.0, elected + 2 - now()))
+    since = now()
+    time.sleep(5)
+    odd = {k: n for k, n in load.bad(at).items() if " 503" not in k}
+    d.figure(f"{sum(load.bad(at, since).values())} answers 503 of {len(load.between(at, since))}")
+    d.must(not odd, f"other answers than 503: {odd}")
+    d.good_again(load, since)
+    d.end_load(load)
