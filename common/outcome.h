@@ -15,10 +15,12 @@
 	X(INVALID_SESSION,      401, "invalid_session",      0,  "This session does not live: log in again.") \
 	X(UNAUTHORIZED,         401, "unauthorized",         0,  "This call needs the internal token.") \
 	X(FORBIDDEN,            403, "forbidden",            0,  "This call is not answered under this Host or for this Origin.") \
+	X(BAD_SIGNATURE,        403, "bad_signature",        0,  "This message is not signed with the app's push_token, or is too old.") \
 	X(USER_BLOCKED,         403, "user_blocked",         0,  "WeChat holds this user for high risk.") \
 	X(NOT_FOUND,            404, "not_found",            0,  "There is nothing at this address.") \
 	X(METHOD_NOT_ALLOWED,   405, "method_not_allowed",   0,  "This address does not take this method.") \
 	X(TIMEOUT,              408, "timeout",              0,  "The request did not arrive in time.") \
+	X(SESSION_KEY_EXPIRED,  409, "session_key_expired",  0,  "The user's session_key has ended: the mini program must log in again.") \
 	X(TOO_LARGE,            413, "too_large",            0,  "The body is larger than max_body.") \
 	X(URI_TOO_LONG,         414, "uri_too_long",         0,  "The request line is too long.") \
 	X(RATE_LIMITED,         429, "rate_limited",         60, "Too many calls: wait before the next.") \
@@ -28,6 +30,7 @@
 	X(WECHAT_CONFIG,        502, "wechat_config",        0,  "WeChat refuses this app's configuration: see the server's log.") \
 	X(WECHAT_UNAVAILABLE,   503, "wechat_unavailable",   1,  "WeChat gave no answer in time: try again.") \
 	X(STORE_UNAVAILABLE,    503, "store_unavailable",    1,  "The session store cannot answer: try again.") \
+	X(BACKEND_UNAVAILABLE,  503, "backend_unavailable",  1,  "The backend (push_forward) gave no answer in time: send the message again.") \
 	X(OVERLOADED,           503, "overloaded",           1,  "The server is full: try again.") \
 	X(BAD_VERSION,          505, "http_version",         0,  "Only HTTP/1.0 and HTTP/1.1 are spoken here.")
 

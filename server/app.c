@@ -47,6 +47,7 @@ struct app {
 	struct tokens   *tokens;
 	struct keeper   *keeper;
 	struct codes    *codes;
+	struct keycache *keycache;
 	struct user_db  *users;
 	struct wechat   *wechat;
 	struct audit    *audit;    /* NULL: no audit log */
@@ -300,6 +301,7 @@ static void build_gates(struct app *a)
 		.max_per_user = (int)c->max_per_user,
 		.seal = a->seal,
 	});
+	a->keycache = keycache_new(a->redis, a->sessions, a->seal);
 	a->codes = codes_new(a->redis, &(struct codes_options){.key_prefix = c->redis_key_prefix, .replay_window_ms = c->replay_window_ms});
 	urls[0] = c->wechat_base_url;
 	for (size_t i = 0; i < c->wechat_fallback_urls.n; i++)
@@ -384,6 +386,7 @@ static bool build_sides(struct app *a)
 	a->api.redis = a->redis;
 	a->api.sessions = a->sessions;
 	a->api.codes = a->codes;
+	a->api.keycache = a->keycache;
 	a->api.wechat = a->wechat;
 	a->api.keeper = a->keeper;
 	a->api.logins_max = (int)c->wechat_max_connections + LOGIN_QUEUE;
@@ -418,6 +421,7 @@ static void tear_down(struct app *a)
 	user_db_free(a->users);
 	audit_free(a->audit);
 	codes_free(a->codes);
+	keycache_free(a->keycache);
 	sessions_free(a->sessions);
 	keeper_free(a->keeper);
 	tokens_free(a->tokens);

@@ -13,6 +13,7 @@
 #include "io/loop.h"
 #include "io/redis.h"
 #include "store/code.h"
+#include "store/keycache.h"
 #include "store/session.h"
 #include "store/user.h"
 #include "wechat/wechat.h"
@@ -25,6 +26,7 @@ struct api { /* filled by app, read by handlers; what it points to is app's */
 	struct wechat   *wechat;
 	struct keeper   *keeper;
 	struct user_db  *users;
+	struct keycache *keycache;
 	struct audit    *audit;    /* NULL: no audit log */
 	const struct wechat_app *apps; /* may change on reload: a handler that waits copies what it keeps */
 	size_t           app_count;

@@ -28,6 +28,8 @@ static const struct route routes[] = {
 	{SIDE_INTERNAL, METHOD_ANY, "/internal/auth",       auth_handle,                ROUTE_BELOW | ROUTE_SESSION},
 	{SIDE_INTERNAL, POST,       "/internal/introspect", introspect_handle,          ROUTE_BASIC},
 	{SIDE_INTERNAL, GET,        USER,                   user_inside_handle,         0},
+	{SIDE_INTERNAL, POST,       USER "/sign",           sign_handle,                0},
+	{SIDE_INTERNAL, GET,        USER "/encrypt-keys",   encrypt_keys_handle,        0},
 	{SIDE_INTERNAL, GET,        SESSIONS,               sessions_get_handle,        0},
 	{SIDE_INTERNAL, DELETE,     SESSIONS,               sessions_delete_handle,     0},
 	{SIDE_INTERNAL, DELETE,     SESSIONS "/{id}",       sessions_delete_one_handle, 0},

@@ -41,6 +41,8 @@ void phone_handle(struct api *api, struct req *r);          /* phone.c */
 void open_data_handle(struct api *api, struct req *r);      /* opendata.c */
 void auth_handle(struct api *api, struct req *r);           /* internal.c */
 void introspect_handle(struct api *api, struct req *r);
+void sign_handle(struct api *api, struct req *r);           /* sign.c */
+void encrypt_keys_handle(struct api *api, struct req *r);
 void sessions_get_handle(struct api *api, struct req *r);   /* operator.c */
 void sessions_delete_handle(struct api *api, struct req *r);
 void sessions_delete_one_handle(struct api *api, struct req *r);

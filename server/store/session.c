@@ -782,6 +782,22 @@ void session_list(struct sessions *s, const char *appid, const char *openid, ses
 	redis_eval(s->redis, &list_script, NELEM(argv), argv, NULL, on_list, l);
 }
 
+/* ---- a user's place ---- */
+
+void session_place(const struct sessions *s, const char *kind, const char *appid, const char *openid,
+	struct session_place *out)
+{
+	struct user_names u;
+	char tag[BASE64URL_LEN(2) + 1];
+
+	user_names_make(s, appid, openid, &u);
+	base64url_encode(tag, u.tag, sizeof(u.tag));
+	text_join(out->key, sizeof(out->key), s->prefix, kind, ":{", tag, "}:", u.name, NULL);
+	text_join(out->index, sizeof(out->index), u.n.index, NULL);
+	text_join(out->base, sizeof(out->base), u.n.session_base, NULL);
+	text_join(out->name, sizeof(out->name), u.name, NULL);
+}
+
 /* ---- */
 
 struct sessions *sessions_new(struct redis *r, const struct sessions_options *o)

@@ -90,4 +90,13 @@ struct session_listed {
 typedef void (*session_list_cb)(void *ctx, enum outcome oc, const struct session_listed *list, size_t n);
 void session_list(struct sessions *s, const char *appid, const char *openid, session_list_cb cb, void *ctx);
 
+/* Where a user's other keys lie in Redis: beside the sessions, in the user's slot, so that one script
+ * may change both. key is {prefix}<kind>:{tag}:<user>; the rest is what scripts about sessions take. */
+struct session_place {
+	char key[192], index[144], base[144];
+	char name[41];
+};
+void session_place(const struct sessions *s, const char *kind, const char *appid, const char *openid,
+	struct session_place *out);
+
 #endif

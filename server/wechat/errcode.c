@@ -5,6 +5,7 @@
 #define IN(api) (1u << (API_##api))
 #define TOKEN   IN(STABLE_TOKEN)
 #define PHONE   IN(PHONE)
+#define KEYS    IN(ENCRYPT_KEY)
 #define ANY     (~0u)
 
 /* The first row that fits counts: one call's before any call's. */
@@ -49,6 +50,10 @@ static const struct errcode_row errcodes[] = {
 		"the app may not ask for phone numbers: it must be verified, see WeChat's console"},
 	{48001, ANY,   OC_WECHAT_CONFIG,      0,              LOG_ERROR,
 		"the app may not make this call: see its permissions in WeChat's console"},
+	{87007, KEYS,  OC_SESSION_KEY_EXPIRED, 0,             LOG_INFO,
+		"the user has no session_key that lives: the mini program must log in again"},
+	{87009, KEYS,  OC_SESSION_KEY_EXPIRED, 0,             LOG_INFO,
+		"the signature is of another session_key: the mini program must log in again"},
 	{87007, ANY,   OC_WECHAT_ERROR,       0,              LOG_INFO,
 		"the user has no session_key that lives: the mini program must log in again"},
 	{87009, ANY,   OC_WECHAT_ERROR,       0,              LOG_INFO,

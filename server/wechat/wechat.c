@@ -199,6 +199,19 @@ int wechat_retry_after_s(int errcode)
 	return errcode && (errcode_find(API_PASS, errcode)->flags & ERRCODE_LATER) ? 3600 : 0;
 }
 
+/* ---- what is signed with a session_key ---- */
+
+/* HMAC-SHA256 of nothing, as these calls want it. The key is the base64 text. */
+static const char *empty_signature(struct call *c, const char *session_key)
+{
+	uint8_t mac[SHA256_LEN];
+	char *hex = arena_alloc(c->arena, 2 * SHA256_LEN + 1);
+
+	crypt_hmac_sha256(mac, session_key, strlen(session_key), "", 0);
+	hex_encode(hex, mac, sizeof(mac));
+	return hex;
+}
+
 /* ---- checkSessionKey ---- */
 
 struct checksession {
@@ -249,15 +262,10 @@ void wechat_checksession(struct wechat *wx, const struct wechat_app *app, const 
 		.read = check_read,
 		.end = check_end};
 	struct checksession *s = call_new(wx, &kind, sizeof(*s), app);
-	uint8_t mac[SHA256_LEN];
-	char hex[2 * SHA256_LEN + 1];
 
-	/* the key is the base64 text */
-	crypt_hmac_sha256(mac, session_key, strlen(session_key), "", 0);
-	hex_encode(hex, mac, sizeof(mac));
 	s->token = s->c.hide[0] = arena_strdup(s->c.arena, access_token);
 	s->openid = arena_strdup(s->c.arena, openid);
-	s->signature = arena_strdup(s->c.arena, hex);
+	s->signature = empty_signature(&s->c, session_key);
 	s->cb = cb;
 	s->ctx = ctx;
 	call_start(&s->c, INT64_MAX);
@@ -339,6 +347,75 @@ void wechat_getuserphonenumber(struct wechat *wx, const struct wechat_app *app,
 	p->cb = cb;
 	p->ctx = ctx;
 	call_start(&p->c, INT64_MAX);
+}
+
+/* ---- getUserEncryptKey ---- */
+
+struct getkeys {
+	struct call c;
+	const char *token, *openid, *signature;
+	struct wechat_encrypt_keys keys;
+	wechat_encrypt_keys_cb cb;
+	void *ctx;
+};
+
+static void keys_build(struct call *c, struct fetch_request *rq, const char *host)
+{
+	struct getkeys *g = (struct getkeys *)c;
+
+	rq->method = "POST"; /* with an empty body, as WeChat's guide has it */
+	rq->url = arena_join(c->arena, host, "/wxa/business/getuserencryptkey?access_token=",
+		encoded(c, g->token), "&openid=", encoded(c, g->openid), "&signature=", g->signature,
+		"&sig_method=hmac_sha256", NULL);
+}
+
+static bool read_key(const cJSON *item, struct wechat_encrypt_key *k)
+{
+	return json_int(item, "version", 0, INT64_MAX / 2, &k->version) == JSON_GOT &&
+	       json_str(item, "encrypt_key", 1, ID_MAX, &k->encrypt_key) == JSON_GOT &&
+	       json_str(item, "iv", 1, ID_MAX, &k->iv) == JSON_GOT &&
+	       printable(k->encrypt_key) && printable(k->iv) &&
+	       json_int(item, "expire_in", INT32_MIN, 7 * 86400, &k->expires_in_s) == JSON_GOT &&
+	       json_int(item, "create_time", 0, INT64_MAX / 2, &k->created_at) == JSON_GOT;
+}
+
+static enum outcome keys_read(struct call *c, const cJSON *tree, const struct fetch_reply *rp)
+{
+	struct wechat_encrypt_keys *keys = &((struct getkeys *)c)->keys;
+	const cJSON *list = cJSON_GetObjectItemCaseSensitive(tree, "key_info_list"), *item;
+
+	if (!cJSON_IsArray(list))
+		return call_wrong(c, "key_info_list is missing", rp);
+	cJSON_ArrayForEach(item, list)
+		if (keys->n == WECHAT_ENCRYPT_KEYS_MAX || !read_key(item, &keys->list[keys->n++]))
+			return call_wrong(c, "a key of key_info_list is malformed", rp);
+	return OC_OK;
+}
+
+static void keys_end(struct call *c, enum outcome oc)
+{
+	struct getkeys *g = (struct getkeys *)c;
+
+	if (oc != OC_OK)
+		g->keys = (struct wechat_encrypt_keys){.errcode = c->errcode};
+	g->cb(g->ctx, oc, &g->keys);
+}
+
+void wechat_getuserencryptkey(struct wechat *wx, const struct wechat_app *app,
+	const char *access_token, const char *openid, const char *session_key,
+	wechat_encrypt_keys_cb cb, void *ctx)
+{
+	static const struct call_kind kind = {.api = API_ENCRYPT_KEY, .name = "getuserencryptkey",
+		.pool = POOL_SERVICE, .repeatable = true, .build = keys_build, .read = keys_read,
+		.end = keys_end};
+	struct getkeys *g = call_new(wx, &kind, sizeof(*g), app);
+
+	g->token = g->c.hide[0] = arena_strdup(g->c.arena, access_token);
+	g->openid = arena_strdup(g->c.arena, openid);
+	g->signature = empty_signature(&g->c, session_key);
+	g->cb = cb;
+	g->ctx = ctx;
+	call_start(&g->c, INT64_MAX);
 }
 
 /* ---- a backend's own call ---- */

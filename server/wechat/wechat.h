@@ -84,6 +84,24 @@ void wechat_getuserphonenumber(struct wechat *wx, const struct wechat_app *app,
 	const char *access_token, const char *code, const char *openid, wechat_phone_cb cb,
 	void *ctx);
 
+/* getUserEncryptKey: the keys that wx.getUserCryptoManager gives the phone, the last three. Outcomes
+ * also: SESSION_KEY_EXPIRED. */
+enum { WECHAT_ENCRYPT_KEYS_MAX = 16 };
+struct wechat_encrypt_key {
+	int64_t version, expires_in_s, created_at; /* expires_in_s: 0 or less for one that has ended */
+	const char *encrypt_key, *iv;
+};
+struct wechat_encrypt_keys {
+	size_t n; /* 0 unless OK */
+	struct wechat_encrypt_key list[WECHAT_ENCRYPT_KEYS_MAX];
+	int errcode;
+};
+typedef void (*wechat_encrypt_keys_cb)(
+	void *ctx, enum outcome oc, const struct wechat_encrypt_keys *keys); /* never NULL */
+void wechat_getuserencryptkey(struct wechat *wx, const struct wechat_app *app,
+	const char *access_token, const char *openid, const char *session_key,
+	wechat_encrypt_keys_cb cb, void *ctx);
+
 /* A backend's own call: path below the host, query without access_token (added here). Sent once, or
  * again if no byte of it left. reply is NULL unless OK: then it is WeChat's answer as it came, and
  * errcode what it says inside, if it is JSON. */

@@ -133,3 +133,13 @@ def test_tokens(redis, run):
 def test_force(redis, run):
     assert run("token_force", ["f"], 30000, 20) == ["0"]
     assert 0 < int(run("token_force", ["f"], 30000, 20)[0]) <= 30000
+
+
+def test_a_users_encryption_keys(redis, run, create):
+    put = lambda: run("keycache_put", ["e:{AA}:x", INDEX], "sealed", 5000, BASE, NAME)
+    assert put() == ["0"] and redis.cli("EXISTS", "e:{AA}:x") == "0\n"  # no session lives
+    create(1)
+    assert put() == ["1"]
+    value, left = run("keycache_get", ["e:{AA}:x"])
+    assert value == "sealed" and 0 < int(left) <= 5000
+    assert run("keycache_get", ["nothing"]) == ["", "-2"]

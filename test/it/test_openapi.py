@@ -241,6 +241,8 @@ EXAMPLES = {  # one good request of each operation
     "getAccessToken": inside("GET", f"/internal/apps/{APPID}/access-token"),
     "callWechat": inside("POST", f"/internal/apps/{APPID}/wechat/wxa/msg_sec_check", {"content": "text"}),
     "getUserInside": lambda w: w.token(openid="oOpenapi") and inside("GET", USER)(w),
+    "sign": lambda w: w.token(openid="oOpenapi") and inside("POST", USER + "/sign", "text")(w),
+    "getEncryptKeys": lambda w: w.token(openid="oOpenapi") and inside("GET", USER + "/encrypt-keys")(w),
     "listSessions": lambda w: w.token(openid="oOpenapi") and inside("GET", USER + "/sessions")(w),
     "deleteSessions": inside("DELETE", USER + "/sessions"),
     "deleteSessionById": inside("DELETE", USER + "/sessions/" + "A" * 20),
@@ -263,7 +265,7 @@ def example(w, operation):
     return EXAMPLES[operation](w)
 
 
-@case("login getSession getUser putUser getPhone openData auth introspect getAccessToken callWechat getUserInside listSessions metrics healthz readyz", 200)
+@case("login getSession getUser putUser getPhone openData auth introspect getAccessToken callWechat getUserInside sign getEncryptKeys listSessions metrics healthz readyz", 200)
 @case("deleteSession deleteSessions deleteSessionById", 204)
 def good(w, operation):
     return w.ask(example(w, operation))
@@ -326,7 +328,7 @@ def bad_query(w, operation):
     return w.ask(example(w, operation), path="/v1/session?check=nobody")
 
 
-@case("getUserInside listSessions deleteSessions deleteSessionById", 400, "invalid_request")
+@case("getUserInside sign getEncryptKeys listSessions deleteSessions deleteSessionById", 400, "invalid_request")
 def bad_openid(w, operation):
     request = example(w, operation)
     return w.ask(request, path=request[1].replace("oOpenapi", "o" * 129))
@@ -353,7 +355,7 @@ def an_app_that_is_gone(w, operation):
     return w.ask(request, headers=w.bearer(token), server=server)
 
 
-@case("getAccessToken callWechat getUserInside listSessions", 400, "unknown_app")
+@case("getAccessToken callWechat getUserInside sign getEncryptKeys listSessions", 400, "unknown_app")
 def unknown_app_in_the_path(w, operation):
     request = example(w, operation)
     return w.ask(request, path=request[1].replace(APPID, "wxnobody"))
@@ -406,13 +408,13 @@ def no_session(w, operation):
     return a
 
 
-@case("auth introspect getAccessToken callWechat getUserInside listSessions deleteSessions deleteSessionById metrics", 401, "unauthorized")
+@case("auth introspect getAccessToken callWechat getUserInside sign getEncryptKeys listSessions deleteSessions deleteSessionById metrics", 401, "unauthorized")
 def no_internal_token(w, operation):
     request = example(w, operation)
     return w.ask(request, headers={k: v for k, v in request[3].items() if k != "X-Internal-Token"})
 
 
-@case("introspect getAccessToken callWechat getUserInside listSessions deleteSessions deleteSessionById metrics", 403, "forbidden")
+@case("introspect getAccessToken callWechat getUserInside sign getEncryptKeys listSessions deleteSessions deleteSessionById metrics", 403, "forbidden")
 def from_another_site(w, operation):
     method, path, body, headers = example(w, operation)
     return w.ask((method, path, body, {**headers, "Host": "evil.example"}), server=w.another(server__internal_token=""))
@@ -431,6 +433,20 @@ def without_users(w, operation):
 @case("getUserInside", 404, "not_found")
 def no_such_user(w, operation):
     return w.ask(example(w, operation), path=USER + "Nobody")
+
+
+@case("sign getEncryptKeys", 404, "not_found")
+def no_session_lives(w, operation):
+    request = example(w, operation)
+    return w.ask(request, path=request[1].replace("oOpenapi", "oNobody"))
+
+
+@case("getEncryptKeys", 409, "session_key_expired")
+def a_dead_session_key(w, operation):
+    request = example(w, operation)
+    w.redis.cli("EVAL", "for _, k in ipairs(redis.call('KEYS', '*:e:*')) do redis.call('DEL', k) end", 0)
+    w.wxfake.fault("getuserencryptkey", mode="errcode", errcode=87007)
+    return w.ask(request)
 
 
 @case("login", 200)
@@ -463,7 +479,8 @@ def with_fault(w, operation, api, **fault):
     request = example(w, operation)
     if operation == "getSession":
         request = (request[0], "/v1/session?check=wechat", *request[2:])
-    w.redis.cli("EVAL", "for _, k in ipairs(redis.call('KEYS', '*:t:*')) do redis.call('DEL', k) end", 0)  # no access_token that is left
+    w.redis.cli("EVAL", "for _, p in ipairs({'*:t:*', '*:e:*'}) do for _, k in ipairs(redis.call('KEYS', p)) do "
+                "redis.call('DEL', k) end end", 0)  # no access_token that is left, no key of a user's
     w.wxfake.fault(api, **fault)
     try:
         return w.ask(request, server=w.another())  # one that holds none either, nor a grudge
@@ -475,7 +492,7 @@ def api_of(operation):
     return "jscode2session" if operation == "login" else "stable_token"
 
 
-ASKING_WECHAT = "login getSession getPhone getAccessToken callWechat"
+ASKING_WECHAT = "login getSession getPhone getAccessToken callWechat getEncryptKeys"
 
 
 @case("openData", 429, "rate_limited")
@@ -528,7 +545,7 @@ def users_are_away(w, operation):
     return w.ask(example(w, operation), server=w.another(users__url="mysql://nobody@127.0.0.1:1/nowhere"))
 
 
-@case("login getSession deleteSession getUser putUser getPhone openData auth introspect getAccessToken callWechat listSessions deleteSessions deleteSessionById readyz",
+@case("login getSession deleteSession getUser putUser getPhone openData auth introspect getAccessToken callWechat sign getEncryptKeys listSessions deleteSessions deleteSessionById readyz",
       503, "store_unavailable")
 def redis_is_gone(w, operation):  # the last case: Redis stays away
     request = example(w, operation)

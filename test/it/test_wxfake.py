@@ -905,7 +905,10 @@ CALLS = {
     "jscode2session": lambda w: sns(w, "x"), "token": plain_token, "stable_token": stable_token,
     "checksession": lambda w: check(w, {"openid": "o", "session_key": "k"}, "x"),
     "resetusersessionkey": lambda w: check(w, {"openid": "o", "session_key": "k"}, "x", "/wxa/resetusersessionkey"),
-    "getuserphonenumber": lambda w: phone(w, "x", "x"), "other": lambda w: w.call("GET", "/nope"),
+    "getuserphonenumber": lambda w: phone(w, "x", "x"),
+    "getuserencryptkey": lambda w: w.call("POST", "/wxa/business/getuserencryptkey"),
+    **{api: lambda w, api=api: w.call("POST", "/xpay/" + api)
+       for api in ("query_user_balance", "currency_pay", "cancel_currency_pay")}, "other": lambda w: w.call("GET", "/nope"),
 }
 
 

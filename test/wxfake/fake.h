@@ -13,6 +13,7 @@
 #include <cjson/cJSON.h>
 
 #include "common/buf.h"
+#include "common/mem.h"
 #include "http/req.h"
 #include "io/loop.h"
 
@@ -31,7 +32,8 @@
 #define KEY_TEXT        25 /* base64 of 16 bytes, with its NUL */
 #define MASK(bit)       (1u << (bit))
 
-enum api { API_JSCODE2SESSION, API_TOKEN, API_STABLE_TOKEN, API_CHECKSESSION, API_RESETUSERSESSIONKEY, API_GETUSERPHONENUMBER, API_OTHER, API_COUNT };
+enum api { API_JSCODE2SESSION, API_TOKEN, API_STABLE_TOKEN, API_CHECKSESSION, API_RESETUSERSESSIONKEY, API_GETUSERPHONENUMBER,
+	API_GETUSERENCRYPTKEY, API_XPAY_BALANCE, API_XPAY_PAY, API_XPAY_CANCEL, API_OTHER, API_COUNT };
 const char *api_name(enum api api);
 bool        api_by_name(const char *name, enum api *out);
 
@@ -65,6 +67,13 @@ struct app {
 	struct token_kind plain, stable;
 };
 
+#define ORDER_MAX  64
+#define ORDERS_MAX 16
+struct order {
+	char    id[ORDER_MAX + 1];
+	int64_t amount; /* what may be given back yet */
+};
+
 struct user { /* entry.key is "appid openid" */
 	struct entry e;
 	char         key[KEY_TEXT];
@@ -74,6 +83,10 @@ struct user { /* entry.key is "appid openid" */
 	bool         alive; /* what wx.checkSession says: true from wx.login on, until the session_key dies */
 	int64_t      minute;
 	int          minute_count;
+	int          key_version; /* of the newest encryption key; the two before it are told too */
+	int64_t      balance;
+	struct order orders[ORDERS_MAX];
+	int          order_next;
 };
 
 enum code_kind { CODE_LOGIN, CODE_PHONE };
@@ -98,6 +111,7 @@ struct fake {
 	int           app_count;
 	struct table  users, codes;
 	uint8_t       seed[32]; /* session keys and unionids that nobody stores are made from it */
+	const char   *app_key;  /* of virtual payment: pay_sig is checked; NULL = not */
 	bool          any_code;
 	bool          rotate;   /* every login's exchange makes a new session_key */
 	int64_t       latency_ms, token_life_s, rate_per_minute;
@@ -153,6 +167,9 @@ struct answer {
 enum api wechat_api(const char *path);
 void     wechat_answer(struct fake *f, struct req *r, enum api api, unsigned shapes, struct answer *out);
 void     wechat_refuse(struct req *r, enum api api, int errcode, unsigned shapes, struct answer *out);
+
+/* xpay.c: 0 with further members in b, or the errcode. */
+int xpay(enum api api, struct user *u, const cJSON *o, struct buf *b);
 
 /* fault.c */
 void  fault_serve(struct fake *f, struct req *r, enum api api); /* one WeChat call, faults and latency included */

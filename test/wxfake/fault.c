@@ -57,7 +57,7 @@ bool fault_add(struct fake *f, const cJSON *o, char *err, size_t err_len)
 	int n = 0;
 
 	if (json_str(o, "api", 1, 64, &api) != JSON_GOT || !api_by_name(api, &one.api)) {
-		snprintf(err, err_len, "api: one of jscode2session token stable_token checksession resetusersessionkey getuserphonenumber");
+		snprintf(err, err_len, "api: not known; see docs/wxfake.md");
 		return false;
 	}
 	if (json_str(o, "mode", 1, 32, &mode) == JSON_GOT)

@@ -17,6 +17,10 @@ static const char *const api_names[API_COUNT] = {
 	[API_CHECKSESSION] = "checksession",
 	[API_RESETUSERSESSIONKEY] = "resetusersessionkey",
 	[API_GETUSERPHONENUMBER] = "getuserphonenumber",
+	[API_GETUSERENCRYPTKEY] = "getuserencryptkey",
+	[API_XPAY_BALANCE] = "query_user_balance",
+	[API_XPAY_PAY] = "currency_pay",
+	[API_XPAY_CANCEL] = "cancel_currency_pay",
 	[API_OTHER] = "other",
 };
 
@@ -224,6 +228,8 @@ static void user_fill(const struct fake *f, struct user *u)
 	base64_encode(u->key, h, 16);
 	snprintf(u->phone, sizeof(u->phone), "138%08u", (h[16] << 16 | h[17] << 8 | h[18]) % 100000000u);
 	strcpy(u->country, "86");
+	u->key_version = 3;
+	u->balance = 1000;
 	crypt_sha256(h, openid, strlen(openid));
 	id_from(id, h);
 	strcpy(u->unionid, id);

@@ -20,6 +20,10 @@ static const struct {
 	[API_CHECKSESSION] = {"/wxa/checksession", METHOD_GET},
 	[API_RESETUSERSESSIONKEY] = {"/wxa/resetusersessionkey", METHOD_GET},
 	[API_GETUSERPHONENUMBER] = {"/wxa/business/getuserphonenumber", METHOD_POST},
+	[API_GETUSERENCRYPTKEY] = {"/wxa/business/getuserencryptkey", METHOD_POST},
+	[API_XPAY_BALANCE] = {"/xpay/query_user_balance", METHOD_POST},
+	[API_XPAY_PAY] = {"/xpay/currency_pay", METHOD_POST},
+	[API_XPAY_CANCEL] = {"/xpay/cancel_currency_pay", METHOD_POST},
 };
 
 static const struct {
@@ -52,8 +56,14 @@ static const struct {
 	{47001, "data format error"},
 	{50004, "forbidden to use token api"},
 	{50007, "account frozen"},
+	{87007, "session_key is not existd or expired"},
 	{87008, "invalid sig_method"},
 	{87009, "invalid signature"},
+	{268490002, "request param error"},
+	{268490003, "pay_sig error"},
+	{268490004, "operation repeated"},
+	{268490005, "order is refunded"},
+	{268490006, "balance is not enough"},
 };
 
 struct call {
@@ -380,13 +390,26 @@ static void stable_token(struct call *c)
 		token_answer(c, &c->app->stable.now);
 }
 
-/* 0, or the errcode: the query of checksession and resetusersessionkey. */
+/* Is signature in hex the HMAC-SHA256 of the parts, one after another? */
+static bool is_hmac(const char *signature, const char *key, const char *const *parts, size_t n)
+{
+	uint8_t mac[SHA256_LEN];
+	char hex[2 * SHA256_LEN + 1];
+	struct buf b = {0};
+
+	for (size_t i = 0; i < n; i++)
+		buf_str(&b, parts[i]);
+	crypt_hmac_sha256(mac, key, strlen(key), b.data ? b.data : "", b.len);
+	buf_free(&b);
+	hex_encode(hex, mac, sizeof(mac));
+	return signature && crypt_str_equal(signature, hex);
+}
+
+/* 0, or the errcode: the query of checksession, resetusersessionkey and getuserencryptkey. */
 static int check_signature(struct call *c, struct user **u)
 {
 	const char *openid = req_param(c->r, "openid");
-	const char *method = req_param(c->r, "sig_method"), *sig = req_param(c->r, "signature");
-	uint8_t mac[SHA256_LEN];
-	char hex[2 * SHA256_LEN + 1];
+	const char *method = req_param(c->r, "sig_method");
 	int e = check_token(c);
 
 	if (e)
@@ -395,9 +418,8 @@ static int check_signature(struct call *c, struct user **u)
 		return 40003;
 	if (!method || strcmp(method, "hmac_sha256") != 0)
 		return 87008;
-	crypt_hmac_sha256(mac, (*u)->key, strlen((*u)->key), "", 0); /* the key is the base64 text */
-	hex_encode(hex, mac, sizeof(mac));
-	return sig && crypt_str_equal(sig, hex) ? 0 : 87009;
+	/* the key is the base64 text */
+	return is_hmac(req_param(c->r, "signature"), (*u)->key, NULL, 0) ? 0 : 87009;
 }
 
 static void checksession(struct call *c)
@@ -477,6 +499,82 @@ static void getuserphonenumber(struct call *c)
 		phone_answer(c, u);
 }
 
+/* The last three, the newest first. Each follows from the user and its version. */
+static void key_info_list(struct call *c, const struct user *u)
+{
+	struct buf *b = &c->out->body;
+
+	ok_key(c, "key_info_list");
+	for (int i = 0; i < 3; i++) {
+		char name[256], key[BASE64_LEN(16) + 1], iv[17];
+		uint8_t h[SHA256_LEN];
+
+		snprintf(name, sizeof(name), "%s %d", u->e.key, u->key_version - i);
+		crypt_hmac_sha256(h, c->f->seed, sizeof(c->f->seed), name, strlen(name));
+		base64_encode(key, h, 16);
+		hex_encode(iv, h + 16, 8);
+		buf_printf(b, "%s{\"encrypt_key\":\"%s\",\"version\":%d,\"expire_in\":%d,\"iv\":\"%s\","
+			"\"create_time\":%lld}", i ? "," : "[", key, u->key_version - i, i ? 0 : 3600, iv,
+			(long long)clock_wall_s() - 3600LL * i);
+	}
+	buf_str(b, "]");
+}
+
+static void getuserencryptkey(struct call *c)
+{
+	struct user *u;
+	int e = check_signature(c, &u);
+
+	if ((!e || e == 87009) && !u->alive && !c->f->any_code)
+		e = 87007;
+	if (e) {
+		refuse(c, e);
+		return;
+	}
+	ok_begin(c, true);
+	if (!(c->shapes & MASK(SHAPE_MISSING)))
+		key_info_list(c, u);
+	ok_end(c, true);
+}
+
+/* 0, or the errcode. Both signatures are of the body's bytes. */
+static int check_payment(struct call *c, const char *body, const cJSON *o, struct user **u)
+{
+	const char *openid = member(o, "openid"), *signed_by_app[] = {req_path(c->r), "&", body};
+	int e = check_token(c);
+
+	if (e)
+		return e;
+	if (is_empty(openid) || !openid_ok(openid) || !user_find(c->f, c->app, openid))
+		return 40003;
+	*u = user_get(c->f, c->app, openid);
+	if (c->f->app_key && !is_hmac(req_param(c->r, "pay_sig"), c->f->app_key, signed_by_app, 3))
+		return 268490003;
+	return is_hmac(req_param(c->r, "signature"), (*u)->key, &body, 1) ? 0 : 87009;
+}
+
+static void payment(struct call *c)
+{
+	size_t len;
+	const char *body = req_body(c->r, &len);
+	cJSON *o = json_parse(body, len);
+	struct buf more = {0};
+	struct user *u;
+	int e = check_payment(c, body, o, &u);
+
+	if (!e)
+		e = xpay(c->api, u, o, &more);
+	json_free(o);
+	if (e) {
+		refuse(c, e);
+	} else {
+		ok_begin(c, true);
+		buf_str(&c->out->body, more.data);
+		ok_end(c, true);
+	}
+	buf_free(&more);
+}
+
 static void other(struct call *c)
 {
 	refuse(c, 40066);
@@ -491,6 +589,10 @@ void wechat_answer(struct fake *f, struct req *r, enum api api, unsigned shapes,
 		[API_CHECKSESSION] = checksession,
 		[API_RESETUSERSESSIONKEY] = resetusersessionkey,
 		[API_GETUSERPHONENUMBER] = getuserphonenumber,
+		[API_GETUSERENCRYPTKEY] = getuserencryptkey,
+		[API_XPAY_BALANCE] = payment,
+		[API_XPAY_PAY] = payment,
+		[API_XPAY_CANCEL] = payment,
 		[API_OTHER] = other,
 	};
 	struct call c = {.f = f, .r = r, .api = api, .shapes = shapes, .out = out};

@@ -16,6 +16,10 @@ const WECHAT_CALLS = {
   checksession: "GET /wxa/checksession",
   resetusersessionkey: "GET /wxa/resetusersessionkey",
   getuserphonenumber: "POST /wxa/business/getuserphonenumber",
+  getuserencryptkey: "POST /wxa/business/getuserencryptkey",
+  query_user_balance: "POST /xpay/query_user_balance",
+  currency_pay: "POST /xpay/currency_pay",
+  cancel_currency_pay: "POST /xpay/cancel_currency_pay",
   other: "?",
 };
 /** Faults after which the caller got no answer. */

@@ -12,6 +12,7 @@ const WECHAT_APIS = [
   "checksession",
   "resetusersessionkey",
   "getuserphonenumber",
+  "getuserencryptkey",
 ];
 
 let about, diagram, phone, screen;
