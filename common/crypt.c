@@ -53,6 +53,7 @@ static struct pool *pool(void)
 	if (tried)
 		return p;
 	tried = true;
+	/* cppcheck-suppress invalidFunctionArg ; no file: -1, as mmap(2) says */
 	p = mmap(NULL, sizeof(*p), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	must(p != MAP_FAILED);
 	if (madvise(p, sizeof(*p), MADV_WIPEONFORK) == 0)

@@ -62,9 +62,10 @@ static enum outcome open_under(struct opening *o, const char *key, cJSON **data)
 {
 	if (o->raw && !sealed_signature_ok(key, o->raw, o->signature))
 		return OC_SIGNATURE_MISMATCH;
-	/* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): read_body saw to one of them */
-	*data = o->encrypted ? sealed_open(req_arena(o->req), key, o->encrypted, o->iv, o->appid)
-			     : json_parse(o->raw, strlen(o->raw));
+	if (o->encrypted)
+		*data = sealed_open(req_arena(o->req), key, o->encrypted, o->iv, o->appid);
+	else if (o->raw)
+		*data = json_parse(o->raw, strlen(o->raw));
 	if (cJSON_IsObject(*data) && is_theirs(o, *data))
 		return OC_OK;
 	json_free(*data);

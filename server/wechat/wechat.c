@@ -70,7 +70,7 @@ static void session_build(struct call *c, struct fetch_request *rq, const char *
 
 	rq->url = arena_join(c->arena, host, "/sns/jscode2session?appid=", encoded(c, c->appid),
 		"&secret=", encoded(c, c->secrets[c->secret]), "&js_code=", encoded(c, s->code),
-		"&grant_type=authorization_code", NULL);
+		"&grant_type=authorization_code", (char *)NULL);
 }
 
 static enum outcome session_read(struct call *c, const cJSON *tree, const struct fetch_reply *rp)
