@@ -276,6 +276,7 @@ static void on_slots(const struct asked *a, enum conn_fate fate, const struct re
 	if (!c->sure)
 		next_map_in(c, SETTLE_MS);
 	adopt(c);
+	prove(c);
 	if (!c->freed && c->seed) {
 		conn_free(c->seed);
 		c->seed = NULL;

@@ -119,19 +119,20 @@ class Cluster(Group):
         directory = pathlib.Path(directory)
         self.servers = []
         for i in range(masters * (1 + replicas)):
-            while True:  # the bus has a port of its own, 10000 above
-                port = free_port()
-                if port + 10000 < 65536:
-                    break
             self.servers.append(Server(directory / f"node{i}", f"127.0.0.{first + i}", [
                 "--cluster-enabled", "yes", "--cluster-node-timeout", node_timeout_ms, "--cluster-require-full-coverage", "no",
-                "--cluster-announce-ip", f"127.0.0.{first + i}", *args], port=port))
+                "--cluster-announce-ip", f"127.0.0.{first + i}", "--cluster-port", free_port(), *args]))
         out = subprocess.run(["redis-cli", "--cluster", "create", *[f"{s.host}:{s.port}" for s in self.servers], "--cluster-replicas", str(replicas),
                               "--cluster-yes"], capture_output=True, text=True, timeout=60)
         assert out.returncode == 0, out.stdout + out.stderr
         poll(lambda: all("cluster_state:ok" in s.cli("CLUSTER", "INFO") for s in self.servers), 20, "the cluster is well")
         poll(lambda: len(self.masters()) == masters and all(f"connected_slaves:{replicas}" in m.cli("INFO", "replication") for m in self.masters()), 20,
              "the replicas follow")
+        poll(lambda: len({self.epoch(s) for s in self.servers}) == 1, 20, "all know the same epoch")
+
+    @staticmethod
+    def epoch(s):
+        return next(line for line in s.cli("CLUSTER", "INFO").split() if line.startswith("cluster_current_epoch:"))
 
     def everybody(self):
         return self.servers

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from conftest import APPID, ROOT, poll
+from conftest import APPID, ROOT, free_port, poll
 
 sys.path.insert(0, str(ROOT / "test" / "drill"))
 from proxy import Proxy  # noqa: E402
@@ -183,7 +183,7 @@ def test_words_at_the_door(stack, wxfake):
 
 
 def test_a_node_of_a_cluster_is_no_redis(stack, wxfake):
-    node = stack.redis("--cluster-enabled", "yes")
+    node = stack.redis("--cluster-enabled", "yes", "--cluster-port", free_port())
     node.cli("CLUSTER", "ADDSLOTSRANGE", "0", "8000")
     node.cli("CONFIG", "SET", "cluster-require-full-coverage", "no")
     poll(lambda: "cluster_state:ok" in node.cli("CLUSTER", "INFO"))
