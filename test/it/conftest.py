@@ -176,9 +176,13 @@ class Mariadb:
     @staticmethod
     def install(directory):
         """What mariadb-install-db makes, once for many servers."""
-        subprocess.run(["mariadb-install-db", "--no-defaults", f"--datadir={directory}", f"--user={getpass.getuser()}", "--skip-test-db",
-                        "--auth-root-authentication-method=normal", "--innodb-log-file-size=8M"], check=True, capture_output=True)
-        return directory
+        for _ in range(3):  # on a busy machine it gives up waiting for its own server now and then
+            shutil.rmtree(directory, ignore_errors=True)
+            r = subprocess.run(["mariadb-install-db", "--no-defaults", f"--datadir={directory}", f"--user={getpass.getuser()}", "--skip-test-db",
+                                "--auth-root-authentication-method=normal", "--innodb-log-file-size=8M"], capture_output=True, text=True)
+            if r.returncode == 0:
+                return directory
+        raise AssertionError(r.stdout + r.stderr)
 
     def start(self):
         self.process = Process(["mariadbd", "--no-defaults", f"--datadir={self.dir}/data", f"--socket={self.socket}", "--bind-address=127.0.0.1",

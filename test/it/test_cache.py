@@ -9,6 +9,7 @@ import pytest
 from conftest import poll
 
 LEASE = 0.2
+AT_ONCE = 0.5  # redis.timeout
 
 
 @pytest.fixture
@@ -33,6 +34,16 @@ def two(stack, redis, wxfake):
     return Two()
 
 
+def until(server, token, status, since):
+    """200 may be said until the limit that is promised, and no longer. It counts when we asked: a busy machine may be slow to ask, or to answer."""
+    while True:
+        asked = time.monotonic()
+        a = server.auth(token)
+        if a.status == status:
+            return a
+        assert asked - since < AT_ONCE, f"{a} {asked - since:.3f} s after it"
+
+
 def test_from_memory(two, redis):
     token = two.session()
     redis.cli("CONFIG", "RESETSTAT")
@@ -45,8 +56,7 @@ def test_ended_on_a_is_ended_on_b(two):
     for _ in range(50):
         token = two.session()
         assert two.a.session(token, "DELETE").status == 204
-        poll(lambda: two.b.auth(token).status == 401, seconds=LEASE, what="ended on B")
-        assert two.b.auth(token).json["reason"] == "logged_out"
+        assert until(two.b, token, 401, time.monotonic()).json["reason"] == "logged_out"
 
 
 def test_ended_here_is_ended_here(two):
@@ -62,10 +72,10 @@ def test_operators_end_it_everywhere(two, wxfake):
     token = two.session()
     openid = two.b.auth(token).headers["X-Wx-Openid"]
     two.a.inside("DELETE", f"/internal/apps/{APPID}/users/{openid}/sessions")
-    poll(lambda: two.b.auth(token).status == 401, seconds=LEASE, what="ended on B")
+    until(two.b, token, 401, time.monotonic())
 
 
-def never_after(two, token, ended_at, bound=0.5):
+def never_after(two, token, ended_at, bound=AT_ONCE):
     """Until it is over: no 200 that was asked for later than the bound after the end was acknowledged."""
     end = time.monotonic() + 1.5
     while time.monotonic() < end:
@@ -107,9 +117,8 @@ def test_a_frozen_redis_is_503_and_not_memory(two, redis):
     redis.signal(signal.SIGSTOP)
     frozen = time.monotonic()
     try:
-        poll(lambda: two.b.auth(token).status == 503, seconds=3, what="503")
+        until(two.b, token, 503, frozen)
         assert two.b.auth(token).status == 503
-        assert time.monotonic() - frozen < 2.5
     finally:
         redis.signal(signal.SIGCONT)
     poll(lambda: two.b.auth(token).status == 200, what="200 again")
@@ -163,12 +172,12 @@ def test_unknown_tokens_leave_nothing(two, redis):
 
 def test_renewed_from_memory(stack, redis, wxfake):
     """Answers from memory do not keep a session in use from being renewed."""
-    server = stack.server(redis, wxfake, session__ttl="2s")
+    server = stack.server(redis, wxfake, session__ttl="5s")
     token = server.login(wxfake.code()).token
-    end = time.monotonic() + 4
+    end = time.monotonic() + 8
     while time.monotonic() < end:
         assert server.auth(token).status == 200
-    assert server.metric("wxlogind_session_cache_total", result="hit") > 100
+    assert server.metric("wxlogind_session_cache_total", result="hit") > 20
 
 
 def test_without_memory(stack, redis, wxfake):

@@ -76,15 +76,16 @@ static inline void real_mariadb_up(struct real_mariadb *rm)
 
 static inline void real_mariadb_start(struct real_mariadb *rm)
 {
-	char command[400];
+	char command[600];
 
 	snprintf(rm->dir, sizeof(rm->dir), "/tmp/wxlogind-test-XXXXXX");
 	if (!mkdtemp(rm->dir))
 		abort();
 	snprintf(rm->socket, sizeof(rm->socket), "%s/mariadb.sock", rm->dir);
-	snprintf(command, sizeof(command), "mariadb-install-db --no-defaults --datadir=%s/data --auth-root-authentication-method=normal "
-		"--skip-test-db --innodb-log-file-size=8M --user=%s >/dev/null 2>&1", rm->dir, getpwuid(getuid())->pw_name);
-	if (!real_mariadb_shell(command))
+	snprintf(command, sizeof(command), "cd %s; for i in 1 2 3; do rm -rf data; mariadb-install-db --no-defaults --datadir=%s/data "
+		"--auth-root-authentication-method=normal --skip-test-db --innodb-log-file-size=8M --user=%s >install.log 2>&1 && exit; done; "
+		"cat install.log; exit 1", rm->dir, rm->dir, getpwuid(getuid())->pw_name);
+	if (!real_mariadb_shell(command)) /* three times: on a busy machine it gives up waiting for its own server now and then */
 		fail_msg("mariadb-install-db failed");
 	real_mariadb_up(rm);
 }

@@ -119,7 +119,7 @@ static bool has(uint32_t n)
 /* Keeps until it is kept: the subscription is proven. */
 static void until_on(void)
 {
-	int64_t end = clock_ms() + 5000;
+	int64_t end = clock_ms() + LONG_MS / 2;
 
 	for (keep(0, LONG_MS); !has(0); keep(0, LONG_MS)) {
 		assert_true(clock_ms() < end);
@@ -127,12 +127,28 @@ static void until_on(void)
 	}
 }
 
-static void gone_within(uint32_t n, int64_t ms)
+/* A busy machine may keep us from hearing Redis for longer than the lease: again, until it is kept. */
+static void keep_surely(uint32_t n, int64_t life_ms)
 {
-	int64_t end = clock_ms() + ms;
+	for (keep(n, life_ms); !has(n); keep(n, life_ms))
+		until_on();
+}
+
+static void until_gone(uint32_t n)
+{
+	int64_t end = clock_ms() + LONG_MS / 2;
 
 	while (has(n)) {
 		assert_true(clock_ms() < end);
+		turn(1);
+	}
+}
+
+/* Nobody is told what is older than the promised limit. It counts when the question was asked: we may be slow to ask. */
+static void until_gone_at(uint32_t n, int64_t limit_ms)
+{
+	for (int64_t asked = clock_ms(); has(n); asked = clock_ms()) {
+		assert_true(asked <= limit_ms);
 		turn(1);
 	}
 }
@@ -142,7 +158,7 @@ static int start(void **state)
 	(void)state;
 	real_redis_start(&server);
 	loop = loop_new();
-	conn = (struct redis_options){.unix_path = server.socket, .timeout_ms = 500, .max_pending = 100};
+	conn = (struct redis_options){.unix_path = server.socket, .timeout_ms = 10000, .max_pending = 100};
 	redis = redis_new(loop, &conn);
 	another = redis_new(loop, &conn);
 	while (!redis_is_ready(redis) || !redis_is_ready(another))
@@ -177,11 +193,13 @@ static void test_nothing_before_it_is_proven(void **state)
 		turn(5);
 		later = cache_ticket(young, id_of(1), "t:s:{AAA}:x");
 	} while (later.generation == ticket.generation);
-	turn(20);
-	cache_keep(young, id_of(1), &ticket, &c);
-	assert_false(cache_find(young, id_of(1), &found));
-	cache_keep(young, id_of(1), &later, &c);
-	assert_true(cache_find(young, id_of(1), &found));
+	for (bool found_it = false; !found_it; found_it = cache_find(young, id_of(1), &found)) {
+		turn(20);
+		cache_keep(young, id_of(1), &ticket, &c);
+		assert_false(cache_find(young, id_of(1), &found));
+		later = cache_ticket(young, id_of(1), "t:s:{AAA}:x");
+		cache_keep(young, id_of(1), &later, &c);
+	}
 	redis_free(r);
 	cache_free(young);
 	assert_false(cache_find(NULL, id_of(1), &found));
@@ -192,12 +210,12 @@ static void test_nothing_before_it_is_proven(void **state)
 static void test_what_is_kept_comes_back(void **state)
 {
 	struct cached in = {.appid = "wx0123456789abcdef", .openid = "oAAAAAAAAAAAAAAAAAAAAAAAAAAA", .unionid = "uBBBBBBBBBBBBBBBBBBBBBBBBBBB",
-		.created_at = 1760000001, .end_ms = clock_ms() + 5000, .renew_ms = 42}, out;
+		.created_at = 1760000001, .end_ms = clock_ms() + LONG_MS, .renew_ms = 42}, out;
 
 	(void)state;
 	until_on();
-	keep_in(cache, 77, &in);
-	assert_true(cache_find(cache, id_of(77), &out));
+	for (keep_in(cache, 77, &in); !cache_find(cache, id_of(77), &out); keep_in(cache, 77, &in))
+		until_on();
 	assert_string_equal(out.appid, in.appid);
 	assert_string_equal(out.openid, in.openid);
 	assert_string_equal(out.unionid, in.unionid);
@@ -214,10 +232,9 @@ static void test_its_own_end(void **state)
 {
 	(void)state;
 	until_on();
-	keep(5, 30);
-	assert_true(has(5));
-	turn(40);
-	assert_false(has(5));
+	keep_surely(5, 100);
+	keep(5, 100);
+	until_gone_at(5, clock_ms() + 100);
 }
 
 static void test_a_change_by_another_drops_it(void **state)
@@ -230,10 +247,9 @@ static void test_a_change_by_another_drops_it(void **state)
 	until_on();
 	for (size_t i = 0; i < NELEM(commands); i++) {
 		key_of(6, key);
-		keep(6, LONG_MS);
-		assert_true(has(6));
+		keep_surely(6, LONG_MS);
 		assert_int_equal(command(commands[i][0], key, commands[i][2], commands[i][3]), OC_OK);
-		gone_within(6, 1000);
+		until_gone(6);
 	}
 }
 
@@ -260,10 +276,9 @@ static void test_an_answer_that_raced_a_change_is_not_kept(void **state)
 static void test_flush_empties_it(void **state)
 {
 	(void)state;
-	until_on();
-	keep(9, LONG_MS);
+	keep_surely(9, LONG_MS);
 	assert_int_equal(command("FLUSHALL", NULL, NULL, NULL), OC_OK);
-	gone_within(9, 1000);
+	until_gone(9);
 	until_on();
 }
 
@@ -276,11 +291,10 @@ static void test_a_message_of_many_keys_empties_it(void **state)
 	long before;
 
 	(void)state;
-	until_on();
-	keep(20, LONG_MS);
+	keep_surely(20, LONG_MS);
 	before = connections_made();
 	assert_int_equal(command("EVAL", script, "0", NULL), OC_OK);
-	gone_within(20, 2000);
+	until_gone(20);
 	until_on();
 	assert_int_equal(connections_made(), before);
 }
@@ -288,47 +302,44 @@ static void test_a_message_of_many_keys_empties_it(void **state)
 static void test_nonsense_on_the_channel_empties_it(void **state)
 {
 	(void)state;
-	until_on();
-	keep(10, LONG_MS);
+	keep_surely(10, LONG_MS);
 	assert_int_equal(command("PUBLISH", "__redis__:invalidate", "nonsense", NULL), OC_OK);
-	gone_within(10, 1000);
+	until_gone(10);
 	until_on();
 }
 
 static void test_a_lost_connection_empties_it(void **state)
 {
 	(void)state;
-	until_on();
-	keep(11, LONG_MS);
+	keep_surely(11, LONG_MS);
 	assert_int_equal(command("CLIENT", "KILL", "TYPE", "pubsub"), OC_OK);
-	gone_within(11, 1000);
+	until_gone(11);
 	until_on(); /* and it comes back by itself */
 	assert_false(has(11));
 }
 
 static void test_a_frozen_redis_ends_the_lease(void **state)
 {
-	int64_t frozen_ms;
-
 	(void)state;
-	until_on();
-	keep(12, LONG_MS);
+	keep_surely(12, LONG_MS);
 	kill(server.pid, SIGSTOP);
-	frozen_ms = clock_ms();
-	gone_within(12, CACHE_LEASE_MS + 50);
-	assert_true(clock_ms() - frozen_ms <= CACHE_LEASE_MS + 50);
+	until_gone_at(12, clock_ms() + CACHE_LEASE_MS + 50); /* 50: what Redis said before it stopped arrives */
 	kill(server.pid, SIGCONT);
 	while (!redis_is_ready(redis) || !redis_is_ready(another))
 		turn(5);
 	until_on();
 }
 
-/* The used stay when room is made for others, and there are never more than there is room for. */
-static void test_bounded(void **state)
+static bool is_on(void)
 {
-	uint32_t kept = 0;
+	keep(0, LONG_MS);
+	return has(0);
+}
 
-	(void)state;
+/* More than there is room for, one of them used all the time. false: nothing was heard from Redis for longer than the lease, on a
+ * busy machine, and some were not kept. */
+static bool fill(void)
+{
 	until_on();
 	for (uint32_t i = 100; i < 1100; i++)
 		keep(i, LONG_MS);
@@ -337,12 +348,29 @@ static void test_bounded(void **state)
 			keep(i, LONG_MS);
 			has(1099);
 		}
-		until_on(); /* a busy machine may have kept us from hearing that it is so */
+		if (!is_on())
+			return false;
+		until_on();
 	}
+	return is_on();
+}
+
+/* The used stay when room is made for others, and there are never more than there is room for. */
+static void test_bounded(void **state)
+{
+	uint32_t kept;
+
+	(void)state;
+	do {
+		while (!fill())
+			;
+		kept = 0;
+		for (uint32_t i = 0; i < 4000; i++)
+			kept += has(i);
+		assert_true(kept <= 1000);
+	} while (!is_on());
 	assert_true(has(1099));
-	for (uint32_t i = 0; i < 4000; i++)
-		kept += has(i);
-	assert_true(kept <= 1000 && kept >= 990);
+	assert_true(kept >= 990);
 }
 
 int main(void)

@@ -21,7 +21,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 
-enum { TIMEOUT_MS = 100, PATIENCE_MS = 4000 };
+enum { TIMEOUT_MS = 300, PATIENCE_MS = 20000, BUSY_MS = 3000 }; /* BUSY_MS: what a busy machine may add */
 
 /* --- the peer: answers ECHO, and GET with whatever the test says --- */
 
@@ -93,7 +93,7 @@ static bool fake_answers(struct conn *c, const redisReply *cmd)
 	for (size_t i = 0; i < cmd->elements && used < 4000 && strcmp(name, "ROLE") != 0; i++) /* it comes all the time */
 		used += (size_t)snprintf(fake.commands + used, sizeof(fake.commands) - used, "%.20s%s", cmd->element[i]->str,
 			i + 1 < cmd->elements ? " " : ";");
-	if (fake.frozen)
+	if (fake.frozen || (fake.endless && strcmp(name, "GET") != 0)) /* nothing stands between bytes without an end */
 		return true;
 	if (!strcmp(name, "AUTH")) {
 		fake_says(c, auth_is_good(cmd) ? "+OK\r\n" : "-WRONGPASS invalid username-password pair\r\n");
@@ -476,7 +476,7 @@ static void test_wrong_password(void **state)
 	o.password = "hunter2";
 	dup2(fileno(file), 2);
 	r = redis_new(loop, &o);
-	UNTIL(fake.accepted >= 2);
+	UNTIL(fake.accepted >= 3 && strstr(redis_trouble(r), "WRONGPASS"));
 	ask(r, "ECHO", "x", &a);
 	UNTIL(a.calls);
 	dup2(saved, 2);
@@ -572,7 +572,7 @@ static void test_answers_table(void **state)
 		UNTIL(a.calls);
 		if (a.oc != rows[i].oc)
 			fail_msg("row %zu: outcome %d", i, a.oc);
-		assert_in_range(clock_ms() - began, 0, TIMEOUT_MS + 400);
+		assert_in_range(clock_ms() - began, 0, TIMEOUT_MS + BUSY_MS);
 		fake.endless = fake.frozen = false;
 		if (rows[i].lost) {
 			UNTIL(fake.accepted == 1);
@@ -738,7 +738,7 @@ static void test_freeze_while_idle(void **state)
 	(void)state;
 	fake.frozen = true;
 	UNTIL(!redis_is_ready(r));
-	assert_in_range(clock_ms() - began, 0, 250 + TIMEOUT_MS + 200);
+	assert_in_range(clock_ms() - began, 0, 250 + TIMEOUT_MS + BUSY_MS);
 	UNTIL(fake.accepted >= 3); /* keeps trying */
 	assert_false(redis_is_ready(r));
 	fake.frozen = false;
@@ -760,7 +760,7 @@ static void test_freeze_under_way(void **state)
 	a[0].again = r; /* during the teardown: refused, not lost */
 	memset(&second, 0, sizeof(second));
 	UNTIL(a[2].calls);
-	assert_in_range(clock_ms() - began, TIMEOUT_MS - 10, TIMEOUT_MS + 200);
+	assert_in_range(clock_ms() - began, TIMEOUT_MS - 10, TIMEOUT_MS + BUSY_MS);
 	for (int i = 0; i < 3; i++) {
 		assert_int_equal(a[i].calls, 1);
 		assert_int_equal(a[i].order, i);
