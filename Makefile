@@ -27,7 +27,7 @@ $(B)/wxlogind: $(call obj,server/main.c server/crew.c server/handover.c) $(LIBRA
 	$(CC) $(SAN) $(LDFLAGS) -o $@ $^ $(LIBS)
 $(B)/wxfake: $(call obj,$(FAKE)) $(LIBRARY)
 	$(CC) $(SAN) $(LDFLAGS) -o $@ $^ $(LIBS)
-$(B)/confdoc: $(call obj,tools/confdoc.c) $(LIBRARY)
+$(B)/confdoc: $(call obj,scripts/confdoc.c) $(LIBRARY)
 	$(CC) $(SAN) $(LDFLAGS) -o $@ $^ $(LIBS)
 $(B)/bench/%: $(B)/test/bench/%.o
 	@mkdir -p $(@D)

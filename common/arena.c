@@ -103,21 +103,16 @@ char *arena_strdup(struct arena *a, const char *s)
 	return arena_strndup(a, s, strlen(s));
 }
 
-char *arena_join(struct arena *a, const char *s, ...)
+char *arena_join_list(struct arena *a, const char *const *strings)
 {
 	size_t n = 0;
 	char *text, *end;
-	va_list ap;
 
-	va_start(ap, s);
-	for (const char *t = s; t; t = va_arg(ap, const char *))
-		n += strlen(t);
-	va_end(ap);
+	for (const char *const *s = strings; *s; s++)
+		n += strlen(*s);
 	text = end = arena_alloc(a, n + 1);
-	va_start(ap, s);
-	for (const char *t = s; t; t = va_arg(ap, const char *))
-		end = stpcpy(end, t);
-	va_end(ap);
+	for (const char *const *s = strings; *s; s++)
+		end = stpcpy(end, *s);
 	return text;
 }
 

@@ -12,7 +12,8 @@ void          arena_free(struct arena *a); /* wipes; NULL is fine */
 void         *arena_alloc(struct arena *a, size_t n); /* zeroed, aligned for any type; never NULL */
 char         *arena_strndup(struct arena *a, const char *s, size_t n); /* copies n bytes, adds a NUL */
 char         *arena_strdup(struct arena *a, const char *s);
-char         *arena_join(struct arena *a, const char *s, ...) __attribute__((sentinel)); /* the strings up to a NULL, one after another */
+#define arena_join(a, ...) arena_join_list(a, (const char *const[]){__VA_ARGS__, NULL}) /* the strings, one after another */
+char         *arena_join_list(struct arena *a, const char *const *strings); /* up to a NULL */
 char         *arena_printf(struct arena *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

@@ -1,6 +1,5 @@
 #include "common/text.h"
 
-#include <stdarg.h>
 #include <string.h>
 
 const char *text_int(char out[TEXT_INT_MAX], int64_t n)
@@ -17,22 +16,18 @@ const char *text_int(char out[TEXT_INT_MAX], int64_t n)
 	return p;
 }
 
-void text_join(char *out, size_t size, ...)
+void text_join_list(char *out, size_t size, const char *const *strings)
 {
-	const char *piece;
 	size_t room = size - 1;
-	va_list ap;
 
-	va_start(ap, size);
-	while ((piece = va_arg(ap, const char *))) {
-		size_t n = strlen(piece);
+	for (; *strings; strings++) {
+		size_t n = strlen(*strings);
 
 		if (n > room)
 			n = room;
-		memcpy(out, piece, n);
+		memcpy(out, *strings, n);
 		out += n;
 		room -= n;
 	}
-	va_end(ap);
 	*out = '\0';
 }

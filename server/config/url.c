@@ -62,13 +62,13 @@ bool url_host(const char *text, const char *stop, char **host, int64_t *port)
 
 void check_proxy_url(struct reading *rd)
 {
-	const char *url = rd->c->wechat_proxy, *rest = url + 7, *at = strrchr(url, '@');
+	const char *url = rd->c->wechat_proxy, *at = strrchr(url, '@');
 	char *user = NULL, *password = mem_strdup(""), *host = NULL;
 	int64_t port = 0;
-	bool ok = !*url ||
-		  (!strncmp(url, "http://", 7) && (!at || url_login(rest, at, &user, &password)) &&
-			  url_host(at ? at + 1 : rest, url + strlen(url), &host, &port) && *host &&
-			  port);
+	const char *rest = strncmp(url, "http://", 7) ? NULL : url + 7;
+	bool ok = !*url || (rest && (!at || url_login(rest, at, &user, &password)) &&
+				   url_host(at ? at + 1 : rest, url + strlen(url), &host, &port) &&
+				   *host && port);
 
 	if (!ok) /* it may hold a password: it is not repeated */
 		reading_say(rd, true, reading_where(rd, "wechat", "proxy"),

@@ -191,8 +191,7 @@ const char *value_shape(const struct key *k, struct buf *b)
 		[T_DURATION] = "a duration: a number and ms, s, m, h or d, as 500ms 10s 5m 2h 30d",
 		[T_SIZE] = "a size: a number of bytes, or with k or m, as 64k 1m",
 		[T_RATE] = "a rate: count/duration, as 120/1m, or 0",
-		[T_KEYS] = "32 bytes in base64 (44 characters) or hex (64); several by commas or "
-			   "lines",
+		[T_KEYS] = "32 bytes in base64 (44 characters) or hex (64); several by commas, lines",
 		[T_BOOL] = "yes or no",
 		[T_MODE] = "a mode in octal, as 0660",
 	};

@@ -42,7 +42,7 @@ static bool find_group(const char *name, gid_t *gid)
 	*gid = (gid_t)number;
 	if (*name && !*end && number >= 0)
 		return true;
-	g = getgrnam(name);
+	g = getgrnam(name); /* cppcheck-suppress getgrnamCalled ; before there is another thread */
 	if (g)
 		*gid = g->gr_gid;
 	return g != NULL;

@@ -43,7 +43,7 @@ void code_claim_init(const struct codes *cs, struct code_claim *c, const char *a
 	memcpy(both + appid_len + 1, code, code_len);
 	crypt_sha256(hash, both, n);
 	base64url_encode(name, hash, sizeof(hash));
-	text_join(c->key, sizeof(c->key), cs->prefix, "c:", name, NULL);
+	text_join(c->key, sizeof(c->key), cs->prefix, "c:", name);
 	crypt_hmac_sha256(c->seal_key, label, sizeof(label) - 1, both, n);
 	mem_wipe(both, n);
 	free(both);

@@ -65,8 +65,8 @@ static void names_make(const struct sessions *s, const uint8_t tag_bytes[2], str
 	char tag[BASE64URL_LEN(2) + 1];
 
 	base64url_encode(tag, tag_bytes, 2);
-	text_join(n->session_base, sizeof(n->session_base), s->prefix, "s:{", tag, "}:", NULL);
-	text_join(n->index, sizeof(n->index), s->prefix, "u:{", tag, "}", NULL);
+	text_join(n->session_base, sizeof(n->session_base), s->prefix, "s:{", tag, "}:");
+	text_join(n->index, sizeof(n->index), s->prefix, "u:{", tag, "}");
 }
 
 void session_key_prefix(char out[128], const char *key_prefix)
@@ -115,8 +115,8 @@ static void token_names_make(const struct sessions *s, const char *token, struct
 	mem_wipe(raw, sizeof(raw));
 	token_id(token, t->id_raw);
 	base64url_encode(t->id, t->id_raw, sizeof(t->id_raw));
-	text_join(t->session, sizeof(t->session), t->n.session_base, t->id, NULL);
-	text_join(t->mark, sizeof(t->mark), t->n.session_base, "!", t->id, NULL);
+	text_join(t->session, sizeof(t->session), t->n.session_base, t->id);
+	text_join(t->mark, sizeof(t->mark), t->n.session_base, "!", t->id);
 }
 
 /* What one user is called. */
@@ -132,14 +132,14 @@ static void user_names_make(const struct sessions *s, const char *appid, const c
 	uint8_t hash[SHA256_LEN];
 	char user[512];
 
-	text_join(user, sizeof(user), appid, ":", openid, NULL);
+	text_join(user, sizeof(user), appid, ":", openid);
 	crypt_sha256(hash, user, strlen(user));
 	memcpy(u->tag, hash, sizeof(u->tag));
 	names_make(s, u->tag, &u->n);
 	crypt_sha1(hash, user, strlen(user));
 	hex_encode(u->name, hash, SHA1_LEN);
 	u->name[USER_NAME_LEN] = '\0';
-	text_join(u->place, sizeof(u->place), u->n.index, ":", u->name, NULL);
+	text_join(u->place, sizeof(u->place), u->n.index, ":", u->name);
 }
 
 /* Two bytes from the user, so that one slot of a cluster holds all of a user's keys; thirty from the system. */
@@ -276,8 +276,8 @@ void session_create(struct sessions *s, const struct session_login *in, session_
 		"2", t.session, u->n.index,
 		text_int(life, c->life_ms),
 		s->ttl_ms > c->life_ms ? text_int(ttl, s->ttl_ms) : "",
-		arena_join(a, in->appid, "|", in->openid, "|", NULL), in->unionid,
-		arena_join(a, "|", field(a, in->ip, IP_MAX), "|", field(a, in->user_agent, AGENT_MAX), "|", NULL),
+		arena_join(a, in->appid, "|", in->openid, "|"), in->unionid,
+		arena_join(a, "|", field(a, in->ip, IP_MAX), "|", field(a, in->user_agent, AGENT_MAX), "|"),
 		t.id, t.n.session_base,
 		text_int(most, s->max_per_user),
 		key.bytes, key.bytes, u->name,
@@ -792,10 +792,10 @@ void session_place(const struct sessions *s, const char *kind, const char *appid
 
 	user_names_make(s, appid, openid, &u);
 	base64url_encode(tag, u.tag, sizeof(u.tag));
-	text_join(out->key, sizeof(out->key), s->prefix, kind, ":{", tag, "}:", u.name, NULL);
-	text_join(out->index, sizeof(out->index), u.n.index, NULL);
-	text_join(out->base, sizeof(out->base), u.n.session_base, NULL);
-	text_join(out->name, sizeof(out->name), u.name, NULL);
+	text_join(out->key, sizeof(out->key), s->prefix, kind, ":{", tag, "}:", u.name);
+	text_join(out->index, sizeof(out->index), u.n.index);
+	text_join(out->base, sizeof(out->base), u.n.session_base);
+	text_join(out->name, sizeof(out->name), u.name);
 }
 
 /* ---- */

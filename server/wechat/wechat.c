@@ -366,7 +366,7 @@ static void keys_build(struct call *c, struct fetch_request *rq, const char *hos
 	rq->method = "POST"; /* with an empty body, as WeChat's guide has it */
 	rq->url = arena_join(c->arena, host, "/wxa/business/getuserencryptkey?access_token=",
 		encoded(c, g->token), "&openid=", encoded(c, g->openid), "&signature=", g->signature,
-		"&sig_method=hmac_sha256", NULL);
+		"&sig_method=hmac_sha256");
 }
 
 static bool read_key(const cJSON *item, struct wechat_encrypt_key *k)

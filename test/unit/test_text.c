@@ -24,14 +24,14 @@ static void test_joined_and_cut(void **state)
 	char out[8] = "-------";
 
 	(void)state;
-	text_join(out, sizeof(out), "ab", "", "cd", NULL);
+	text_join(out, sizeof(out), "ab", "", "cd");
 	assert_string_equal(out, "abcd");
-	text_join(out, sizeof(out), "abcd", "efghij", "k", NULL);
+	text_join(out, sizeof(out), "abcd", "efghij", "k");
 	assert_string_equal(out, "abcdefg");
-	text_join(out, 1, "x", NULL);
+	text_join(out, 1, "x");
 	assert_string_equal(out, "");
-	assert_string_equal(arena_join(a, "one", "", "two", NULL), "onetwo");
-	assert_string_equal(arena_join(a, "", NULL), "");
+	assert_string_equal(arena_join(a, "one", "", "two"), "onetwo");
+	assert_string_equal(arena_join(a, ""), "");
 	arena_free(a);
 }
 

@@ -284,7 +284,7 @@ static int exchange(struct call *c, const char *text, enum code_kind kind, struc
 		*user = user_of_code(c, text);
 		return (*user)->blocked ? 40226 : 0;
 	}
-	if (st == CODE_UNKNOWN)
+	if (!code || st == CODE_UNKNOWN)
 		return 40029;
 	u = user_get(c->f, c->app, code->openid);
 	if (!user_may_call(c->f, u))
