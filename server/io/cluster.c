@@ -213,7 +213,7 @@ static bool is_adoptable(struct cluster *c)
 
 static void adopt(struct cluster *c)
 {
-	uint8_t place_of[SLOT_NODES_MAX];
+	uint8_t place_of[SLOT_NODES_MAX] = {0};
 	bool changed[CLUSTER_PLACES + 1] = {false}, different = false;
 
 	for (size_t k = 0; k < c->map.count; k++) {
