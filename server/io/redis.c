@@ -230,6 +230,7 @@ static void series_init(struct redis *r)
 	r->unavailable = metric_series(METRIC_REDIS_COMMANDS, "unavailable", NULL, NULL);
 	r->connected = metric_series(METRIC_REDIS_CONNECTED, NULL, NULL, NULL);
 	r->unconfirmed = metric_series(METRIC_REDIS_UNCONFIRMED, NULL, NULL, NULL);
+	metric_series(METRIC_REDIS_EPOCHS, NULL, NULL, NULL); /* io/cluster.c counts them: it is 0 where there is none */
 	r->moved = metric_series(METRIC_REDIS_REDIRECTIONS, "moved", NULL, NULL);
 	r->ask = metric_series(METRIC_REDIS_REDIRECTIONS, "ask", NULL, NULL);
 	r->nodes_ready = metric_series(METRIC_REDIS_NODES, "ready", NULL, NULL);

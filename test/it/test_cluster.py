@@ -85,7 +85,7 @@ def test_reshard(stack, cluster, wxfake):
     """Slots move under way: nobody notices, nothing is lost."""
     import subprocess
     c = cluster(replicas=0)
-    server = stack.server(None, wxfake, redis__url=c.url(), redis__replicas="0", session__cache_entries="0")
+    server = stack.server(None, wxfake, redis__url=c.url(), redis__replicas="0", session__cache_entries="0", redis__timeout="2s")
     tokens = [server.login(wxfake.code()).token for _ in range(60)]
     ids = {n[0].host: n[3] for n in c.nodes()}
     src, dst = c.servers[0], c.servers[1]
@@ -128,6 +128,7 @@ def test_a_slot_held_half_moved(stack, cluster, wxfake):
             assert good(server, t)
         for a in (server.session(tokens[0], "DELETE"), server.login(wxfake.code(openid="oTheSame"))):
             assert a.status == 503 and a.seconds < 0.5 * 1.1 + 0.5, a
+        assert server.metric("wxlogind_redis_redirections_total", kind="ask") > 0 or moved == [index]
         assert all(good(server, t) for t in tokens)
     for s in (dst, src):
         s.cli("CLUSTER", "SETSLOT", slot, "NODE", ids[dst.host])

@@ -309,9 +309,10 @@ def test_every_alert_fires(stack, redis, wxfake, prometheus):
         load.stop()
         redis.signal(signal.SIGCONT)
         server.process.signal(signal.SIGCONT)
-    assert set(ALERTS) - seen <= {"WxlogindDescriptors"}, (
-        set(ALERTS) - seen
-    )  # wxlogind keeps some back: see the next test
+    # wxlogind keeps some descriptors back: see the next test. The others need replicas, and a slot that
+    # stands half moved: test_sentinel.py and test_cluster.py bring about what their metrics count.
+    elsewhere = {"WxlogindDescriptors", "WxlogindEndsUnconfirmed", "WxlogindRedisWaiting"}
+    assert set(ALERTS) - seen <= elsewhere, set(ALERTS) - seen
 
 
 def test_descriptors_are_counted(server):

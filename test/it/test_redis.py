@@ -194,7 +194,7 @@ def test_a_node_of_a_cluster_is_no_redis(stack, wxfake):
 
 def test_an_invalidation_of_many_keys(stack, redis, wxfake):
     """A message longer than we care to read empties the memory and no more."""
-    server = stack.server(redis, wxfake)
+    server = stack.server(redis, wxfake, redis__timeout="5s")
     token = server.login(wxfake.code()).token
     poll(lambda: server.auth(token).status == 200 and server.metric("wxlogind_session_cache_total", result="hit"), what="memory in use")
     ids = connection_ids(redis, "wxlogind-invalidation")
