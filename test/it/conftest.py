@@ -24,6 +24,10 @@ BUILD = ROOT / os.environ.get("WXLOGIND_BUILD", "build")
 SANITIZED = "asan" in BUILD.name
 APPID, SECRET = "wxfa4efa4efa4efa4e", "fa4efa4efa4efa4efa4efa4efa4efa4e"
 KEY = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+# What tests documents, recipes and scripts does not run again under the sanitizers.
+if SANITIZED:
+    collect_ignore = [f"test_{name}.py" for name in (
+        "backends", "commands", "docs", "install", "kubernetes", "lua", "monitoring", "proxies", "proxy_attacks", "stack")]
 resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)  # some tests hold thousands of sockets
 SPOKEN = ("ERROR: AddressSanitizer", "runtime error:", "ERROR: LeakSanitizer", "nobody answered a request")
 
