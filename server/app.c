@@ -28,6 +28,7 @@ enum { LOGIN_REPLY_MAX = 64 * 1024, LOGIN_QUEUE = 4096, DESCRIPTORS_KEPT = 64, I
 enum { BACKSTOP_SLACK_MS = 25000 }; /* a call that a backend passes through may take 10 s, twice */
 enum { AUDIT_QUEUE = 65536, CHORES_EVERY_MS = 5000 };
 enum { TOKEN_CONNECTIONS = 4, TOKEN_QUEUE = 64, SERVICE_CONNECTIONS = 16, SERVICE_QUEUE = 1024, PASS_CONNECTIONS = 32, PASS_QUEUE = 256, PASS_REPLY_MAX = 1024 * 1024 };
+enum { PUSH_CONNECTIONS = 16, PUSH_QUEUE = 256, PUSH_REPLY_MAX = 64 * 1024 };
 
 struct app_shared {
 	struct buckets *ip_buckets, *app_buckets, *user_buckets;
@@ -38,7 +39,7 @@ struct app {
 	struct config   *config;
 	struct config   *started; /* the first: what waits for a restart is in force as it says */
 	struct loop     *loop;
-	struct fetch    *login_fetch, *token_fetch, *service_fetch, *pass_fetch;
+	struct fetch    *login_fetch, *token_fetch, *service_fetch, *pass_fetch, *push_fetch;
 	struct tls      *redis_tls;
 	struct redis    *redis;
 	struct cache    *cache;
@@ -48,12 +49,14 @@ struct app {
 	struct keeper   *keeper;
 	struct codes    *codes;
 	struct keycache *keycache;
+	struct marks    *marks;
 	struct user_db  *users;
 	struct wechat   *wechat;
 	struct audit    *audit;    /* NULL: no audit log */
 	struct http     *sides[2]; /* public, internal */
 	struct api       api;
 	struct wechat_app *apps;   /* views of config's */
+	struct api_push *pushes;   /* the same */
 	struct ip_net   *trusted;
 	struct timer    *ready_look, *drain_delay, *drain_limit;
 	int64_t          drain_began_ms;
@@ -100,7 +103,7 @@ static int bearable(const struct config *c)
 
 	if (getrlimit(RLIMIT_NOFILE, &lim) || lim.rlim_cur == RLIM_INFINITY)
 		return (int)want;
-	left = ((int64_t)lim.rlim_cur - DESCRIPTORS_KEPT - c->wechat_max_connections - TOKEN_CONNECTIONS - SERVICE_CONNECTIONS - PASS_CONNECTIONS) / 2;
+	left = ((int64_t)lim.rlim_cur - DESCRIPTORS_KEPT - c->wechat_max_connections - TOKEN_CONNECTIONS - SERVICE_CONNECTIONS - PASS_CONNECTIONS - PUSH_CONNECTIONS) / 2;
 	if (left < 8)
 		left = 8;
 	if (want <= left)
@@ -149,7 +152,14 @@ static void apply(struct app *a)
 	a->apps = mem_alloc(sizeof(*a->apps) * (c->app_count + 1));
 	for (size_t i = 0; i < c->app_count; i++)
 		a->apps[i] = (struct wechat_app){.appid = c->apps[i].appid, .secrets = {c->apps[i].secrets.items[0], c->apps[i].secrets.items[1]}};
+	free(a->pushes);
+	a->pushes = mem_alloc(sizeof(*a->pushes) * (c->app_count + 1));
+	for (size_t i = 0; i < c->app_count; i++)
+		a->pushes[i] = (struct api_push){.token = c->apps[i].push_token,
+			.aes_key = c->apps[i].push_aes_key, .forward = c->apps[i].push_forward,
+			.forward_token = c->apps[i].push_forward_token};
 	a->api.apps = a->apps;
+	a->api.pushes = a->pushes;
 	a->api.app_count = c->app_count;
 	a->api.internal_token = c->internal_token;
 	apply_limits(a);
@@ -272,6 +282,16 @@ static struct fetch *build_fetch(struct app *a, int connections, int queue, size
 	return fetch_new(a->loop, &o);
 }
 
+/* To a backend's own address: not through the proxy that leads to WeChat. */
+static struct fetch *build_push_fetch(struct app *a)
+{
+	struct fetch_options o =
+		options_fetch(a->started, PUSH_CONNECTIONS, PUSH_QUEUE, PUSH_REPLY_MAX);
+
+	o.proxy = NULL;
+	return fetch_new(a->loop, &o);
+}
+
 static void build_gates(struct app *a)
 {
 	struct config *c = a->started;
@@ -287,6 +307,7 @@ static void build_gates(struct app *a)
 	a->token_fetch = build_fetch(a, TOKEN_CONNECTIONS, TOKEN_QUEUE, LOGIN_REPLY_MAX);
 	a->service_fetch = build_fetch(a, SERVICE_CONNECTIONS, SERVICE_QUEUE, LOGIN_REPLY_MAX);
 	a->pass_fetch = build_fetch(a, PASS_CONNECTIONS, PASS_QUEUE, PASS_REPLY_MAX);
+	a->push_fetch = build_push_fetch(a);
 	a->redis = redis_new(a->loop, &redis);
 	session_key_prefix(session_keys, c->redis_key_prefix);
 	a->cache = cache_new(a->redis, session_keys, (size_t)c->cache_entries, (int)c->redis_timeout_ms);
@@ -301,6 +322,7 @@ static void build_gates(struct app *a)
 		.max_per_user = (int)c->max_per_user,
 		.seal = a->seal,
 	});
+	a->marks = marks_new(a->redis, c->redis_key_prefix);
 	a->keycache = keycache_new(a->redis, a->sessions, a->seal);
 	a->codes = codes_new(a->redis, &(struct codes_options){.key_prefix = c->redis_key_prefix, .replay_window_ms = c->replay_window_ms});
 	urls[0] = c->wechat_base_url;
@@ -387,6 +409,8 @@ static bool build_sides(struct app *a)
 	a->api.sessions = a->sessions;
 	a->api.codes = a->codes;
 	a->api.keycache = a->keycache;
+	a->api.marks = a->marks;
+	a->api.push_fetch = a->push_fetch;
 	a->api.wechat = a->wechat;
 	a->api.keeper = a->keeper;
 	a->api.logins_max = (int)c->wechat_max_connections + LOGIN_QUEUE;
@@ -415,6 +439,7 @@ static void tear_down(struct app *a)
 	fetch_free(a->token_fetch);
 	fetch_free(a->service_fetch);
 	fetch_free(a->pass_fetch);
+	fetch_free(a->push_fetch);
 	wechat_free(a->wechat);
 	redis_free(a->redis);
 	tls_free(a->redis_tls);
@@ -422,6 +447,7 @@ static void tear_down(struct app *a)
 	audit_free(a->audit);
 	codes_free(a->codes);
 	keycache_free(a->keycache);
+	marks_free(a->marks);
 	sessions_free(a->sessions);
 	keeper_free(a->keeper);
 	tokens_free(a->tokens);
@@ -434,6 +460,7 @@ static void tear_down(struct app *a)
 	loop_free(a->loop);
 	free(a->trusted);
 	free(a->apps);
+	free(a->pushes);
 	if (a->config != a->started)
 		config_free(a->config);
 	config_free(a->started);

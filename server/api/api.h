@@ -14,9 +14,14 @@
 #include "io/redis.h"
 #include "store/code.h"
 #include "store/keycache.h"
+#include "store/mark.h"
 #include "store/session.h"
 #include "store/user.h"
 #include "wechat/wechat.h"
+
+struct api_push { /* WeChat's messages to one app; "" = not set */
+	const char *token, *aes_key, *forward, *forward_token;
+};
 
 struct api { /* filled by app, read by handlers; what it points to is app's */
 	struct loop     *loop;
@@ -29,7 +34,12 @@ struct api { /* filled by app, read by handlers; what it points to is app's */
 	struct keycache *keycache;
 	struct audit    *audit;    /* NULL: no audit log */
 	const struct wechat_app *apps; /* may change on reload: a handler that waits copies what it keeps */
+	const struct api_push *pushes; /* one for each of apps; changes with them */
 	size_t           app_count;
+	struct pushing  *pushings; /* messages that wait for another process to obey them */
+	struct telling  *tellings; /* to push_forward, before the next try */
+	struct fetch    *push_fetch; /* to push_forward alone */
+	struct marks    *marks;
 	int              logins, logins_max; /* under way; how many may be */
 	struct login    *looking;  /* logins that wait for a timer, to look whether another has brought what they want */
 	int64_t          login_timeout_ms; /* one login's whole talk with WeChat, waiting for another's included */
@@ -48,6 +58,7 @@ struct api { /* filled by app, read by handlers; what it points to is app's */
 
 /* apps.c */
 const struct wechat_app *api_app(const struct api *api, const char *appid, size_t len); /* NULL: not configured */
+const struct api_push *api_push(const struct api *api, const struct wechat_app *app);
 struct wechat_app *api_app_copy(struct arena *a, const struct wechat_app *app);
 
 /* http handlers; ctx is a struct api. */

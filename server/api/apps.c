@@ -13,6 +13,11 @@ const struct wechat_app *api_app(const struct api *api, const char *appid, size_
 	return NULL;
 }
 
+const struct api_push *api_push(const struct api *api, const struct wechat_app *app)
+{
+	return &api->pushes[app - api->apps];
+}
+
 struct wechat_app *api_app_copy(struct arena *a, const struct wechat_app *app)
 {
 	struct wechat_app *copy = arena_alloc(a, sizeof(*copy));

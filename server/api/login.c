@@ -7,6 +7,7 @@
 #include <utlist.h>
 
 #include "api/body.h"
+#include "api/forward.h"
 #include "api/guard.h"
 #include "api/limit.h"
 #include "api/record.h"
@@ -371,6 +372,8 @@ void api_close(struct api *api)
 		timer_stop(api->looking->look_again);
 		look_now(api->looking);
 	}
+	push_close(api);
+	forward_close(api);
 }
 
 static enum outcome login_claim(struct login *l)

@@ -11,6 +11,7 @@
 #define DELETE METHOD_BIT(METHOD_DELETE)
 #define PASSED (METHOD_BIT(METHOD_GET) | POST) /* what WeChat's calls take: a HEAD would wait for a body that never comes */
 
+#define PUSH     "/v1/push/{appid}"
 #define APP      "/internal/apps/{appid}"
 #define USER     APP "/users/{openid}"
 #define SESSIONS USER "/sessions"
@@ -23,6 +24,8 @@ static const struct route routes[] = {
 	{SIDE_PUBLIC,   PUT,        "/v1/user",             user_put_handle,            0},
 	{SIDE_PUBLIC,   POST,       "/v1/user/phone",       phone_handle,               0},
 	{SIDE_PUBLIC,   POST,       "/v1/open-data",        open_data_handle,           0},
+	{SIDE_PUBLIC,   GET,        PUSH,                   push_prove_handle,          0},
+	{SIDE_PUBLIC,   POST,       PUSH,                   push_handle,                0},
 	{SIDE_PUBLIC,   GET,        "/healthz",             healthz_handle,             0},
 	{SIDE_PUBLIC,   GET,        "/readyz",              readyz_public_handle,       0},
 	{SIDE_INTERNAL, METHOD_ANY, "/internal/auth",       auth_handle,                ROUTE_BELOW | ROUTE_SESSION},

@@ -39,6 +39,8 @@ void user_put_handle(struct api *api, struct req *r);
 void user_inside_handle(struct api *api, struct req *r);
 void phone_handle(struct api *api, struct req *r);          /* phone.c */
 void open_data_handle(struct api *api, struct req *r);      /* opendata.c */
+void push_prove_handle(struct api *api, struct req *r);     /* push.c */
+void push_handle(struct api *api, struct req *r);
 void auth_handle(struct api *api, struct req *r);           /* internal.c */
 void introspect_handle(struct api *api, struct req *r);
 void sign_handle(struct api *api, struct req *r);           /* sign.c */

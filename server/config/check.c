@@ -8,7 +8,7 @@
 #include "common/ip.h"
 
 #define LETTERS_DIGITS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-enum { APPID_LEN = 18, SECRET_LEN = 32, SECRET_MIN = 5, TOKEN_MAX = 4096 };
+enum { APPID_LEN = 18, SECRET_LEN = 32, SECRET_MIN = 5, TOKEN_MAX = 4096, AES_KEY_LEN = 43 };
 
 /* All addresses of one key are read into list. Port 0 would be a port that nobody knows, another
  * for each worker. */
@@ -198,6 +198,43 @@ static void check_secret(struct reading *rd, const struct target *t, const char 
 			t->section, n, n == SECRET_LEN ? ", others among them" : "");
 }
 
+static bool header_can_carry(const char *token)
+{
+	size_t n = strlen(token);
+
+	for (size_t i = 0; i < n; i++)
+		if (token[i] <= ' ' || token[i] > '~')
+			return false;
+	return n <= TOKEN_MAX;
+}
+
+/* The values are not repeated: they are secrets. */
+static void check_push(struct reading *rd, const struct target *t, const struct config_app *a)
+{
+	if (*a->push_aes_key && (strlen(a->push_aes_key) != AES_KEY_LEN ||
+		strspn(a->push_aes_key, LETTERS_DIGITS "+/") != AES_KEY_LEN))
+		reading_say(rd, true, t->where,
+			"[%s] push_aes_key: an EncodingAESKey has %d letters and digits", t->section,
+			AES_KEY_LEN);
+	if (*a->push_aes_key && !*a->push_token)
+		reading_say(rd, true, t->where,
+			"[%s] push_aes_key needs push_token, the Token from the same page of "
+			"WeChat's console", t->section);
+	if (*a->push_token && !*a->push_aes_key)
+		reading_say(rd, false, t->where,
+			"[%s] push_aes_key is empty: messages of WeChat's go on to push_forward, but "
+			"no event in them is obeyed, since nothing proves what they say", t->section);
+	if (*a->push_forward && !http_url_ok(a->push_forward) &&
+		strncmp(a->push_forward, "unix:/", 6) != 0)
+		reading_say(rd, true, t->where,
+			"[%s] push_forward: must be http(s)://host[:port][/path] or "
+			"unix:/socket[:/path]", t->section);
+	if (!header_can_carry(a->push_forward_token))
+		reading_say(rd, true, t->where,
+			"[%s] push_forward_token: no header can carry it: only visible ASCII "
+			"characters, and no blank", t->section);
+}
+
 static void check_apps(struct reading *rd)
 {
 	for (size_t i = 0; i < rd->app_count; i++) {
@@ -214,6 +251,7 @@ static void check_apps(struct reading *rd)
 				t->section);
 		for (size_t k = 0; k < a->secrets.n; k++)
 			check_secret(rd, t, a->secrets.items[k]);
+		check_push(rd, t, a);
 	}
 	if (rd->app_count == 0)
 		reading_say(rd, true, rd->file,

@@ -20,6 +20,7 @@ struct config_list { /* items[n] is NULL */
 struct config_app {
 	char *appid;
 	struct config_list secrets; /* one or two, tried in order on 40125 */
+	char *push_token, *push_aes_key, *push_forward, *push_forward_token; /* "" = none */
 };
 
 struct config_rate { /* count per period, 0 = no limit */

@@ -166,6 +166,16 @@ const struct key key_table[] = {
 	APP_KEY(secret, SECRETS, secrets,
 		"AppSecret from WeChat's console; two, by a comma, while it is being changed: the "
 		"second is used when WeChat refuses the first."),
+	APP_KEY(push_token, SECRET, push_token,
+		"Token from WeChat's console under message push; empty = no /v1/push/{appid}."),
+	APP_KEY(push_aes_key, SECRET, push_aes_key,
+		"EncodingAESKey from WeChat's console: 43 characters. Without it no event is "
+		"obeyed, since a plain message's signature does not cover the message."),
+	APP_KEY(push_forward, SECRET, push_forward,
+		"Address of your backend that every message goes on to, decrypted: http://, "
+		"https:// or unix:/socket[:/path]."),
+	APP_KEY(push_forward_token, SECRET, push_forward_token,
+		"Bearer token that is sent to push_forward."),
 };
 const size_t key_count = NELEM(key_table);
 

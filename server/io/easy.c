@@ -95,6 +95,8 @@ static void set_options(const struct easies *es, CURL *e)
 /* What holds for every request to that host. */
 static void set_host(const struct easies *es, struct easy *e, const struct easy_request *rq)
 {
+	bool is_unix;
+
 	set_options(es, e->curl);
 	curl_easy_setopt(e->curl, CURLOPT_WRITEFUNCTION, es->on_body);
 	curl_easy_setopt(e->curl, CURLOPT_WRITEDATA, e);
@@ -108,7 +110,10 @@ static void set_host(const struct easies *es, struct easy *e, const struct easy_
 	e->host = curl_url();
 	if (!e->host)
 		abort(); /* out of memory */
-	if (curl_url_set(e->host, CURLUPART_URL, rq->origin, 0) == CURLUE_OK)
+	is_unix = !strncmp(rq->origin, "unix:", 5);
+	if (is_unix)
+		curl_easy_setopt(e->curl, CURLOPT_UNIX_SOCKET_PATH, rq->origin + 5);
+	if (curl_url_set(e->host, CURLUPART_URL, is_unix ? "http://localhost" : rq->origin, 0) == CURLUE_OK)
 		curl_easy_setopt(e->curl, CURLOPT_CURLU, e->host);
 }
 

@@ -528,6 +528,12 @@ static void split_url(struct transfer *t, const char *url)
 {
 	const char *host = strstr(url, "://"), *path;
 
+	if (!strncmp(url, "unix:", 5)) { /* the socket's path holds slashes */
+		path = url + 5 + strcspn(url + 5, ":");
+		t->origin = origin_at(t->f, url, (size_t)(path - url));
+		t->target = mem_strdup(*path ? path + 1 : "/");
+		return;
+	}
 	host = host ? host + 3 : url;
 	path = host + strcspn(host, "/?");
 	t->origin = origin_at(t->f, url, (size_t)(path - url));
@@ -549,12 +555,14 @@ static struct transfer *transfer_new(
 	t->since_us = rq->since_us ? rq->since_us : t->started_us;
 	t->deadline_ms = t->started_us / 1000 + rq->timeout_ms;
 	t->probe = rq->probe;
+	for (const char *const *h = rq->headers; h && *h; h++)
+		t->headers = add_header(t->headers, *h);
 	if (!rq->body)
 		return t;
 	t->body = mem_alloc(rq->body_len + 1);
 	memcpy(t->body, rq->body, rq->body_len);
 	t->body_len = rq->body_len;
-	t->headers = add_header(NULL, "Expect:"); /* a round trip for nothing */
+	t->headers = add_header(t->headers, "Expect:"); /* a round trip for nothing */
 	if (rq->content_type) {
 		buf_printf(&line, "Content-Type: %s", rq->content_type);
 		t->headers = add_header(t->headers, line.data);

@@ -45,10 +45,11 @@ enum fetch_result {
 
 struct fetch_request {
 	const char *method;       /* "GET", "POST", ... */
-	const char *url;          /* carries secrets: never logged */
+	const char *url;          /* carries secrets: never logged. Also unix:/socket[:/path] */
 	const char *content_type; /* NULL without a body */
 	const void *body;         /* NULL = none */
 	size_t      body_len;
+	const char *const *headers; /* further header lines, then a NULL; NULL = none */
 	int64_t     timeout_ms;   /* for all of it, waiting in the queue included */
 	/* clock_us of when it was first asked, for its place in the queue; 0 = now */
 	int64_t     since_us;

@@ -1,11 +1,15 @@
 """docs/openapi.yaml against the running server, both ways: every route is a path and every path a route; every answer that is documented is
 provoked, and fits its schema, headers and all."""
+import base64
 import contextlib
 import email
+import hashlib
 import json
 import re
 import socket
 import subprocess
+import time
+import urllib.parse
 
 import jsonschema
 import pytest
@@ -200,7 +204,7 @@ class World:
 
     def another(self, **config):
         self.users = self.stack.dir / f"users{len(self.stack.made['server'])}.db"
-        return self.stack.server(self.redis, self.wxfake, **{"server__internal_token": TOKEN, "users__url": f"sqlite://{self.users}", **config})
+        return self.stack.server(self.redis, self.wxfake, **{"server__internal_token": TOKEN, f"app_{APPID}__push_token": "AAAAA", "users__url": f"sqlite://{self.users}", **config})
 
     def code(self, **kw):
         return self.wxfake.code(**{"appid": APPID, **kw})
@@ -228,6 +232,14 @@ def inside(method, path, body=None, **headers):
 
 
 USER = f"/internal/apps/{APPID}/users/oOpenapi"
+def pushed(w, method, body=None, **more):
+    """Signed for the token AAAAA, as a plain message is."""
+    now, nonce = str(int(time.time())), "77"
+    signature = hashlib.sha1("".join(sorted(["AAAAA", now, nonce])).encode()).hexdigest()
+    query = urllib.parse.urlencode({"signature": signature, "timestamp": now, "nonce": nonce, **more})
+    return method, f"/v1/push/{APPID}?{query}", body, {}
+
+
 EXAMPLES = {  # one good request of each operation
     "login": lambda w: ("POST", "/v1/login", {"code": w.code(), "appid": APPID}, {}),
     "getSession": lambda w: ("GET", "/v1/session", None, w.bearer()),
@@ -236,6 +248,8 @@ EXAMPLES = {  # one good request of each operation
     "putUser": lambda w: ("PUT", "/v1/user", {"nickName": "好", "gender": 1, "city": None}, w.bearer()),
     "getPhone": lambda w: ("POST", "/v1/user/phone", {"code": w.code(kind="phone", openid="oOpenapi")}, w.bearer(w.token(openid="oOpenapi"))),
     "openData": lambda w: ("POST", "/v1/open-data", w.data(), w.bearer(w.token(openid="oOpenData"))),
+    "provePush": lambda w: pushed(w, "GET", echostr="echo4375"),
+    "push": lambda w: pushed(w, "POST", {"MsgType": "text"}),
     "auth": lambda w: ("GET", "/internal/auth", None, {**w.bearer(), "X-Internal-Token": TOKEN}),
     "introspect": lambda w: ("POST", "/internal/introspect", f"token={w.token()}", {"Content-Type": "application/x-www-form-urlencoded", "X-Internal-Token": TOKEN}),
     "getAccessToken": inside("GET", f"/internal/apps/{APPID}/access-token"),
@@ -265,7 +279,7 @@ def example(w, operation):
     return EXAMPLES[operation](w)
 
 
-@case("login getSession getUser putUser getPhone openData auth introspect getAccessToken callWechat getUserInside sign getEncryptKeys listSessions metrics healthz readyz", 200)
+@case("provePush push login getSession getUser putUser getPhone openData auth introspect getAccessToken callWechat getUserInside sign getEncryptKeys listSessions metrics healthz readyz", 200)
 @case("deleteSession deleteSessions deleteSessionById", 204)
 def good(w, operation):
     return w.ask(example(w, operation))
@@ -447,6 +461,45 @@ def a_dead_session_key(w, operation):
     w.redis.cli("EVAL", "for _, k in ipairs(redis.call('KEYS', '*:e:*')) do redis.call('DEL', k) end", 0)
     w.wxfake.fault("getuserencryptkey", mode="errcode", errcode=87007)
     return w.ask(request)
+
+
+@case("provePush push", 403, "bad_signature")
+def not_signed(w, operation):
+    request = example(w, operation)
+    return w.ask(request, path=request[1].replace("signature=", "signature=0"))
+
+
+@case("provePush push", 404, "not_found")
+def no_push_token(w, operation):
+    return w.ask(example(w, operation), server=w.another(**{f"app_{APPID}__push_token": ""}))
+
+
+@case("push", 503, "backend_unavailable")
+def nobody_at_push_forward(w, operation):
+    return w.ask(example(w, operation), server=w.another(**{f"app_{APPID}__push_forward": "http://127.0.0.1:1/"}))
+
+
+def sealed(text, aes_key):
+    key = base64.b64decode(aes_key + "=")
+    plain = b"r" * 16 + len(text).to_bytes(4, "big") + text.encode() + APPID.encode()
+    pad = 32 - len(plain) % 32
+    return base64.b64encode(subprocess.run(["openssl", "enc", "-aes-256-cbc", "-nopad", "-K", key.hex(), "-iv", key[:16].hex()],
+                                           input=plain + bytes([pad]) * pad, capture_output=True, check=True).stdout).decode()
+
+
+@case("push", 503, "store_unavailable")
+def redis_cannot_say_whether_it_was_obeyed(w, operation):
+    aes_key = "fakepushkeyfakepushkeyfakepushkeyfakepushke"
+    server = w.another(**{f"app_{APPID}__push_aes_key": aes_key})
+    message = {"MsgType": "event", "Event": "user_info_modified", "OpenID": "o1", "CreateTime": int(time.time())}
+    encrypt, now = sealed(json.dumps(message), aes_key), str(int(time.time()))
+    signature = hashlib.sha1("".join(sorted(["AAAAA", now, "77", encrypt])).encode()).hexdigest()
+    request = ("POST", f"/v1/push/{APPID}?msg_signature={signature}&timestamp={now}&nonce=77", {"Encrypt": encrypt}, {})
+    w.redis.kill()
+    a = w.ask(request, server=server)
+    w.redis.start()
+    assert poll(lambda: (b := w.ask(request, server=server)).status == 200 and b).body == b"success"
+    return a
 
 
 @case("login", 200)

@@ -255,6 +255,14 @@ static void events(struct fake *f, struct req *r, const cJSON *o)
 		events_subscribe(f, r);
 }
 
+static void push(struct fake *f, struct req *r, const cJSON *o)
+{
+	struct app *a = app_of(f, r, o);
+
+	if (a)
+		push_send(f, r, a, o);
+}
+
 static const struct { enum method method; const char *path; void (*handle)(struct fake *, struct req *, const cJSON *); } routes[] = {
 	{METHOD_POST, "/fake/code", give_code},
 	{METHOD_POST, "/fake/encrypt", encrypt},
@@ -264,6 +272,7 @@ static const struct { enum method method; const char *path; void (*handle)(struc
 	{METHOD_POST, "/fake/check-session", check_session},
 	{METHOD_POST, "/fake/user", change_user},
 	{METHOD_POST, "/fake/expire-token", expire_token},
+	{METHOD_POST, "/fake/push", push},
 	{METHOD_GET, "/fake/about", about},
 	{METHOD_GET, "/fake/stats", stats},
 	{METHOD_GET, "/fake/events", events},

@@ -111,6 +111,8 @@ struct fake {
 	int           app_count;
 	struct table  users, codes;
 	uint8_t       seed[32]; /* session keys and unionids that nobody stores are made from it */
+	const char   *push_token, *push_aes_key; /* of messages to wxlogind */
+	struct pushed *pushes;  /* that wait for an answer */
 	const char   *app_key;  /* of virtual payment: pay_sig is checked; NULL = not */
 	bool          any_code;
 	bool          rotate;   /* every login's exchange makes a new session_key */
@@ -198,6 +200,10 @@ bool backend_at(struct fake *f, const char *url); /* what --internal takes */
 void backend_call(struct fake *f, struct req *r, const cJSON *o);
 void backend_users(struct fake *f, struct req *r, const cJSON *o);
 void backend_end(struct fake *f); /* lets go of what waits; after http_free */
+
+/* push.c */
+void push_send(struct fake *f, struct req *r, struct app *app, const cJSON *o);
+void pushes_end(struct fake *f); /* lets go of what waits; after http_free */
 
 /* page.c */
 bool page_server_ok(const char *url); /* what --wxlogind takes */

@@ -11,12 +11,15 @@
 #include "tls.h"
 
 #define DEFAULT_APPID  "wxfa4efa4efa4efa4e"
+#define DEFAULT_PUSH_TOKEN   "fakepushtoken"
+#define DEFAULT_PUSH_AES_KEY "fakepushkeyfakepushkeyfakepushkeyfakepushke"
 #define DEFAULT_SECRET "fa4efa4efa4efa4efa4efa4efa4efa4e"
 
 static const char usage[] =
 	"usage: wxfake [--listen 127.0.0.1:9090] [--tls-cert F --tls-key F] [--app APPID:SECRET ...] [--latency 50ms] [--any-code]\n"
 	"              [--rotate] [--keepalive 75s] [--watch-redis redis://:password@host:6379|unix:///path] [--wxlogind URL]\n"
-	"              [--internal http://127.0.0.1:8081 [--internal-token TOKEN]] [--app-key KEY] [--version] [--help]\n"
+	"              [--internal http://127.0.0.1:8081 [--internal-token TOKEN]] [--app-key KEY]\n"
+	"              [--push-token TOKEN] [--push-aes-key KEY] [--version] [--help]\n"
 	"A stand-in for the WeChat servers, for development, tests and load. Without --app it serves " DEFAULT_APPID ".\n";
 
 enum { LATENCY_MAX_MS = 60000, KEEPALIVE_MS = 75000, KEEPALIVE_MAX_MS = 3600000 };
@@ -99,6 +102,10 @@ static int read_args(struct options *o, int argc, char **argv)
 			ok = page_server_ok(o->fake->wxlogind = next);
 		else if (!strcmp(argv[i], "--internal"))
 			ok = backend_at(o->fake, next);
+		else if (!strcmp(argv[i], "--push-token"))
+			o->fake->push_token = next;
+		else if (!strcmp(argv[i], "--push-aes-key"))
+			o->fake->push_aes_key = next;
 		else if (!strcmp(argv[i], "--app-key"))
 			o->fake->app_key = next;
 		else if (!strcmp(argv[i], "--internal-token"))
@@ -159,6 +166,7 @@ static int serve(struct options *o)
 	http_free(h);
 	fault_end(f);
 	backend_end(f);
+	pushes_end(f);
 	loop_settle(f->loop);
 	return status;
 }
@@ -171,6 +179,8 @@ int main(int argc, char **argv)
 
 	log_init(LOG_INFO, LOG_LOGFMT);
 	state_init(f);
+	f->push_token = DEFAULT_PUSH_TOKEN;
+	f->push_aes_key = DEFAULT_PUSH_AES_KEY;
 	status = read_args(&o, argc, argv);
 	if (status < 0) {
 		if (f->app_count == 0)
