@@ -11,23 +11,28 @@ from conftest import Process, free_port, poll
 class Server:
     """One process; cli() speaks to it."""
 
-    def __init__(self, directory, host, args=(), conf=None, binary="redis-server", port=None, password=None):
+    def __init__(self, directory, host, args=(), conf=None, binary="redis-server", port=None, password=None, tls=None):
         directory.mkdir(parents=True, exist_ok=True)
         self.dir, self.host, self.port, self.binary, self.password = directory, host, port or free_port(), binary, password
-        self.conf, self.args = conf, list(args)
+        self.conf, self.args, self.tls = conf, list(args), tls
         self.start()
 
     def start(self, wait=True):
-        common = ["--port", self.port, "--bind", self.host, "--bind-source-addr", self.host, "--replica-announce-ip", self.host, "--dir", self.dir, "--save", "", "--protected-mode", "no", "--enable-debug-command", "yes", "--repl-diskless-sync-delay", "0"]
+        secret = self.tls and {"port": 0, "tls-port": self.port, "tls-cert-file": self.tls.cert, "tls-key-file": self.tls.key,
+                               "tls-ca-cert-file": self.tls.ca, "tls-auth-clients": "no", "tls-replication": "yes", "tls-cluster": "yes"}
+        ports = [str(x) for k, v in (secret or {"port": self.port}).items() for x in (f"--{k}", v)]
+        common = [*ports, "--bind", self.host, "--bind-source-addr", self.host, "--replica-announce-ip", self.host, "--dir", self.dir, "--save", "", "--protected-mode", "no", "--enable-debug-command", "yes", "--repl-diskless-sync-delay", "0"]
         argv = [self.binary, self.dir / "sentinel.conf", "--sentinel"] if self.conf else [self.binary, *common, *self.args]
         if self.conf and not (self.dir / "sentinel.conf").exists():
-            (self.dir / "sentinel.conf").write_text(f"port {self.port}\nbind {self.host}\nbind-source-addr {self.host}\nsentinel announce-ip {self.host}\ndir {self.dir}\nprotected-mode no\n{self.conf}\n")
+            (self.dir / "sentinel.conf").write_text(
+                "".join(f"{k} {v}\n" for k, v in (secret or {"port": self.port}).items() if k != "tls-cluster") + f"bind {self.host}\nbind-source-addr {self.host}\nsentinel announce-ip {self.host}\ndir {self.dir}\nprotected-mode no\n{self.conf}\n")
         self.process = Process(argv, self.dir / "log")
         if wait:
             poll(lambda: "PONG" in self.cli("PING"), what=f"redis at {self.host}")
 
     def cli(self, *args, timeout=5):
         auth = ["-a", self.password, "--no-auth-warning"] if self.password else []
+        auth += ["--tls", "--insecure"] if self.tls else []
         try:
             out = subprocess.run(["redis-cli", "-h", self.host, "-p", str(self.port), *auth, *[str(a) for a in args]], capture_output=True, text=True,
                                  timeout=timeout)
@@ -62,20 +67,20 @@ class SentinelGroup(Group):
     """One master, replicas, three sentinels; down-after one second."""
     NAME = "mymaster"
 
-    def __init__(self, directory, replicas=2, down_after_ms=1000, args=(), password=None, sentinel_password=None, first=2):
+    def __init__(self, directory, replicas=2, down_after_ms=1000, args=(), password=None, sentinel_password=None, first=2, tls=None):
         directory = pathlib.Path(directory)
         auth = ["--requirepass", password, "--masterauth", password] if password else []
         hosts = [f"127.0.0.{first + i}" for i in range(replicas + 4)]
-        self.servers = [Server(directory / "redis0", hosts[0], [*auth, *args], password=password)]
+        self.servers = [Server(directory / "redis0", hosts[0], [*auth, *args], password=password, tls=tls)]
         m = self.servers[0]
         for i in range(1, replicas + 1):
-            self.servers.append(Server(directory / f"redis{i}", hosts[i], [*auth, *args, "--replicaof", f"{m.host} {m.port}"], password=password))
+            self.servers.append(Server(directory / f"redis{i}", hosts[i], [*auth, *args, "--replicaof", f"{m.host} {m.port}"], password=password, tls=tls))
         self.sentinels = []
         for i in range(3):
             conf = (f"sentinel monitor {self.NAME} {m.host} {m.port} 2\nsentinel down-after-milliseconds {self.NAME} {down_after_ms}\n"
                     f"sentinel failover-timeout {self.NAME} 5000\n" + (f"sentinel auth-pass {self.NAME} {password}\n" if password else "") +
                     (f"requirepass {sentinel_password}\n" if sentinel_password else ""))
-            self.sentinels.append(Server(directory / f"sentinel{i}", hosts[replicas + 1 + i], conf=conf, password=sentinel_password))
+            self.sentinels.append(Server(directory / f"sentinel{i}", hosts[replicas + 1 + i], conf=conf, password=sentinel_password, tls=tls))
         poll(lambda: all("master_link_status:up" in s.cli("INFO", "replication") for s in self.servers[1:]), 20, "the replicas follow")
         poll(lambda: all(self.knows_all(s) for s in self.sentinels), 20, "the sentinels know each other and the replicas")
 
@@ -115,14 +120,15 @@ class SentinelGroup(Group):
 class Cluster(Group):
     """Masters, and replicas behind each; node-timeout two seconds."""
 
-    def __init__(self, directory, masters=3, replicas=1, node_timeout_ms=2000, args=(), first=20):
+    def __init__(self, directory, masters=3, replicas=1, node_timeout_ms=2000, args=(), first=20, tls=None):
         directory = pathlib.Path(directory)
         self.servers = []
         for i in range(masters * (1 + replicas)):
             self.servers.append(Server(directory / f"node{i}", f"127.0.0.{first + i}", [
                 "--cluster-enabled", "yes", "--cluster-node-timeout", node_timeout_ms, "--cluster-require-full-coverage", "no",
-                "--cluster-announce-ip", f"127.0.0.{first + i}", "--cluster-port", free_port(), *args]))
-        out = subprocess.run(["redis-cli", "--cluster", "create", *[f"{s.host}:{s.port}" for s in self.servers], "--cluster-replicas", str(replicas),
+                "--cluster-announce-ip", f"127.0.0.{first + i}", "--cluster-port", free_port(), *args], tls=tls))
+        secret = ["--tls", "--insecure"] if tls else []
+        out = subprocess.run(["redis-cli", *secret, "--cluster", "create", *[f"{s.host}:{s.port}" for s in self.servers], "--cluster-replicas", str(replicas),
                               "--cluster-yes"], capture_output=True, text=True, timeout=60)
         assert out.returncode == 0, out.stdout + out.stderr
         poll(lambda: all("cluster_state:ok" in s.cli("CLUSTER", "INFO") for s in self.servers), 20, "the cluster is well")

@@ -8,6 +8,7 @@ from conftest import ROOT, poll
 
 sys.path.insert(0, str(ROOT / "test" / "drill"))
 from proxy import Proxy  # noqa: E402
+from redis_groups import Cluster, SentinelGroup  # noqa: E402
 
 
 class OneByOne(Proxy):
@@ -104,3 +105,24 @@ def test_files_that_are_none(stack, wxfake, tmp_path):
     with pytest.raises(AssertionError, match="TLS to Redis cannot be set up"):
         stack.server(None, wxfake, wait=False, redis__url="rediss://127.0.0.1:1", redis__ca_file=tmp_path / "junk.pem")
     stack.made["server"].clear()
+
+
+@pytest.mark.parametrize("kind", [SentinelGroup, Cluster])
+def test_several_servers(stack, wxfake, kind):
+    """Sentinels, the master and the nodes alike; each has an address that the certificate does not name, so tls_name says what to look for."""
+    tls = stack.tls()
+    group = kind(stack.dir / "group", tls=tls)
+    config = {"redis__url": group.url(), "redis__tls": "yes", "redis__ca_file": tls.ca}
+    try:
+        server = stack.server(None, wxfake, **config, redis__tls_name="127.0.0.1")
+        token = server.login(wxfake.code()).token
+        poll(lambda: server.auth(token).status == 200 and server.metric("wxlogind_session_cache_total", result="hit"), what="from memory")
+        poll(lambda: server.session(token, "DELETE").status == 204, 5, "ended")
+        assert server.auth(token).status == 401
+        refused = stack.server(None, wxfake, wait=False, **config)
+        poll(lambda: "IP address mismatch" in refused.process.text(), what="another name is refused")
+        assert not refused.ready()
+    finally:
+        server.process.stop()
+        stack.made["server"].remove(server)
+        group.stop()
