@@ -1,5 +1,5 @@
 # wxlogind. `make` builds build/wxlogind and build/wxfake; `make help` lists the rest.
-VERSION := 0.1.0
+VERSION := 0.2.0
 B       ?= build
 CC      ?= cc
 CSTD    := -std=gnu11
@@ -48,6 +48,9 @@ $(B)/lua/%.h: $(B)/lua/%.lua
 	sed 's/["\\]/\\&/g; s/.*/"&\\n"/' $< > $@
 $(patsubst %.c,$(B)/%.o,$(wildcard server/store/*.c)): | $(LUA:.lua=.h)
 
+# They say the version.
+$(B)/server/app.o $(B)/server/main.o $(B)/test/wxfake/main.o: Makefile
+
 $(B)/test/wxfake/page.o: $(shell find test/wxfake/page miniprogram -type f) # page.c has them within
 
 unit: $(UNIT) ## build and run the unit tests
@@ -77,10 +80,12 @@ docs: $(B)/confdoc ## write what the documents say of configuration keys and met
 # What is installed, below PREFIX: mode, from, to.
 INSTALL := 755:$(B)/wxlogind:sbin/wxlogind 755:$(B)/wxfake:bin/wxfake \
 	644:docs/man/wxlogind.8:share/man/man8/wxlogind.8 644:docs/man/wxlogind.ini.5:share/man/man5/wxlogind.ini.5 \
-	644:docs/man/wxfake.1:share/man/man1/wxfake.1 644:server/wxlogind.ini.example:share/doc/wxlogind/wxlogind.ini.example
+	644:docs/man/wxfake.1:share/man/man1/wxfake.1 644:server/wxlogind.ini.example:share/doc/wxlogind/wxlogind.ini.example \
+	$(foreach u,wxlogind.service wxlogind.socket wxlogind-internal.socket,644:server/systemd/$(u):lib/systemd/system/$(u))
 part = $(word $(2),$(subst :, ,$(1)))
 install: $(B)/wxlogind $(B)/wxfake ## into PREFIX (default /usr/local), below DESTDIR
 	$(foreach i,$(INSTALL),install -D -m $(call part,$(i),1) $(call part,$(i),2) "$(DESTDIR)$(PREFIX)/$(call part,$(i),3)" &&) true
+	sed -i 's|=/usr/sbin/|=$(PREFIX)/sbin/|' "$(DESTDIR)$(PREFIX)/lib/systemd/system/wxlogind.service"
 uninstall: ## removes what install has put there
 	rm -f $(foreach i,$(INSTALL),"$(DESTDIR)$(PREFIX)/$(call part,$(i),3)")
 	[ ! -d "$(DESTDIR)$(PREFIX)/share/doc/wxlogind" ] || rmdir "$(DESTDIR)$(PREFIX)/share/doc/wxlogind"

@@ -8,6 +8,7 @@ import pytest
 from conftest import BUILD, ROOT
 
 SECRET = "5ec4e75ec4e75ec4e75ec4e75ec4e700"
+UNITS = ("wxlogind.service", "wxlogind.socket", "wxlogind-internal.socket")
 PAGES = ("man8/wxlogind.8", "man5/wxlogind.ini.5", "man1/wxfake.1")
 
 
@@ -36,7 +37,7 @@ def run(installed, *args, **env):
 def test_what_is_there(installed):
     files = {str(f.relative_to(installed)): f.stat().st_mode & 0o777 for f in installed.rglob("*") if f.is_file()}
     assert files == {"sbin/wxlogind": 0o755, "bin/wxfake": 0o755, "share/doc/wxlogind/wxlogind.ini.example": 0o644,
-                     **{f"share/man/{page}": 0o644 for page in PAGES}}
+                     **{f"share/man/{page}": 0o644 for page in PAGES}, **{f"lib/systemd/system/{unit}": 0o644 for unit in UNITS}}
     version = run(installed, "--version").stdout
     assert version.startswith("wxlogind ") and version.split()[1] == subprocess.run(
         [installed / "bin/wxfake", "--version"], capture_output=True, text=True).stdout.split()[1]
