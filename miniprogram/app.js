@@ -10,6 +10,12 @@ App({
    */
   avatarUpload: "",
 
+  /**
+   * Where orders of virtual payment are made, as "https://api.example.com". Empty: none are.
+   * docs/examples/virtual-payment is such a server. Name its origin in `origins` as well.
+   */
+  payBackend: "",
+
   onLaunch() {
     common.configure({
       // Where wxlogind answers. For a release: the https name that you entered in WeChat's console.

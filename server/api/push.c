@@ -227,10 +227,15 @@ static void clear(struct pushing *p)
 {
 	struct user_patch patch = {.keep = true};
 
-	if (p->plan & (CLEAR_PROFILE | ERASE))
+	if (p->plan & CLEAR_PROFILE)
 		patch.given |= 1u << USER_nickname | 1u << USER_avatar_url;
-	if (p->plan & (CLEAR_PHONE | ERASE))
+	if (p->plan & CLEAR_PHONE)
 		patch.given |= 1u << USER_phone;
+	if (p->plan & ERASE) {
+		patch.given = (1u << USER_TEXT_COUNT) - 1;
+		patch.gender_given = true;
+		patch.gender = -1;
+	}
 	user_put(p->api->users, p->appid, p->m.openid, &patch, DATABASE_MS, on_cleared, p);
 }
 

@@ -17,6 +17,7 @@ for (const file of [
   "app.js",
   "pages/index/index.js",
   "pages/profile/profile.js",
+  "pages/pay/pay.js",
 ]) {
   test(`${file} is ES2015`, () => {
     acorn.parse(read(file), { ecmaVersion: 2015, sourceType: "script" });

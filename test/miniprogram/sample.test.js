@@ -169,6 +169,7 @@ class SamplePhone extends Phone {
 
 const INDEX = "pages/index/index";
 const PROFILE = "pages/profile/profile";
+const PAY = "pages/pay/pay";
 const profileIs = (profile) => ({
   "GET /v1/user": () => ({ statusCode: 200, header: {}, data: profile }),
 });
@@ -608,4 +609,39 @@ test("profile: the account is closed when the user confirms; afterwards nobody i
   const index = phone.open(INDEX);
   await shows(index, (d) => d.state === "out" && !d.problem, "logged out");
   assert.equal(phone.calls.login, 1);
+});
+
+test("pay: the backend's order goes to WeChat as it came; what WeChat says is shown", async () => {
+  const order = { mode: "short_series_coin", signData: '{"a":1}', paySig: "p", signature: "s" };
+  const backend = await startBackend(async ({ url, headers }) =>
+    url === "/order" && /^Bearer .{43}$/.test(headers.authorization || "")
+      ? { status: 200, body: order }
+      : { status: 401, body: { error: "invalid_session" } },
+  );
+  try {
+    const phone = new SamplePhone({ origins: [backend.url] }).launch();
+    await phone.app.loginReady;
+    const page = phone.open(PAY);
+    page.onPayTap();
+    assert.match(page.data.problem, /not set up/);
+    phone.app.payBackend = backend.url;
+    const asked = [];
+    let answer = (options) => options.success({});
+    phone.wx.requestVirtualPayment = (options) => {
+      asked.push(options);
+      answer(options);
+    };
+    page.onPayTap();
+    await shows(page, (d) => d.state === "paid" && !d.problem, "paid");
+    const { mode, signData, paySig, signature } = asked[0];
+    assert.deepEqual({ mode, signData, paySig, signature }, order);
+    answer = (options) => options.fail({ errCode: -2, errMsg: "requestVirtualPayment:fail cancel" });
+    page.onPayTap();
+    await shows(page, (d) => d.state === "idle" && /Cancelled/.test(d.problem), "cancelled");
+    answer = (options) => options.fail({ errCode: -15009, errMsg: "requestVirtualPayment:fail" });
+    page.onPayTap();
+    await shows(page, (d) => d.state === "idle" && /did not succeed/.test(d.problem), "failed");
+  } finally {
+    backend.stop();
+  }
 });

@@ -39,6 +39,9 @@
 	X(index_js,      MINI "pages/index/index.js",          JS,   "miniprogram/pages/index/index.js")          \
 	X(index_json,    MINI "pages/index/index.json",        JSON, "miniprogram/pages/index/index.json")        \
 	X(index_wxml,    MINI "pages/index/index.wxml",        TEXT, "miniprogram/pages/index/index.wxml")        \
+	X(pay_js,        MINI "pages/pay/pay.js",              JS,   "miniprogram/pages/pay/pay.js")              \
+	X(pay_json,      MINI "pages/pay/pay.json",            JSON, "miniprogram/pages/pay/pay.json")            \
+	X(pay_wxml,      MINI "pages/pay/pay.wxml",            TEXT, "miniprogram/pages/pay/pay.wxml")            \
 	X(profile_js,    MINI "pages/profile/profile.js",      JS,   "miniprogram/pages/profile/profile.js")      \
 	X(profile_json,  MINI "pages/profile/profile.json",    JSON, "miniprogram/pages/profile/profile.json")    \
 	X(profile_wxml,  MINI "pages/profile/profile.wxml",    TEXT, "miniprogram/pages/profile/profile.wxml")    \

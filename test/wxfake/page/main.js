@@ -159,6 +159,18 @@ const actions = {
     await phone.fake("expire", { openid: phone.openid });
     return ["hint.expire", "restart"];
   },
+  async withdraw() {
+    if (!phone.openid) {
+      return ["hint.none", "login"];
+    }
+    diagram.act("withdraw");
+    const { status } = await phone.fake("push", {
+      event: "user_authorization_revoke",
+      openid: phone.openid,
+      revoke: "8",
+    });
+    return [status === 200 ? "hint.withdraw" : "hint.withdraw_refused", null];
+  },
   async end() {
     if (!phone.session) {
       return ["hint.none", "login"];

@@ -21,6 +21,7 @@ const TEXTS = {
   "do.call": ["携带登录态请求接口", "Call with the session"],
   "do.backend": ["请求你的后端", "Call your backend"],
   "do.restart": ["重启小程序", "Restart the mini program"],
+  "happen.withdraw": ["用户撤回手机号", "The user withdraws the phone number"],
   "happen.expire": ["让 session_key 过期", "Expire the session_key"],
   "happen.end": ["服务端踢下线", "End the session elsewhere"],
   "happen.other": ["在另一台手机登录", "Log in on another phone"],
@@ -60,6 +61,14 @@ const TEXTS = {
   "hint.restart_login": [
     "没有登录态，或 wx.checkSession 失败：登录一次。",
     "No session, or wx.checkSession failed: one login.",
+  ],
+  "hint.withdraw": [
+    "微信推送：用户撤回了手机号授权。wxlogind 已清除手机号，并会转给你的后端。",
+    "WeChat pushed: the user withdrew the phone number. wxlogind has cleared it, and would tell your backend.",
+  ],
+  "hint.withdraw_refused": [
+    "wxlogind 没有接受推送：请按 docs/push.md 设置 push_token 和 push_aes_key。",
+    "wxlogind did not take the message: set push_token and push_aes_key, see docs/push.md.",
   ],
   "hint.expire": [
     "微信那边的 session_key 失效了。点“重启小程序”，看 wx.checkSession 如何发现。",
@@ -122,6 +131,7 @@ const TEXTS = {
   "act.backend": ["请求你的后端", "Call your backend"],
   "act.call": ["携带登录态请求接口", "Call with the session"],
   "act.logout": ["退出", "Log out"],
+  "act.withdraw": ["撤回手机号授权", "The phone number is withdrawn"],
   "act.expire": ["session_key 过期", "The session_key expires"],
   "act.end": ["服务端踢下线", "The session is ended elsewhere"],
   "act.other": ["在另一台手机登录", "Login on another phone"],
