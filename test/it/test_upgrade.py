@@ -97,10 +97,10 @@ def bound():
     return s
 
 
-def activated(stack, sockets, names):
+def activated(stack, sockets, names, workers=1):
     """As systemd does it: descriptors from 3 on."""
     file = stack.dir / "activated.ini"
-    file.write_text(f"[users]\nurl = none\n[redis]\nurl = redis://127.0.0.1:1/0\n[app {APPID}]\nsecret = {SECRET}\n")
+    file.write_text(f"[server]\nworkers = {workers}\n[users]\nurl = none\n[redis]\nurl = redis://127.0.0.1:1/0\n[app {APPID}]\nsecret = {SECRET}\n")
     fds = [s.fileno() for s in sockets]
 
     def hand_over():
@@ -127,6 +127,40 @@ def test_socket_activation(stack):
         assert call(internal.getsockname()[1], "GET", "/metrics").status == 200
         p.stop()
         assert "8080" not in p.text()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_restarts_behind_sockets_that_stay(stack, workers):
+    """A socket unit's promise: connections wait while the server is away, and none of their requests fails."""
+    with bound() as public, bound() as internal:
+        port, bad, stop, asked = public.getsockname()[1], [], threading.Event(), [0]
+
+        def ask():
+            while not stop.is_set():
+                try:
+                    status = call(port, "GET", "/healthz", timeout=30).status
+                except OSError as e:
+                    status = e
+                asked[0] += 1
+                if status != 200:
+                    bad.append(status)
+        p = activated(stack, [public, internal], "public:internal", workers)
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for t in threads:
+            t.start()
+        try:
+            for _ in range(10):
+                before = asked[0]
+                poll(lambda: asked[0] > before + 8, seconds=30, what="answers")
+                p.stop()
+                p = activated(stack, [public, internal], "public:internal", workers)
+        finally:
+            stop.set()
+            for t in threads:
+                t.join()
+            p.stop()
+        print(f"{asked[0]} requests over 10 restarts, {len(bad)} failed")
+        assert not bad and asked[0] > 80, (asked, bad[:5])
 
 
 def test_socket_activation_with_unknown_names(stack):
