@@ -23,7 +23,8 @@ bool forward_ok(const struct fetch_reply *rp); /* a 2xx */
 /* The user closed the account at wxlogind: tells push_forward, where there is one, by the event
  * wxlogind_user_erased in the shape of WeChat's. It is tried three times; nobody waits for it. */
 void push_tell_erased(struct api *api, const char *appid, const char *openid);
-void push_close(struct api *api); /* before redis_free: what waits for another process looks once more */
+/* Before redis_free: what waits for another process looks once more. */
+void push_close(struct api *api);
 void forward_close(struct api *api); /* before push_fetch is freed: nothing is tried again */
 
 #endif

@@ -1,8 +1,8 @@
 /* WeChat's messages, /v1/push/{appid}: proved, opened, obeyed once, and sent on to push_forward.
  *
- * Every delivery goes this way: verify, claim the event (store/mark.h), obey, settle, forward. Only an
- * encrypted message is obeyed: the signature of a plain one does not cover what it says. When anything
- * fails the answer is 503, and WeChat sends the message again. */
+ * Every delivery goes this way: verify, claim the event (store/mark.h), obey, settle, forward. Only
+ * an encrypted message is obeyed: the signature of a plain one does not cover what it says. When
+ * anything fails the answer is 503, and WeChat sends the message again. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -335,7 +335,8 @@ static unsigned plan_of(const struct pushing *p)
 {
 	const char *event = p->m.event;
 
-	if (!p->sealed || !event || !names_user(p) || !p->m.msg_type || strcmp(p->m.msg_type, "event") != 0)
+	if (!p->sealed || !event || !names_user(p) || !p->m.msg_type ||
+		strcmp(p->m.msg_type, "event") != 0)
 		return 0;
 	if (p->m.appid && strcmp(p->m.appid, p->appid) != 0)
 		return 0;

@@ -1,5 +1,5 @@
-/* What only the holder of a session_key can do, done for backends: a signature with it, and the keys
- * that encrypt requests. The session_key itself never leaves.
+/* What only the holder of a session_key can do, done for backends: a signature with it, and the
+ * keys that encrypt requests. The session_key itself never leaves.
  *
  * An empty text is never signed: its signature is what WeChat's checksession, getuserencryptkey and
  * resetusersessionkey take. */
@@ -90,7 +90,8 @@ static void add_key(struct buf *b, const struct wechat_encrypt_key *k, int64_t a
 	json_close(b, '}');
 }
 
-static const char *print_keys(struct arena *a, const struct wechat_encrypt_keys *keys, int64_t age_s)
+static const char *print_keys(
+	struct arena *a, const struct wechat_encrypt_keys *keys, int64_t age_s)
 {
 	struct buf b = {0};
 	const char *text;

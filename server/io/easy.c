@@ -113,7 +113,8 @@ static void set_host(const struct easies *es, struct easy *e, const struct easy_
 	is_unix = !strncmp(rq->origin, "unix:", 5);
 	if (is_unix)
 		curl_easy_setopt(e->curl, CURLOPT_UNIX_SOCKET_PATH, rq->origin + 5);
-	if (curl_url_set(e->host, CURLUPART_URL, is_unix ? "http://localhost" : rq->origin, 0) == CURLUE_OK)
+	if (curl_url_set(e->host, CURLUPART_URL, is_unix ? "http://localhost" : rq->origin, 0) ==
+		CURLUE_OK)
 		curl_easy_setopt(e->curl, CURLOPT_CURLU, e->host);
 }
 

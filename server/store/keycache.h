@@ -3,7 +3,8 @@
  *   {prefix}e:{tag}:<user>   the keys, sealed, with a TTL
  *
  * It lies in the user's slot, so that the script that erases a user can delete it with the rest.
- * It is written only while a session of the user lives: an erasure that came first stays complete. */
+ * It is written only while a session of the user lives: an erasure that came first stays
+ * complete. */
 #ifndef STORE_KEYCACHE_H
 #define STORE_KEYCACHE_H
 

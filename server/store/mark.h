@@ -32,8 +32,8 @@ enum mark_state { MARK_MINE, MARK_BUSY, MARK_DONE };
 typedef void (*mark_cb)(void *ctx, enum outcome oc, enum mark_state state);
 void mark_try(struct marks *ms, const struct mark *m, mark_cb cb, void *ctx);
 
-/* done false: it could not be done, and the next may try. Nobody is called back: what Redis does not
- * hear ends with the claim. */
+/* done false: it could not be done, and the next may try. Nobody is called back: what Redis does
+ * not hear ends with the claim. */
 void mark_settle(struct marks *ms, const struct mark *m, bool done);
 
 #endif

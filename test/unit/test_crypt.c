@@ -49,6 +49,11 @@ static void test_hmac(void **state)
 		{"o0q0otL8aEzpcZL/FT9WsQ==", "{\"foo\":\"bar\"}", "654571f79995b2ce1e149e53c0a33dc39c0a74090db514261454e8dbe432aa0b"},
 		{"o0q0otL8aEzpcZL/FT9WsQ==", "", "46e043c5525c2d817c44be603d30837a808a1d930d038f6fdc3e62a201fed128"},
 		{"tiihtNczf5v6AKRyjwEUhQ==", "", "7154f9f8b4b76b92f541cbf0e37d48840fa06e5e42da92a6f80168a1516a4735"},
+		/* virtual payment: signature, and pay_sig under the AppKey */
+		{"9hAb/NEYUlkaMBEsmFgzig==", "{\"openid\":\"xxx\",\"env\":0,\"user_ip\":\"127.0.0.1\"}",
+		 "e690cc22b6378ca9d70fe61727fabf65f0273d436813447816951989867a134c"},
+		{"12345", "/xpay/query_user_balance&{\"openid\":\"xxx\",\"env\":0,\"user_ip\":\"127.0.0.1\"}",
+		 "fb4703e6b7da545a7f43428f02f2a9fa42e895704c6319d01a0aa859cf63253c"},
 		{"HyVFkGl5F5OQWJZZaNzBBg==", "", "252b75c92698025afe925b29cca5517fdf9ee67aae072cf3225ebf3a53783058"},
 	};
 	uint8_t mac[32];
