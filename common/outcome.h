@@ -16,7 +16,7 @@
 	X(UNAUTHORIZED,         401, "unauthorized",         0,  "This call needs the internal token.") \
 	X(FORBIDDEN,            403, "forbidden",            0,  "This call is not answered under this Host or for this Origin.") \
 	X(BAD_SIGNATURE,        403, "bad_signature",        0,  "This message is not signed with the app's push_token, or is too old.") \
-	X(USER_BLOCKED,         403, "user_blocked",         0,  "WeChat holds this user for high risk.") \
+	X(USER_BLOCKED,         403, "user_blocked",         0,  "This user may not log in: blocked here, or held for high risk by WeChat.") \
 	X(NOT_FOUND,            404, "not_found",            0,  "There is nothing at this address.") \
 	X(METHOD_NOT_ALLOWED,   405, "method_not_allowed",   0,  "This address does not take this method.") \
 	X(TIMEOUT,              408, "timeout",              0,  "The request did not arrive in time.") \

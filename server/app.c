@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 
 #include "api/api.h"
+#include "api/blocks.h"
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/mem.h"
@@ -53,6 +54,7 @@ struct app {
 	struct user_db  *users;
 	struct wechat   *wechat;
 	struct audit    *audit;    /* NULL: no audit log */
+	struct blocks   *blocks;
 	struct http     *sides[2]; /* public, internal */
 	struct api       api;
 	struct wechat_app *apps;   /* views of config's */
@@ -344,9 +346,10 @@ static void build_gates(struct app *a)
 static bool build_users(struct app *a)
 {
 	const struct config *c = a->started;
-	const struct user_db_options o = options_users(c);
+	struct user_db_options o = options_users(c);
 	char why[256];
 
+	o.seal = a->seal;
 	a->users = a->api.users = user_db_new(a->loop, &o, why, sizeof(why));
 	if (!a->users)
 		log_error("cannot open the user database: see users.url", LOG_STR("scheme", c->users_scheme), LOG_STR("path", c->users_path),
@@ -424,6 +427,7 @@ static bool build_sides(struct app *a)
 	o.before_refusal = NULL;
 	a->sides[1] = http_new(a->loop, &o, api_internal, &a->api);
 	apply(a);
+	a->blocks = blocks_new(&a->api);
 	return a->o->accept_when_ready || accept_all(a);
 }
 
@@ -434,6 +438,7 @@ static void tear_down(struct app *a)
 		http_free(a->sides[i]);
 	loop_settle(a->loop);
 	api_close(&a->api);
+	blocks_close(a->blocks);
 	keeper_close(a->keeper);
 	fetch_free(a->login_fetch);
 	fetch_free(a->token_fetch);
@@ -441,10 +446,11 @@ static void tear_down(struct app *a)
 	fetch_free(a->pass_fetch);
 	fetch_free(a->push_fetch);
 	wechat_free(a->wechat);
+	user_db_free(a->users); /* before Redis: what it finishes at the end may still ask there */
 	redis_free(a->redis);
 	tls_free(a->redis_tls);
-	user_db_free(a->users);
 	audit_free(a->audit);
+	blocks_free(a->blocks);
 	codes_free(a->codes);
 	keycache_free(a->keycache);
 	marks_free(a->marks);

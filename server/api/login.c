@@ -34,11 +34,14 @@ struct login {
 	struct wechat_session ws;   /* in the request's arena */
 	const char *token;
 	int64_t     expires_in_s;
+	int64_t     created_ms;     /* by Redis' clock */
 	int64_t     asked_ms;       /* when Redis was asked last whether the session is there */
 	bool        begun;          /* counted in api->logins */
 	bool        replayed;
 	bool        user_asked, user_waited; /* the user database has yet to answer; nothing but that is missing */
 	bool        new_user_known, new_user;
+	bool        blocked;        /* the user database says so */
+	bool        answered;
 	struct client client;
 	int         wait_s;         /* our own limit's */
 	const char *message;        /* for invalid_request */
@@ -50,6 +53,7 @@ static enum outcome login_exchange(struct login *l);
 static enum outcome login_save_session(struct login *l);
 static enum outcome login_settle(struct login *l);
 static enum outcome login_wait_for_user(struct login *l);
+static enum outcome login_not_blocked(struct login *l);
 static enum outcome login_still_lives(struct login *l);
 
 static enum outcome (*const login_steps[])(struct login *) = {
@@ -58,7 +62,8 @@ static enum outcome (*const login_steps[])(struct login *) = {
 	login_save_session,  /* in Redis: from here the answer is 200 */
 	login_settle,        /* so that a repeat of the code gets this session */
 	login_wait_for_user, /* what the user database, asked meanwhile, has to say */
-	login_still_lives,   /* nothing, unless all that took long */
+	login_not_blocked,   /* nothing, unless it says that the user is blocked */
+	login_still_lives,   /* nothing, unless all that took long, or the user was erased */
 };
 
 /* ---- what was asked ---- */
@@ -188,6 +193,7 @@ static void login_answer(struct login *l, enum outcome oc)
 {
 	struct buf b = {0};
 
+	l->answered = true;
 	l->api->logins -= l->begun;
 	give_claim_back(l, oc);
 	timer_free(l->look_again);
@@ -195,6 +201,8 @@ static void login_answer(struct login *l, enum outcome oc)
 	metric_inc1(LOGINS, oc == OC_OK && l->replayed ? "replayed" : outcome_code(oc));
 	req_note(l->req, "outcome", oc == OC_OK && l->replayed ? "replayed" : outcome_code(oc));
 	record_login(l, oc);
+	if (oc == OC_USER_BLOCKED && !l->errcode)
+		l->message = "This user is blocked.";
 	if (oc != OC_OK) {
 		req_reply_error(l->req, &(struct req_error){
 			.oc = oc, .message = l->message, .errcode = l->errcode, .retry_after_s = l->wait_s ? l->wait_s : wechat_retry_after_s(l->errcode)});
@@ -221,18 +229,34 @@ static void login_run(struct login *l, enum outcome oc)
 
 /* ---- the user database ---- */
 
-/* It is asked as soon as we know who it is, and runs beside what must be done; what it has not said by then, or within its 200 ms, the
- * answer goes without. */
+/* It is asked once there is a session, since it is told when that was made; and what it has not said
+ * within its 200 ms, or while it is away, the answer goes without. */
+
+static void on_nothing(void *ctx, enum outcome oc)
+{
+	(void)ctx;
+	(void)oc;
+}
+
+static void hear_user(struct login *l, const struct user *u)
+{
+	l->blocked = user_block_holds(&u->block, clock_wall_s());
+	l->new_user_known = !l->blocked;
+	/* a repeat only looks: nobody has logged in since the row was made */
+	l->new_user = u->is_new || (l->replayed && u->number[USER_created_at] == u->number[USER_last_login_at]);
+	if (l->blocked && l->answered)
+		session_end(l->api->sessions, l->token, "blocked", on_nothing, NULL);
+}
+
 static void on_user(void *ctx, enum outcome oc, const struct user *u)
 {
 	struct login *l = ctx;
 
 	l->user_asked = false;
-	if (oc == OC_OK && u) {
-		l->new_user_known = true;
-		/* a repeat only looks: nobody has logged in since the row was made */
-		l->new_user = u->is_new || (l->replayed && u->number[USER_created_at] == u->number[USER_last_login_at]);
-	}
+	if (oc == OC_OK && u)
+		hear_user(l, u);
+	else if (oc == OC_OK)
+		l->asked_ms = 0; /* erased meanwhile: then the session has ended, too */
 	if (l->user_waited)
 		login_run(l, OC_OK);
 	req_release(l->req);
@@ -247,7 +271,7 @@ static void ask_user(struct login *l)
 	if (l->replayed)
 		user_get(l->api->users, l->app.appid, l->ws.openid, USER_WAIT_MS, on_user, l);
 	else
-		user_seen(l->api->users, l->app.appid, l->ws.openid, *l->ws.unionid ? l->ws.unionid : NULL, USER_WAIT_MS, on_user, l);
+		user_seen(l->api->users, l->app.appid, l->ws.openid, *l->ws.unionid ? l->ws.unionid : NULL, l->created_ms, USER_WAIT_MS, on_user, l);
 }
 
 static enum outcome login_wait_for_user(struct login *l)
@@ -255,6 +279,23 @@ static enum outcome login_wait_for_user(struct login *l)
 	if (!l->user_asked || !user_db_is_up(l->api->users))
 		return OC_OK;
 	l->user_waited = true;
+	return OC_PENDING;
+}
+
+static void on_block_ended(void *ctx, enum outcome oc)
+{
+	struct login *l = ctx;
+
+	login_run(l, oc == OC_OK ? OC_USER_BLOCKED : oc);
+	req_release(l->req);
+}
+
+static enum outcome login_not_blocked(struct login *l)
+{
+	if (!l->blocked)
+		return OC_OK;
+	req_hold(l->req);
+	session_end(l->api->sessions, l->token, "blocked", on_block_ended, l);
 	return OC_PENDING;
 }
 
@@ -298,7 +339,7 @@ static void on_repeat_lives(void *ctx, enum outcome oc, const struct session *se
 		l->expires_in_s = ses->expires_in_s;
 		l->ws.openid = arena_strdup(req_arena(l->req), ses->openid);
 		ask_user(l);
-		l->step = NELEM(login_steps) - 2; /* new_user */
+		l->step = NELEM(login_steps) - 3; /* new_user */
 	}
 	login_run(l, oc == OC_INVALID_SESSION ? OC_INVALID_CODE : oc);
 	req_release(l->req);
@@ -400,7 +441,6 @@ static void on_exchanged(void *ctx, enum outcome oc, const struct wechat_session
 			.session_key = arena_strdup(a, ws->session_key),
 			.unionid = arena_strdup(a, ws->unionid),
 		};
-		ask_user(l);
 	}
 	login_run(l, oc);
 	req_release(l->req);
@@ -413,13 +453,15 @@ static enum outcome login_exchange(struct login *l)
 	return OC_PENDING;
 }
 
-static void on_saved(void *ctx, enum outcome oc, const char *token, int64_t expires_in_s)
+static void on_saved(void *ctx, enum outcome oc, const char *token, int64_t expires_in_s, int64_t created_ms)
 {
 	struct login *l = ctx;
 
 	if (oc == OC_OK) {
 		l->token = arena_strdup(req_arena(l->req), token);
 		l->expires_in_s = expires_in_s;
+		l->created_ms = created_ms;
+		ask_user(l);
 	}
 	login_run(l, oc);
 	req_release(l->req);

@@ -3,6 +3,7 @@
 
 #include "api/guard.h"
 #include "api/record.h"
+#include "api/user.h"
 #include "common/json.h"
 
 static void print_session(struct buf *b, const struct session_listed *s)
@@ -17,16 +18,21 @@ static void print_session(struct buf *b, const struct session_listed *s)
 	json_close(b, '}');
 }
 
+void operator_print_sessions(struct buf *b, const struct session_listed *list, size_t n)
+{
+	json_open(b, "sessions", '[');
+	for (size_t i = 0; i < n; i++)
+		print_session(b, &list[i]);
+	json_close(b, ']');
+}
+
 static void on_list(void *ctx, enum outcome oc, const struct session_listed *list, size_t n)
 {
 	struct req *r = ctx;
 	struct buf b = {0};
 
 	json_open(&b, NULL, '{');
-	json_open(&b, "sessions", '[');
-	for (size_t i = 0; i < n; i++)
-		print_session(&b, &list[i]);
-	json_close(&b, ']');
+	operator_print_sessions(&b, list, n);
 	json_close(&b, '}');
 	if (oc == OC_OK)
 		req_reply_json(r, 200, b.data);

@@ -72,9 +72,8 @@ static void on_kept(void *ctx, enum outcome oc, const struct user *u)
 static void keep_phone(void *ctx, const struct session *ses)
 {
 	struct phoning *p = ctx;
-	struct user_patch patch = {.given = 1u << USER_phone, .keep = true};
+	struct user_patch patch = {.given = 1u << USER_phone, .phone_pure = p->phone.pure_number, .keep = true, .as_of_ms = ses->created_ms};
 
-	(void)ses;
 	patch.text[USER_phone] = p->phone.number;
 	req_hold(p->req);
 	user_put(p->api->users, p->app->appid, p->openid, &patch, WAIT_MS, on_kept, p);

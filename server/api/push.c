@@ -8,6 +8,7 @@
 
 #include <utlist.h>
 
+#include "api/erase.h"
 #include "api/forward.h"
 #include "api/guard.h"
 #include "api/record.h"
@@ -217,25 +218,17 @@ static void on_cleared(void *ctx, enum outcome oc, const struct user *u)
 	struct pushing *p = ctx;
 
 	(void)u;
-	if (p->plan & ERASE && oc == OC_OK)
-		session_end_user(p->api->sessions, p->appid, p->m.openid, on_ended, p);
-	else
-		obeyed(p, oc);
+	obeyed(p, oc);
 }
 
 static void clear(struct pushing *p)
 {
-	struct user_patch patch = {.keep = true};
+	struct user_patch patch = {.keep = true, .as_of_ms = p->created_s * 1000};
 
 	if (p->plan & CLEAR_PROFILE)
 		patch.given |= 1u << USER_nickname | 1u << USER_avatar_url;
 	if (p->plan & CLEAR_PHONE)
 		patch.given |= 1u << USER_phone;
-	if (p->plan & ERASE) {
-		patch.given = (1u << USER_TEXT_COUNT) - 1;
-		patch.gender_given = true;
-		patch.gender = -1;
-	}
 	user_put(p->api->users, p->appid, p->m.openid, &patch, DATABASE_MS, on_cleared, p);
 }
 
@@ -243,16 +236,16 @@ static void clear(struct pushing *p)
 static void on_user(void *ctx, enum outcome oc, const struct user *u)
 {
 	struct pushing *p = ctx;
-	bool older = u && p->created_s < u->number[USER_created_at] / 1000;
+	bool older = u && u->exists && p->created_s < u->number[USER_created_at] / 1000;
 
 	if (oc == OC_NOT_FOUND)
 		oc = OC_OK; /* users is none: there are sessions alone */
 	if (oc != OC_OK || (p->plan & ERASE && older))
 		obeyed(p, oc);
-	else if (u)
-		clear(p);
 	else if (p->plan & ERASE)
-		session_end_user(p->api->sessions, p->appid, p->m.openid, on_ended, p);
+		erase_user(p->api, p->appid, p->m.openid, on_ended, p);
+	else if (u && u->exists)
+		clear(p);
 	else
 		obeyed(p, OC_OK); /* there is nothing to clear */
 }

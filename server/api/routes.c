@@ -13,7 +13,8 @@
 
 #define PUSH     "/v1/push/{appid}"
 #define APP      "/internal/apps/{appid}"
-#define USER     APP "/users/{openid}"
+#define USERS    APP "/users"
+#define USER     USERS "/{openid}"
 #define SESSIONS USER "/sessions"
 
 static const struct route routes[] = {
@@ -22,6 +23,7 @@ static const struct route routes[] = {
 	{SIDE_PUBLIC,   DELETE,     "/v1/session",          session_delete_handle,      0},
 	{SIDE_PUBLIC,   GET,        "/v1/user",             user_get_handle,            0},
 	{SIDE_PUBLIC,   PUT,        "/v1/user",             user_put_handle,            0},
+	{SIDE_PUBLIC,   DELETE,     "/v1/user",             user_delete_handle,         0},
 	{SIDE_PUBLIC,   POST,       "/v1/user/phone",       phone_handle,               0},
 	{SIDE_PUBLIC,   POST,       "/v1/open-data",        open_data_handle,           0},
 	{SIDE_PUBLIC,   GET,        PUSH,                   push_prove_handle,          0},
@@ -30,9 +32,15 @@ static const struct route routes[] = {
 	{SIDE_PUBLIC,   GET,        "/readyz",              readyz_public_handle,       0},
 	{SIDE_INTERNAL, METHOD_ANY, "/internal/auth",       auth_handle,                ROUTE_BELOW | ROUTE_SESSION},
 	{SIDE_INTERNAL, POST,       "/internal/introspect", introspect_handle,          ROUTE_BASIC},
+	{SIDE_INTERNAL, GET,        USERS,                  users_list_handle,          0},
 	{SIDE_INTERNAL, GET,        USER,                   user_inside_handle,         0},
 	{SIDE_INTERNAL, POST,       USER "/sign",           sign_handle,                0},
 	{SIDE_INTERNAL, GET,        USER "/encrypt-keys",   encrypt_keys_handle,        0},
+	{SIDE_INTERNAL, PUT,        USER,                   user_import_handle,         0},
+	{SIDE_INTERNAL, DELETE,     USER,                   user_erase_inside_handle,   0},
+	{SIDE_INTERNAL, GET,        USER "/export",         user_export_handle,         0},
+	{SIDE_INTERNAL, PUT,        USER "/block",          user_block_handle,          0},
+	{SIDE_INTERNAL, DELETE,     USER "/block",          user_unblock_handle,        0},
 	{SIDE_INTERNAL, GET,        SESSIONS,               sessions_get_handle,        0},
 	{SIDE_INTERNAL, DELETE,     SESSIONS,               sessions_delete_handle,     0},
 	{SIDE_INTERNAL, DELETE,     SESSIONS "/{id}",       sessions_delete_one_handle, 0},

@@ -37,6 +37,13 @@ void session_delete_handle(struct api *api, struct req *r);
 void user_get_handle(struct api *api, struct req *r);       /* user.c */
 void user_put_handle(struct api *api, struct req *r);
 void user_inside_handle(struct api *api, struct req *r);
+void user_import_handle(struct api *api, struct req *r);
+void user_delete_handle(struct api *api, struct req *r);    /* erase.c */
+void user_erase_inside_handle(struct api *api, struct req *r);
+void users_list_handle(struct api *api, struct req *r);     /* people.c */
+void user_export_handle(struct api *api, struct req *r);
+void user_block_handle(struct api *api, struct req *r);
+void user_unblock_handle(struct api *api, struct req *r);
 void phone_handle(struct api *api, struct req *r);          /* phone.c */
 void open_data_handle(struct api *api, struct req *r);      /* opendata.c */
 void push_prove_handle(struct api *api, struct req *r);     /* push.c */

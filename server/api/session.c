@@ -3,6 +3,7 @@
 
 #include "api/guard.h"
 #include "api/limit.h"
+#include "api/record.h"
 #include "common/json.h"
 
 struct looking {
@@ -125,15 +126,42 @@ void session_get_handle(struct api *api, struct req *r)
 	guard_session(api, r, on_session, l);
 }
 
+struct ending {
+	struct api *api;
+	struct req *req;
+	const char *token;
+};
+
+static void end_session(struct ending *e)
+{
+	session_end(e->api->sessions, e->token, "logged_out", guard_on_done, e->req);
+}
+
+/* For the audit log, which says whose session it was. */
+static void on_ending(void *ctx, enum outcome oc, const struct session *ses, const char *reason)
+{
+	struct ending *e = ctx;
+
+	(void)reason;
+	if (oc == OC_OK)
+		record_success(e->api, e->req, AUDIT_LOGOUT, AUDIT_BY_USER, ses->appid, ses->openid);
+	end_session(e);
+}
+
 /* 204 also where there was nothing to end: a phone that asks twice is logged out all the same. */
 void session_delete_handle(struct api *api, struct req *r)
 {
+	struct ending *e = arena_alloc(req_arena(r), sizeof(*e));
 	const char *reason, *token = guard_token(r, &reason);
 
 	if (!token) {
 		req_reply(r, 204, NULL, NULL, 0);
 		return;
 	}
+	*e = (struct ending){api, r, token};
 	req_hold(r);
-	session_end(api->sessions, token, "logged_out", guard_on_done, r);
+	if (api->audit)
+		session_get(api->sessions, token, false, on_ending, e);
+	else
+		end_session(e);
 }

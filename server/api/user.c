@@ -5,6 +5,8 @@
 #include "api/body.h"
 #include "api/guard.h"
 #include "api/record.h"
+#include "api/user.h"
+#include "common/clock.h"
 #include "common/encode.h"
 #include "common/mem.h"
 
@@ -53,7 +55,7 @@ static void reply_buf(struct req *r, struct buf *b)
 	buf_free(b);
 }
 
-static void reply_failure(struct req *r, enum outcome oc)
+void user_reply_failure(struct req *r, enum outcome oc)
 {
 	const char *message = oc == OC_NOT_FOUND ? "Users are not kept here (users.url is none)." :
 		oc == OC_STORE_UNAVAILABLE ? "The user database cannot answer: try again." : NULL;
@@ -92,7 +94,7 @@ static void on_profile(void *ctx, enum outcome oc, const struct user *u)
 		a->profile = print_profile(req_arena(r), u);
 		guard_still_lives(a->api, r, reply_profile, a);
 	} else {
-		reply_failure(r, oc);
+		user_reply_failure(r, oc);
 	}
 	req_release(r);
 }
@@ -138,7 +140,7 @@ static bool avatar_ok(const char *url)
 	return !*url || (skip && strcspn(url + skip, ".:") < host);
 }
 
-static bool take_text(struct asking *a, const cJSON *m, size_t i)
+static bool take_text(struct req *r, struct user_patch *p, const cJSON *m, size_t i)
 {
 	const char *value = cJSON_IsNull(m) ? NULL : cJSON_GetStringValue(m);
 
@@ -148,27 +150,26 @@ static bool take_text(struct asking *a, const cJSON *m, size_t i)
 		return false;
 	if (value && fields[i].text == USER_avatar_url && !avatar_ok(value))
 		return false;
-	a->patch.given |= 1u << fields[i].text;
-	a->patch.text[fields[i].text] = value ? arena_strdup(req_arena(a->req), value) : NULL;
+	p->given |= 1u << fields[i].text;
+	p->text[fields[i].text] = value ? arena_strdup(req_arena(r), value) : NULL;
 	return true;
 }
 
-static const char *take_gender(struct asking *a, const cJSON *tree)
+static const char *take_gender(struct user_patch *p, const cJSON *tree)
 {
-	a->patch.gender_given = true;
-	a->patch.gender = -1;
-	return json_int(tree, "gender", 0, 2, &a->patch.gender) == JSON_BAD ? "gender is 0, 1 or 2." : NULL;
+	p->gender_given = true;
+	p->gender = -1;
+	return json_int(tree, "gender", 0, 2, &p->gender) == JSON_BAD ? "gender is 0, 1 or 2." : NULL;
 }
 
-/* What is wrong with a member, or NULL. */
-static const char *take_member(struct asking *a, const cJSON *tree, const cJSON *m)
+const char *user_take_profile(struct req *r, struct user_patch *p, const cJSON *tree, const cJSON *m)
 {
 	if (!strcmp(m->string, "gender"))
-		return take_gender(a, tree);
+		return take_gender(p, tree);
 	for (size_t i = 0; i < NELEM(fields); i++)
 		if (!strcmp(m->string, fields[i].name))
-			return take_text(a, m, i) ? NULL : fields[i].wrong;
-	return "The body holds a field that is none of nickName, avatarUrl, gender, province, city, country, language.";
+			return take_text(r, p, m, i) ? NULL : fields[i].wrong;
+	return USER_NO_FIELD;
 }
 
 static const char *read_body(struct asking *a)
@@ -177,7 +178,7 @@ static const char *read_body(struct asking *a)
 	cJSON *tree = body_object(a->req, &wrong), *m;
 
 	cJSON_ArrayForEach(m, tree)
-		wrong = wrong ? wrong : take_member(a, tree, m);
+		wrong = wrong ? wrong : user_take_profile(a->req, &a->patch, tree, m);
 	json_free(tree);
 	return wrong;
 }
@@ -191,6 +192,7 @@ static void on_put_session(void *ctx, const struct session *ses)
 		req_reply_error(a->req, &(struct req_error){.oc = OC_INVALID_REQUEST, .message = wrong});
 		return;
 	}
+	a->patch.as_of_ms = ses->created_ms;
 	record_success(a->api, a->req, AUDIT_PROFILE_CHANGED, AUDIT_BY_USER, ses->appid, ses->openid);
 	req_hold(a->req);
 	user_put(a->api->users, ses->appid, ses->openid, &a->patch, WAIT_MS, on_profile, a);
@@ -203,33 +205,71 @@ void user_put_handle(struct api *api, struct req *r)
 
 /* ---- the whole, for backends ---- */
 
-static void reply_user(struct req *r, const struct user *u)
+/* "13812345678" as "138****5678"; of a short one nothing but the stars. */
+static const char *masked(struct arena *a, const char *phone)
 {
-	struct buf b = {0};
+	size_t n = phone ? strlen(phone) : 0;
 
-	json_open(&b, NULL, '{');
-	json_add_str(&b, "appid", u->appid);
-	json_add_str(&b, "openid", u->openid);
-	json_add_str(&b, "unionid", u->text[USER_unionid]);
-	json_add_str(&b, "phoneNumber", u->text[USER_phone]);
-	profile_members(&b, u);
-	number_member(&b, "created_at", u->number[USER_created_at], 1000);
-	number_member(&b, "last_login_at", u->number[USER_last_login_at], 1000);
-	number_member(&b, "updated_at", u->number[USER_updated_at], 1000);
-	json_close(&b, '}');
-	reply_buf(r, &b);
+	if (!phone)
+		return NULL;
+	return n < 9 ? "****" : arena_printf(a, "%.*s****%s", (int)(n - 8), phone, phone + n - 4);
+}
+
+static void block_member(struct buf *b, const struct user_block *block)
+{
+	if (!block->since_s) {
+		json_add_str(b, "blocked", NULL);
+		return;
+	}
+	json_open(b, "blocked", '{');
+	json_add_int(b, "since", block->since_s);
+	number_member(b, "until", block->until_s ? block->until_s : -1, 1);
+	json_add_str(b, "note", block->note);
+	json_close(b, '}');
+}
+
+void user_print(struct api *api, struct req *r, struct buf *b, const char *key, const struct user *u, bool mask)
+{
+	const char *phone = u->text[USER_phone];
+	char name[AUDIT_USER_SIZE];
+
+	audit_user(api->audit, name, u->appid, u->openid);
+	json_open(b, key, '{');
+	json_add_str(b, "appid", u->appid);
+	json_add_str(b, "openid", u->openid);
+	json_add_str(b, "unionid", u->text[USER_unionid]);
+	json_add_str(b, "phoneNumber", mask ? masked(req_arena(r), phone) : phone);
+	profile_members(b, u);
+	number_member(b, "created_at", u->number[USER_created_at], 1000);
+	number_member(b, "last_login_at", u->number[USER_last_login_at], 1000);
+	number_member(b, "updated_at", u->number[USER_updated_at], 1000);
+	block_member(b, &u->block);
+	json_add_str(b, "audit_user", *name ? name : NULL);
+	json_close(b, '}');
+}
+
+void user_record_phone(struct api *api, struct req *r, const struct user *u)
+{
+	if (u->text[USER_phone])
+		record(api, r, (struct audit_line){.event = AUDIT_PHONE_READ, .by = AUDIT_BY_BACKEND,
+			.appid = u->appid, .openid = u->openid});
 }
 
 static void on_user(void *ctx, enum outcome oc, const struct user *u)
 {
-	struct req *r = ctx;
+	struct asking *a = ctx;
+	struct req *r = a->req;
+	struct buf b = {0};
 
-	if (oc == OC_OK && u)
-		reply_user(r, u);
-	else if (oc == OC_OK)
-		req_reply_error(r, &(struct req_error){.oc = OC_NOT_FOUND, .message = "This app has no such user."});
-	else
-		reply_failure(r, oc);
+	if (oc == OC_OK && u) {
+		user_record_phone(a->api, r, u);
+		user_print(a->api, r, &b, NULL, u, false);
+		reply_buf(r, &b);
+	} else if (oc == OC_OK) {
+		req_reply_error(r, &(struct req_error){.oc = OC_NOT_FOUND, .message = USER_NOBODY});
+	} else {
+		user_reply_failure(r, oc);
+	}
 	req_release(r);
 }
 
@@ -241,5 +281,71 @@ void user_inside_handle(struct api *api, struct req *r)
 		return;
 	record_success(api, r, AUDIT_USER_READ, AUDIT_BY_BACKEND, appid, openid);
 	req_hold(r);
-	user_get(api->users, appid, openid, WAIT_MS, on_user, r);
+	user_get(api->users, appid, openid, WAIT_MS, on_user, asking_new(api, r));
+}
+
+/* ---- import ---- */
+
+static const char *take_phone(struct req *r, struct user_patch *p, const cJSON *m)
+{
+	const char *value = cJSON_IsNull(m) ? NULL : cJSON_GetStringValue(m);
+	size_t n = value ? strlen(value) : 0;
+
+	if (!cJSON_IsNull(m) && (n < 3 || n > USER_phone_MAX || strspn(value, "+0123456789") != n))
+		return "phoneNumber is a text of 3 to 32 digits, with a + before them or without.";
+	p->given |= 1u << USER_phone;
+	p->text[USER_phone] = value ? arena_strdup(req_arena(r), value) : NULL;
+	p->phone_pure = value && !strncmp(value, "+86", 3) ? p->text[USER_phone] + 3 : NULL;
+	return NULL;
+}
+
+static const char *take_unionid(struct req *r, struct user_patch *p, const cJSON *m)
+{
+	const char *value = cJSON_IsNull(m) ? NULL : cJSON_GetStringValue(m);
+
+	if (!cJSON_IsNull(m) && (!value || !*value || utf8_length(value, strlen(value)) > USER_unionid_MAX))
+		return "unionid is a text of 1 to 128 characters.";
+	p->given |= 1u << USER_unionid;
+	p->text[USER_unionid] = value ? arena_strdup(req_arena(r), value) : NULL;
+	return NULL;
+}
+
+static const char *take_imported(struct req *r, struct user_patch *p, const cJSON *tree, const cJSON *m)
+{
+	const char *wrong;
+
+	if (!strcmp(m->string, "phoneNumber"))
+		return take_phone(r, p, m);
+	if (!strcmp(m->string, "unionid"))
+		return take_unionid(r, p, m);
+	if (strcmp(m->string, "created_at") != 0) {
+		wrong = user_take_profile(r, p, tree, m);
+		return wrong && !strcmp(wrong, USER_NO_FIELD) ?
+			"The body holds a field that is none of created_at, unionid, phoneNumber and those of the profile." : wrong;
+	}
+	if (json_int(tree, "created_at", 1, clock_wall_s(), &p->created_at) != JSON_GOT)
+		return "created_at is a time in Unix seconds, and not in the future.";
+	p->created_at *= 1000;
+	return NULL;
+}
+
+void user_import_handle(struct api *api, struct req *r)
+{
+	struct user_patch patch = {.keep = true, .as_of_ms = INT64_MAX};
+	const char *appid, *openid, *wrong = NULL;
+	cJSON *tree, *m;
+
+	if (!guard_path_user(api, r, &appid, &openid))
+		return;
+	tree = body_object(r, &wrong);
+	cJSON_ArrayForEach(m, tree)
+		wrong = wrong ? wrong : take_imported(r, &patch, tree, m);
+	json_free(tree);
+	if (wrong) {
+		req_reply_error(r, &(struct req_error){.oc = OC_INVALID_REQUEST, .message = wrong});
+		return;
+	}
+	record_success(api, r, AUDIT_USER_IMPORTED, AUDIT_BY_BACKEND, appid, openid);
+	req_hold(r);
+	user_put(api->users, appid, openid, &patch, WAIT_MS, on_user, asking_new(api, r));
 }

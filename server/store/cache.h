@@ -26,7 +26,7 @@ struct cache;
 
 struct cached {
 	const char *appid, *openid, *unionid;
-	int64_t created_at;        /* Unix seconds */
+	int64_t created_at;        /* as its owner counts */
 	int64_t end_ms, renew_ms;  /* by clock_ms: when it ends, and from when on a use should renew it */
 };
 

@@ -1,6 +1,4 @@
 /* Tokens, keys and values of sessions, and who waits for an answer about one. The layout: session_create.lua. */
-#include "store/session.h"
-
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +14,7 @@
 #include "common/mem.h"
 #include "common/text.h"
 #include "store/cache.h"
-#include "store/seal.h"
+#include "store/session_private.h"
 
 /* What each takes and answers: the .lua file of the name. */
 static struct redis_script create_script = {.text =
@@ -28,119 +26,8 @@ static struct redis_script trim_script = {.text =
 static struct redis_script renew_script = {.text =
 #include "lua/session_renew.h"
 };
-static struct redis_script end_script = {.text =
-#include "lua/session_end.h"
-};
-static struct redis_script end_user_script = {.text =
-#include "lua/session_end_user.h"
-};
-static struct redis_script list_script = {.text =
-#include "lua/session_list.h"
-};
-static struct redis_script keys_script = {.text =
-#include "lua/session_keys.h"
-};
 
-enum { USER_NAME_LEN = 16, BASE_MAX = 144, KEY_MAX = 192, FIELDS = 8, IP_MAX = 45, AGENT_MAX = 256, END_BATCH = 250, TRIMS_WAITED = 8, ASKS_MAX = 3 };
-
-struct sessions {
-	struct redis *redis;
-	struct cache *cache;
-	char    *prefix;
-	int64_t  ttl_ms, max_age_ms, timeout_ms;
-	int      max_per_user;
-	const struct seal *seal;
-	struct get *gets;     /* in flight and young enough to be joined, by id */
-};
-
-/* ---- names ---- */
-
-struct names {
-	char session_base[BASE_MAX]; /* a session's key without its id */
-	char index[BASE_MAX];        /* of the users of its tag */
-};
-
-static void names_make(const struct sessions *s, const uint8_t tag_bytes[2], struct names *n)
-{
-	char tag[BASE64URL_LEN(2) + 1];
-
-	base64url_encode(tag, tag_bytes, 2);
-	text_join(n->session_base, sizeof(n->session_base), s->prefix, "s:{", tag, "}:");
-	text_join(n->index, sizeof(n->index), s->prefix, "u:{", tag, "}");
-}
-
-void session_key_prefix(char out[128], const char *key_prefix)
-{
-	snprintf(out, 128, "%ss:", key_prefix);
-}
-
-bool session_token_ok(const char *token)
-{
-	uint8_t raw[32];
-	bool ok = strnlen(token, TOKEN_LEN + 1) == TOKEN_LEN && base64url_decode(raw, sizeof(raw), token, TOKEN_LEN) == sizeof(raw);
-
-	mem_wipe(raw, sizeof(raw));
-	return ok;
-}
-
-bool session_id_ok(const char *id)
-{
-	uint8_t raw[CACHE_ID_LEN];
-
-	return strnlen(id, SESSION_ID_LEN + 1) == SESSION_ID_LEN && base64url_decode(raw, sizeof(raw), id, SESSION_ID_LEN) == sizeof(raw);
-}
-
-/* What one token is called. */
-struct token_names {
-	struct names n;
-	uint8_t id_raw[CACHE_ID_LEN];
-	char    id[SESSION_ID_LEN + 1];
-	char    session[KEY_MAX], mark[KEY_MAX];
-};
-
-static void token_id(const char *token, uint8_t id[CACHE_ID_LEN])
-{
-	uint8_t hash[SHA256_LEN];
-
-	crypt_sha256(hash, token, TOKEN_LEN);
-	memcpy(id, hash, CACHE_ID_LEN);
-}
-
-static void token_names_make(const struct sessions *s, const char *token, struct token_names *t)
-{
-	uint8_t raw[32];
-
-	base64url_decode(raw, sizeof(raw), token, TOKEN_LEN);
-	names_make(s, raw, &t->n);
-	mem_wipe(raw, sizeof(raw));
-	token_id(token, t->id_raw);
-	base64url_encode(t->id, t->id_raw, sizeof(t->id_raw));
-	text_join(t->session, sizeof(t->session), t->n.session_base, t->id);
-	text_join(t->mark, sizeof(t->mark), t->n.session_base, "!", t->id);
-}
-
-/* What one user is called. */
-struct user_names {
-	struct names n;
-	uint8_t tag[2];
-	char    name[2 * SHA1_LEN + 1]; /* cut to USER_NAME_LEN */
-	char    place[KEY_MAX];         /* what session_keys are sealed for */
-};
-
-static void user_names_make(const struct sessions *s, const char *appid, const char *openid, struct user_names *u)
-{
-	uint8_t hash[SHA256_LEN];
-	char user[512];
-
-	text_join(user, sizeof(user), appid, ":", openid);
-	crypt_sha256(hash, user, strlen(user));
-	memcpy(u->tag, hash, sizeof(u->tag));
-	names_make(s, u->tag, &u->n);
-	crypt_sha1(hash, user, strlen(user));
-	hex_encode(u->name, hash, SHA1_LEN);
-	u->name[USER_NAME_LEN] = '\0';
-	text_join(u->place, sizeof(u->place), u->n.index, ":", u->name);
-}
+enum { FIELDS = 8, IP_MAX = 45, AGENT_MAX = 256, TRIMS_WAITED = 8, ASKS_MAX = 3 };
 
 /* Two bytes from the user, so that one slot of a cluster holds all of a user's keys; thirty from the system. */
 static void token_make(char token[TOKEN_LEN + 1], const uint8_t tag[2])
@@ -153,7 +40,7 @@ static void token_make(char token[TOKEN_LEN + 1], const uint8_t tag[2])
 	mem_wipe(raw, sizeof(raw));
 }
 
-static void drop_id(struct sessions *s, const char *id)
+void session_forget_id(struct sessions *s, const char *id)
 {
 	uint8_t raw[CACHE_ID_LEN];
 
@@ -162,10 +49,10 @@ static void drop_id(struct sessions *s, const char *id)
 }
 
 /* A script's ids of what it ended or changed, from the i-th on. */
-static void drop_ids(struct sessions *s, const struct redisReply *reply, size_t i)
+void session_forget_ids(struct sessions *s, const struct redisReply *reply, size_t i)
 {
 	for (; i < redis_reply_count(reply); i++)
-		drop_id(s, redis_reply_str(redis_reply_at(reply, i), NULL));
+		session_forget_id(s, redis_reply_str(redis_reply_at(reply, i), NULL));
 }
 
 /* ---- create ---- */
@@ -176,7 +63,7 @@ struct create {
 	session_create_cb cb;
 	void *ctx;
 	struct user_names u;
-	int64_t life_ms;
+	int64_t life_ms, created_ms;
 	int trims;              /* so far: where there were more sessions to end than one script may */
 	char token[TOKEN_LEN + 1];
 };
@@ -187,7 +74,7 @@ static void create_tell(struct create *c, enum outcome oc)
 
 	c->cb = NULL;
 	if (cb)
-		cb(c->ctx, oc, oc == OC_OK ? c->token : NULL, c->life_ms / 1000);
+		cb(c->ctx, oc, oc == OC_OK ? c->token : NULL, c->life_ms / 1000, c->created_ms);
 }
 
 static void on_trimmed(void *ctx, enum outcome oc, const struct redisReply *reply);
@@ -207,7 +94,7 @@ static void on_trimmed(void *ctx, enum outcome oc, const struct redisReply *repl
 	struct create *c = ctx;
 	int64_t more = 0;
 
-	drop_ids(c->s, reply, 1);
+	session_forget_ids(c->s, reply, 1);
 	if (oc == OC_OK && redis_reply_int(redis_reply_at(reply, 0), &more) && more) {
 		if (++c->trims == TRIMS_WAITED)
 			create_tell(c, OC_OK);
@@ -218,14 +105,25 @@ static void on_trimmed(void *ctx, enum outcome oc, const struct redisReply *repl
 	arena_free(c->arena);
 }
 
+static enum outcome what_became(const struct redisReply *reply)
+{
+	const char *why = redis_reply_str(redis_reply_at(reply, 1), NULL);
+	int64_t there = 0;
+
+	if (redis_reply_int(redis_reply_at(reply, 0), &there) && there)
+		return OC_OK;
+	return why && !strcmp(why, "blocked") ? OC_USER_BLOCKED : OC_STORE_UNAVAILABLE;
+}
+
 static void on_created(void *ctx, enum outcome oc, const struct redisReply *reply)
 {
 	struct create *c = ctx;
-	int64_t there = 0, more = 0;
+	int64_t more = 0;
 
-	if (oc == OC_OK && !(redis_reply_int(redis_reply_at(reply, 0), &there) && there))
-		oc = OC_STORE_UNAVAILABLE;
-	drop_ids(c->s, reply, 2);
+	if (oc == OC_OK)
+		oc = what_became(reply);
+	redis_reply_int(redis_reply_at(reply, 2), &c->created_ms);
+	session_forget_ids(c->s, reply, 3);
 	if (oc == OC_OK && redis_reply_int(redis_reply_at(reply, 1), &more) && more) {
 		trim(c);
 		return;
@@ -258,7 +156,7 @@ static struct sealed counted(struct arena *a, struct sealed key)
 
 void session_create(struct sessions *s, const struct session_login *in, session_create_cb cb, void *ctx)
 {
-	enum { KEY_ARG = 11 };
+	enum { KEY_ARG = 13 };
 	struct arena *a = arena_new();
 	struct create *c = arena_alloc(a, sizeof(*c));
 	struct user_names *u = &c->u;
@@ -268,12 +166,12 @@ void session_create(struct sessions *s, const struct session_login *in, session_
 
 	*c = (struct create){.s = s, .arena = a, .cb = cb, .ctx = ctx};
 	c->life_ms = s->ttl_ms < s->max_age_ms ? s->ttl_ms : s->max_age_ms;
-	user_names_make(s, in->appid, in->openid, u);
+	user_names_make(s->prefix, in->appid, in->openid, u);
 	token_make(c->token, u->tag);
-	token_names_make(s, c->token, &t);
+	token_names_make(s->prefix, c->token, &t);
 	key = counted(a, seal_text(s->seal, a, u->place, in->session_key));
 	const char *argv[] = {
-		"2", t.session, u->n.index,
+		"4", t.session, u->n.index, u->erasing, u->block,
 		text_int(life, c->life_ms),
 		s->ttl_ms > c->life_ms ? text_int(ttl, s->ttl_ms) : "",
 		arena_join(a, in->appid, "|", in->openid, "|"), in->unionid,
@@ -290,11 +188,6 @@ void session_create(struct sessions *s, const struct session_login *in, session_
 
 /* ---- values ---- */
 
-struct value {
-	int64_t created_ms, seen_s; /* seen: at the login or the last renewal, Unix seconds too */
-	const char *appid, *openid, *unionid, *ip, *user_agent;
-};
-
 /* Digits, or nothing for 0; never so much that a sum of two would not fit. */
 static int64_t number(const char *digits)
 {
@@ -304,7 +197,7 @@ static int64_t number(const char *digits)
 }
 
 /* Takes the text apart, in the arena; false when it is none of ours. The session_keys behind it are nobody's business here. */
-static bool read_value(struct arena *a, const char *text, size_t len, struct value *v)
+bool session_value_read(struct arena *a, const char *text, size_t len, struct value *v)
 {
 	char *f[FIELDS], *p = arena_strndup(a, text, len), *bar;
 	int n = 0;
@@ -327,7 +220,7 @@ static bool read_value(struct arena *a, const char *text, size_t len, struct val
 
 static const char *reason_of(const char *tombstone)
 {
-	static const char *const reasons[] = {"logged_out", "revoked", "replaced", "expired"};
+	static const char *const reasons[] = {"logged_out", "revoked", "replaced", "blocked", "expired"};
 
 	for (size_t i = 0; i < NELEM(reasons); i++)
 		if (!strcmp(tombstone, reasons[i]))
@@ -383,7 +276,7 @@ static void get_end(struct get *g)
 {
 	struct arena *arena = g->arena;
 	struct session ses = {.appid = g->v.appid, .openid = g->v.openid, .unionid = g->v.unionid,
-		.created_at = g->v.created_ms / 1000, .expires_in_s = g->left_ms / 1000};
+		.created_at = g->v.created_ms / 1000, .created_ms = g->v.created_ms, .expires_in_s = g->left_ms / 1000};
 
 	leave_gets(g);
 	if (g->oc == OC_OK && !g->reason && is_too_old(g)) {
@@ -410,7 +303,7 @@ static void take_value(struct get *g, const struct redisReply *reply)
 		g->reason = "unknown";
 	} else if (text[0] == '!') {
 		g->reason = reason_of(text + 1);
-	} else if (!read_value(g->arena, text, len, &g->v)) {
+	} else if (!session_value_read(g->arena, text, len, &g->v)) {
 		log_error("a session in redis cannot be read", LOG_STR("key", g->names.session));
 		g->reason = "unknown";
 	}
@@ -477,7 +370,7 @@ static void renew(struct get *g)
 	struct sessions *s = g->s;
 	struct user_names u;
 
-	user_names_make(s, g->v.appid, g->v.openid, &u);
+	user_names_make(s->prefix, g->v.appid, g->v.openid, &u);
 	g->renew = false; /* once is enough, should the question be asked again */
 	g->renew_sent_ms = clock_ms();
 	const char *argv[] = {
@@ -509,7 +402,7 @@ static void remember(struct get *g)
 {
 	struct cached c = {
 		.appid = g->v.appid, .openid = g->v.openid, .unionid = g->v.unionid,
-		.created_at = g->v.created_ms / 1000,
+		.created_at = g->v.created_ms,
 		.end_ms = g->sent_ms + g->left_ms,
 		.renew_ms = g->sent_ms + renewal_due_in_ms(g),
 	};
@@ -567,7 +460,7 @@ static struct get *get_start(struct sessions *s, const char *token)
 	struct arena *a = arena_new();
 	struct get *g = arena_alloc(a, sizeof(*g));
 
-	token_names_make(s, token, &g->names);
+	token_names_make(s->prefix, token, &g->names);
 	g->s = s;
 	g->arena = a;
 	g->v = (struct value){.appid = "", .openid = "", .unionid = ""};
@@ -604,182 +497,10 @@ bool session_recall(struct sessions *s, const char *token, bool renew_it, struct
 	token_id(token, id);
 	if (!cache_find(s->cache, id, &c) || (renew_it && now >= c.renew_ms))
 		return false;
-	*ses = (struct session){.appid = c.appid, .openid = c.openid, .unionid = c.unionid, .created_at = c.created_at,
+	*ses = (struct session){.appid = c.appid, .openid = c.openid, .unionid = c.unionid, .created_at = c.created_at / 1000,
+		.created_ms = c.created_at,
 		.expires_in_s = (c.end_ms - now) / 1000};
 	return true;
-}
-
-/* ---- end ---- */
-
-struct end {
-	struct sessions *s;
-	session_done_cb cb;
-	void *ctx;
-	char id[SESSION_ID_LEN + 1];
-	struct user_names u; /* of end_user, which may take several turns */
-};
-
-static struct end *end_new(struct sessions *s, const char *id, session_done_cb cb, void *ctx)
-{
-	struct end *e = mem_alloc(sizeof(*e));
-
-	e->s = s;
-	e->cb = cb;
-	e->ctx = ctx;
-	snprintf(e->id, sizeof(e->id), "%s", id);
-	return e;
-}
-
-static void on_ended(void *ctx, enum outcome oc, const struct redisReply *reply)
-{
-	struct end *e = ctx;
-
-	(void)reply;
-	drop_id(e->s, e->id);
-	e->cb(e->ctx, oc);
-	free(e);
-}
-
-void session_end(struct sessions *s, const char *token, const char *reason, session_done_cb cb, void *ctx)
-{
-	struct token_names t;
-
-	token_names_make(s, token, &t);
-	const char *argv[] = {"2", t.session, t.n.index, reason, t.id, t.n.session_base, ""};
-	redis_eval_kept(s->redis, &end_script, NELEM(argv), argv, NULL, on_ended, end_new(s, t.id, cb, ctx));
-}
-
-void session_end_id(struct sessions *s, const char *appid, const char *openid, const char *id, session_done_cb cb, void *ctx)
-{
-	struct user_names u;
-	char key[KEY_MAX];
-
-	user_names_make(s, appid, openid, &u);
-	snprintf(key, sizeof(key), "%s%s", u.n.session_base, id);
-	const char *argv[] = {"2", key, u.n.index, "revoked", id, u.n.session_base, u.name};
-	redis_eval_kept(s->redis, &end_script, NELEM(argv), argv, NULL, on_ended, end_new(s, id, cb, ctx));
-}
-
-static void on_user_ended(void *ctx, enum outcome oc, const struct redisReply *reply);
-
-/* In one go, unless it would keep Redis from others. */
-static void end_user(struct end *e)
-{
-	char limit[12];
-
-	snprintf(limit, sizeof(limit), "%d", END_BATCH);
-	const char *argv[] = {"1", e->u.n.index, e->u.n.session_base, e->u.name, "revoked", limit};
-	redis_eval_kept(e->s->redis, &end_user_script, NELEM(argv), argv, NULL, on_user_ended, e);
-}
-
-static void on_user_ended(void *ctx, enum outcome oc, const struct redisReply *reply)
-{
-	struct end *e = ctx;
-
-	drop_ids(e->s, reply, 0);
-	if (oc == OC_OK && redis_reply_count(reply) == END_BATCH) {
-		end_user(e);
-		return;
-	}
-	e->cb(e->ctx, oc);
-	free(e);
-}
-
-void session_end_user(struct sessions *s, const char *appid, const char *openid, session_done_cb cb, void *ctx)
-{
-	struct end *e = end_new(s, "", cb, ctx);
-
-	user_names_make(s, appid, openid, &e->u);
-	end_user(e);
-}
-
-/* ---- a user's session_keys ---- */
-
-struct keys {
-	struct sessions *s;
-	session_keys_cb cb;
-	void *ctx;
-	struct user_names u;
-};
-
-static void on_keys(void *ctx, enum outcome oc, const struct redisReply *reply)
-{
-	struct keys *k = ctx;
-	struct arena *a = arena_new();
-	const char *keys[SESSION_KEYS_MAX];
-	size_t n = 0, len;
-
-	for (size_t i = 0; i < redis_reply_count(reply) && n < SESSION_KEYS_MAX; i++) {
-		const char *bytes = redis_reply_str(redis_reply_at(reply, i), &len);
-
-		if (bytes && (keys[n] = unseal_text(k->s->seal, a, k->u.place, bytes, len)))
-			n++;
-		else if (n == 0) /* the one before may be from before encryption_key was changed */
-			log_error("a session_key in redis does not open: is encryption_key the same everywhere?", LOG_STR("key", k->u.place));
-	}
-	k->cb(k->ctx, oc, keys, n);
-	arena_free(a);
-	free(k);
-}
-
-void session_keys(struct sessions *s, const char *appid, const char *openid, session_keys_cb cb, void *ctx)
-{
-	struct keys *k = mem_alloc(sizeof(*k));
-
-	k->s = s;
-	k->cb = cb;
-	k->ctx = ctx;
-	user_names_make(s, appid, openid, &k->u);
-	const char *argv[] = {"1", k->u.n.index, k->u.n.session_base, k->u.name};
-	redis_eval(s->redis, &keys_script, NELEM(argv), argv, NULL, on_keys, k);
-}
-
-/* ---- list ---- */
-
-struct list {
-	session_list_cb cb;
-	void *ctx;
-};
-
-static size_t read_list(struct arena *a, const struct redisReply *reply, struct session_listed *list)
-{
-	size_t n = 0, len;
-
-	for (size_t i = 0; i + 2 < redis_reply_count(reply); i += 3) {
-		const char *id = redis_reply_str(redis_reply_at(reply, i), NULL);
-		const char *text = redis_reply_str(redis_reply_at(reply, i + 1), &len);
-		int64_t left_ms;
-		struct value v;
-
-		if (id && text && redis_reply_int(redis_reply_at(reply, i + 2), &left_ms) && left_ms > 0 && read_value(a, text, len, &v))
-			list[n++] = (struct session_listed){.id = id, .ip = v.ip, .user_agent = v.user_agent, .created_at = v.created_ms / 1000,
-				.seen_at = v.seen_s, .expires_in_s = left_ms / 1000};
-	}
-	return n;
-}
-
-static void on_list(void *ctx, enum outcome oc, const struct redisReply *reply)
-{
-	struct arena *a = arena_new();
-	struct list *l = ctx;
-	struct session_listed *list = arena_alloc(a, (redis_reply_count(reply) / 3 + 1) * sizeof(*list));
-
-	l->cb(l->ctx, oc, list, read_list(a, reply, list));
-	arena_free(a);
-	free(l);
-}
-
-void session_list(struct sessions *s, const char *appid, const char *openid, session_list_cb cb, void *ctx)
-{
-	struct list *l = mem_alloc(sizeof(*l));
-	struct user_names u;
-	char limit[12];
-
-	*l = (struct list){.cb = cb, .ctx = ctx};
-	user_names_make(s, appid, openid, &u);
-	snprintf(limit, sizeof(limit), "%d", SESSION_LIST_MAX);
-	const char *argv[] = {"1", u.n.index, u.n.session_base, u.name, limit};
-	redis_eval(s->redis, &list_script, NELEM(argv), argv, NULL, on_list, l);
 }
 
 /* ---- a user's place ---- */
@@ -790,7 +511,7 @@ void session_place(const struct sessions *s, const char *kind, const char *appid
 	struct user_names u;
 	char tag[BASE64URL_LEN(2) + 1];
 
-	user_names_make(s, appid, openid, &u);
+	user_names_make(s->prefix, appid, openid, &u);
 	base64url_encode(tag, u.tag, sizeof(u.tag));
 	text_join(out->key, sizeof(out->key), s->prefix, kind, ":{", tag, "}:", u.name);
 	text_join(out->index, sizeof(out->index), u.n.index);

@@ -3,6 +3,8 @@
  *   {prefix}s:{tag}:<20 characters: 120 bits of SHA-256(token)>     a session, with its TTL
  *   {prefix}s:{tag}:!<the same>                                     that it will have expired, or has, by max_age
  *   {prefix}u:{tag}                                                 which sessions have the users of this tag (session_create.lua)
+ *   {prefix}m:{tag}:<user>   the user is being erased (a minute at most)
+ *   {prefix}b:{tag}:<user>   the user is blocked until then (Unix seconds; 0 = until it is lifted)
  *
  * tag is the first 16 bits of SHA-256(appid:openid), carried by the token's first two bytes: what a user has is in one slot of Redis
  * Cluster, and each change of it is one script. Within its tag a user goes by 64 bits of SHA-1(appid:openid), SHA-1 because Redis'
@@ -39,6 +41,7 @@ struct sessions_options {
 struct session {
 	const char *appid, *openid, *unionid; /* unionid: of the user's newest login that brought one; "" when none did */
 	int64_t created_at;                   /* Unix seconds, by Redis' clock */
+	int64_t created_ms;                   /* the same, finer */
 	int64_t expires_in_s;                 /* if not used again */
 };
 
@@ -54,9 +57,10 @@ bool session_id_ok(const char *id);
 
 /* Creates a session; session_key is the user's newest from now on, and unionid, unless it is empty, that of all the user's sessions; ends
  * the oldest past max_per_user (reason "replaced"): 250 of them with the session, and more, which only a lowered max_per_user can
- * bring, 250 at a time; past some 2,000 it calls back first. OC_OK: it is in Redis. token is borrowed. */
+ * bring, 250 at a time; past some 2,000 it calls back first. OC_OK: it is in Redis. OC_USER_BLOCKED; OC_STORE_UNAVAILABLE, also while the user is being erased.
+ * token is borrowed. */
 struct session_login { const char *appid, *openid, *unionid, *session_key, *ip, *user_agent; };
-typedef void (*session_create_cb)(void *ctx, enum outcome oc, const char *token, int64_t expires_in_s);
+typedef void (*session_create_cb)(void *ctx, enum outcome oc, const char *token, int64_t expires_in_s, int64_t created_ms);
 void session_create(struct sessions *s, const struct session_login *in, session_create_cb cb, void *ctx);
 
 /* From memory, at once and for nothing: false says only that Redis must be asked (session_get), for a renewal too if one is due. Its
@@ -65,7 +69,7 @@ bool session_recall(struct sessions *s, const char *token, bool renew, struct se
 
 /* Reads a session, and renews it (unless renew is false) at most once in a tenth of ttl. Simultaneous questions about one session
  * are one question to Redis. OC_OK: ses is set; OC_INVALID_SESSION: reason says why ("unknown", "expired", "logged_out", "revoked",
- * "replaced", a string constant); OC_STORE_UNAVAILABLE. ses is borrowed. */
+ * "replaced", "blocked", a string constant); OC_STORE_UNAVAILABLE. ses is borrowed. */
 typedef void (*session_get_cb)(void *ctx, enum outcome oc, const struct session *ses, const char *reason);
 void session_get(struct sessions *s, const char *token, bool renew, session_get_cb cb, void *ctx);
 
@@ -75,6 +79,22 @@ typedef void (*session_done_cb)(void *ctx, enum outcome oc);
 void session_end(struct sessions *s, const char *token, const char *reason, session_done_cb cb, void *ctx);
 void session_end_id(struct sessions *s, const char *appid, const char *openid, const char *id, session_done_cb cb, void *ctx); /* revoked */
 void session_end_user(struct sessions *s, const char *appid, const char *openid, session_done_cb cb, void *ctx);               /* all, revoked */
+
+/* Erasing a user: begin keeps new sessions away, for SESSION_ERASING_MS at most, and tells now by
+ * Redis' clock. In between others delete what they hold. end ends all sessions (revoked), which takes
+ * the session_keys with them, and lets new ones be. */
+enum { SESSION_ERASING_MS = 60000 };
+typedef void (*session_erasing_cb)(void *ctx, enum outcome oc, int64_t erased_ms);
+void session_erase_begin(struct sessions *s, const char *appid, const char *openid, session_erasing_cb cb, void *ctx);
+void session_erase_end(struct sessions *s, const char *appid, const char *openid, session_done_cb cb, void *ctx);
+
+/* A block, as the user database has it: no new sessions until then (Unix seconds; 0: until it is
+ * lifted), and those that there are end (blocked). What Redis knows of it ends by itself a day after
+ * the oldest session could, so it is told again (session_block_claim says by whom). */
+void session_block(struct sessions *s, const char *appid, const char *openid, int64_t until_s, session_done_cb cb, void *ctx);
+void session_unblock(struct sessions *s, const char *appid, const char *openid, session_done_cb cb, void *ctx);
+/* OC_OK: it is ours to tell Redis of all blocks; OC_OVERLOADED: another process has just begun to. */
+void session_block_claim(struct sessions *s, session_done_cb cb, void *ctx);
 
 /* A user's session_keys, the newest first: whatever opens or checks data tries them in this order. None when no session lives. Borrowed. */
 typedef void (*session_keys_cb)(void *ctx, enum outcome oc, const char *const *keys, size_t n);

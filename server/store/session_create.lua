@@ -1,8 +1,9 @@
--- KEYS session index
+-- KEYS session index erasing block
 -- ARGV life ttl appid|openid| unionid |ip|user-agent| id session-base max_per_user session_key
 --      what-it-begins-with-if-it-is-the-same name
 -- life: what is less of ttl and max_age, in ms. ttl: empty when it is no more than life.
--- Answers 1 when the session is there, 1 when more of the user's sessions are to go (session_trim), then the ids of those that it changed.
+-- Answers 1 when the session is there, 1 when more of the user's sessions are to go (session_trim), when it was created in ms, then the
+-- ids of those that it changed. Or 0 and why there is none: "erasing" or "blocked".
 --
 -- A session is one string under the hash of its token. The users of a tag (session.h) share one sorted set beside it, in the same
 -- slot: the index. Every change of a session and the index is one script, so nobody ever sees half of it.
@@ -29,8 +30,11 @@
 local index, life, ttl, who, unionid, from = KEYS[2], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local id, base, max, keys, same, name = ARGV[6], ARGV[7], tonumber(ARGV[8]), ARGV[9], ARGV[10], ARGV[11]
 local now = clock_ms()
+local stop = redis.call('MGET', KEYS[3], KEYS[4])
+if stop[2] and (stop[2] == '0' or stop[2] * 1000 > now) then return {0, 'blocked'} end
+if stop[1] then return {0, 'erasing'} end
 local order, ahead = now, ''
-local out = {1, 0}
+local out = {1, 0, now}
 local last, unionid_before, keys_before = newest(index, name, base)
 if last then -- the user has others
 	order = math.max(now, tonumber(string.sub(last, 17, 29)) + 1)

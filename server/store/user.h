@@ -15,6 +15,7 @@
 
 #include "common/outcome.h"
 #include "io/loop.h"
+#include "store/seal.h"
 
 /* name here and in the database, the characters it may have */
 #define USER_TEXTS(X) \
@@ -53,18 +54,29 @@ enum user_number {
 	USER_NUMBER_COUNT,
 };
 
+struct user_block {
+	int64_t since_s, until_s; /* Unix seconds. since_s 0: not blocked; until_s 0: until it is lifted */
+	const char *note;         /* NULL: none */
+};
+
 struct user {
 	const char *appid, *openid;
 	const char *text[USER_TEXT_COUNT];  /* NULL: not known */
+	const char *phone_pure;             /* without the country code, where it is known */
 	int64_t number[USER_NUMBER_COUNT];  /* -1: not known */
+	struct user_block block;
+	bool    exists;                     /* false: nothing is kept but the block */
 	bool    is_new;                     /* this call made the row */
 };
 
 struct user_patch {
 	unsigned given;                     /* 1 << USER_<text> for each to change; the others stay */
 	const char *text[USER_TEXT_COUNT];  /* NULL clears */
+	const char *phone_pure;             /* beside a phone number */
 	bool    gender_given;
 	int64_t gender;                     /* -1 clears */
+	int64_t created_at;                 /* 0: stays, or is now; import */
+	int64_t as_of_ms;                   /* see user_erase */
 	bool    keep;                       /* worth making even after it was answered late */
 };
 
@@ -84,6 +96,7 @@ struct user_db_options {
 	enum user_tls tls;    /* mysql */
 	const char *ca_file;  /* for USER_TLS_VERIFY; NULL or "" = the system's */
 	int64_t     log_max;  /* sqlite: bytes of the write-ahead log from which on writers wait while it is moved into the file; 0 = 64 MB */
+	const struct seal *seal; /* for phone numbers; NULL = kept as they come. Copied */
 	int64_t     timeout_ms; /* of the database's own waits; mysql counts whole seconds */
 	size_t      queue_max;
 };
@@ -102,13 +115,41 @@ void user_db_free(struct user_db *db); /* within about a second; what waits is c
 bool user_db_is_up(struct user_db *db);
 bool user_db_is_none(const struct user_db *db);
 
-/* u: as it stands in the database after the call, borrowed; NULL unless OC_OK. */
+/* u: as it stands in the database after the call, borrowed; NULL unless OC_OK, and where there is no
+ * such user, or the user was erased after as_of_ms: then nothing was written. */
 typedef void (*user_cb)(void *ctx, enum outcome oc, const struct user *u);
 
 /* A login: makes the row or moves last_login_at. unionid NULL leaves it as it was. Is done even if it was answered late. */
-void user_seen(struct user_db *db, const char *appid, const char *openid, const char *unionid, int64_t limit_ms, user_cb cb, void *ctx);
-void user_get(struct user_db *db, const char *appid, const char *openid, int64_t limit_ms, user_cb cb, void *ctx); /* no such user: OC_OK, NULL */
+void user_seen(struct user_db *db, const char *appid, const char *openid, const char *unionid, int64_t as_of_ms, int64_t limit_ms,
+	user_cb cb, void *ctx);
+void user_get(struct user_db *db, const char *appid, const char *openid, int64_t limit_ms, user_cb cb, void *ctx);
 void user_put(struct user_db *db, const char *appid, const char *openid, const struct user_patch *p, int64_t limit_ms, user_cb cb,
 	void *ctx); /* makes the row too */
+
+/* Deletes what is kept about the user, but for a block. What is written on behalf of a session that
+ * was created at erased_ms or before (as_of_ms, by Redis' clock) is refused from then on for a day,
+ * in whichever process it waited: that is the one rule against late writes. Backends' own writes
+ * carry INT64_MAX. */
+void user_erase(struct user_db *db, const char *appid, const char *openid, int64_t erased_ms, int64_t limit_ms, user_cb cb, void *ctx);
+
+/* b NULL lifts the block. u: as user_get. */
+void user_set_block(struct user_db *db, const char *appid, const char *openid, const struct user_block *b, int64_t limit_ms, user_cb cb,
+	void *ctx);
+bool user_block_holds(const struct user_block *b, int64_t now_s);
+
+/* Users in the order of their keys. */
+enum user_filter { USER_EVERY, USER_OF_PHONE, USER_OF_UNIONID, USER_BLOCKED };
+struct user_query {
+	const char *appid;          /* NULL: of all apps; for USER_BLOCKED alone */
+	const char *after_appid;    /* only then */
+	const char *after;          /* openid; NULL: from the first */
+	enum user_filter filter;
+	const char *value;
+	int  limit;                 /* USER_PAGE_MAX at most */
+	bool sweep;                 /* first drop blocks that are over, and tombstones of yesterday */
+};
+enum { USER_PAGE_MAX = 1000 };
+typedef void (*user_list_cb)(void *ctx, enum outcome oc, const struct user *list, size_t n); /* borrowed */
+void user_list(struct user_db *db, const struct user_query *q, int64_t limit_ms, user_list_cb cb, void *ctx);
 
 #endif

@@ -20,7 +20,7 @@
 #include "common/encode.h"
 #include "common/log.h"
 #include "common/mem.h"
-#include "store/user_ops.h"
+#include "store/user_list.h"
 
 enum {
 	OPEN_WAIT_MS = 10000,
@@ -41,9 +41,31 @@ static const char *const migrations[] = {
 	" PRIMARY KEY (appid, openid)) STRICT, WITHOUT ROWID",
 };
 
+/* What came later: tables and indexes only, which a program before them passes over. So they do not
+ * count as a version, and the program before goes on to work on the same file. Phone numbers that are
+ * sealed lie beside the row, since that program writes rows anew as it knows them. */
+static const char additions[] =
+	"BEGIN IMMEDIATE;"
+	"CREATE TABLE IF NOT EXISTS phones ("
+	" appid TEXT NOT NULL, openid TEXT NOT NULL, sealed BLOB, tag BLOB, pure_tag BLOB, key_id BLOB,"
+	" PRIMARY KEY (appid, openid)) STRICT, WITHOUT ROWID;"
+	"CREATE TABLE IF NOT EXISTS blocks ("
+	" appid TEXT NOT NULL, openid TEXT NOT NULL, since_s INTEGER NOT NULL, until_s INTEGER NOT NULL,"
+	" note TEXT, PRIMARY KEY (appid, openid)) STRICT, WITHOUT ROWID;"
+	"CREATE TABLE IF NOT EXISTS erased ("
+	" name BLOB NOT NULL PRIMARY KEY, erased_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
+	"CREATE INDEX IF NOT EXISTS users_phone ON users (phone) WHERE phone IS NOT NULL;"
+	"CREATE INDEX IF NOT EXISTS users_unionid ON users (unionid) WHERE unionid IS NOT NULL;"
+	"CREATE INDEX IF NOT EXISTS phones_tag ON phones (tag) WHERE tag IS NOT NULL;"
+	"CREATE INDEX IF NOT EXISTS phones_pure_tag ON phones (pure_tag) WHERE pure_tag IS NOT NULL;"
+	"CREATE INDEX IF NOT EXISTS phones_key ON phones (key_id) WHERE key_id IS NOT NULL;"
+	"COMMIT";
+
+enum { ST_BEGIN, ST_COMMIT, ST_GET, ST_PUT, ST_DROP, ST_DROP_PHONE, ST_PUT_PHONE, ST_TOMBSTONE, ST_BLOCK, ST_UNBLOCK, ST_COUNT };
+
 struct sqlite {
 	sqlite3      *db;
-	sqlite3_stmt *begin, *commit, *get, *put;
+	sqlite3_stmt *st[ST_COUNT];
 	int64_t       timeout_ms, wait_until_ms; /* for another process to let go of the file */
 	char         *why;
 	char         *log_path;
@@ -89,19 +111,40 @@ static enum user_status undo(struct sqlite *s, int rc)
 	return st;
 }
 
+static int64_t number_at(sqlite3_stmt *st, int at)
+{
+	return sqlite3_column_type(st, at) == SQLITE_NULL ? -1 : sqlite3_column_int64(st, at);
+}
+
+static const char *text_at(sqlite3_stmt *st, int at, struct arena *a)
+{
+	const char *text = (const char *)sqlite3_column_text(st, at);
+
+	return text ? arena_strdup(a, text) : NULL;
+}
+
+static void read_user(sqlite3_stmt *st, struct user_row *row, struct arena *a)
+{
+	for (int i = 0; i < USER_TEXT_COUNT; i++)
+		row->u.text[i] = text_at(st, USER_KEY_COUNT + i, a);
+	for (int i = 0; i < USER_NUMBER_COUNT; i++)
+		row->u.number[i] = number_at(st, USER_KEY_COUNT + USER_TEXT_COUNT + i);
+	row->exists = row->u.number[USER_created_at] >= 0;
+}
+
+/* Columns of USER_LIST_COLUMNS, without the key. */
 static void read_row(sqlite3_stmt *st, struct user_row *row, struct arena *a)
 {
-	row->exists = true;
-	for (int i = 0; i < USER_TEXT_COUNT; i++) {
-		const char *text = (const char *)sqlite3_column_text(st, USER_KEY_COUNT + i);
+	read_user(st, row, a);
+	for (int i = 0; i < PHONE_CELL_COUNT; i++) {
+		int at = USER_PHONE_AT + i, n = sqlite3_column_bytes(st, at);
 
-		row->u.text[i] = text ? arena_strdup(a, text) : NULL;
+		if (sqlite3_column_type(st, at) != SQLITE_NULL)
+			row->phone[i] = (struct user_bytes){arena_strndup(a, sqlite3_column_blob(st, at), (size_t)n), (size_t)n};
 	}
-	for (int i = 0; i < USER_NUMBER_COUNT; i++) {
-		int at = USER_KEY_COUNT + USER_TEXT_COUNT + i;
-
-		row->u.number[i] = sqlite3_column_type(st, at) == SQLITE_NULL ? -1 : sqlite3_column_int64(st, at);
-	}
+	if (sqlite3_column_type(st, USER_BLOCK_AT) != SQLITE_NULL)
+		row->u.block = (struct user_block){sqlite3_column_int64(st, USER_BLOCK_AT), sqlite3_column_int64(st, USER_BLOCK_AT + 1),
+			text_at(st, USER_BLOCK_AT + 2, a)};
 }
 
 static void bind_key(sqlite3_stmt *st, const struct user *u)
@@ -128,23 +171,28 @@ static enum user_status sqlite_load(void *state, struct user_row *rows, size_t n
 	}
 	s->wait_until_ms = clock_ms() + s->timeout_ms;
 	if (writing)
-		rc = finish(s->begin);
+		rc = finish(s->st[ST_BEGIN]);
 	for (size_t i = 0; i < n && rc == SQLITE_OK; i++) {
-		bind_key(s->get, &rows[i].u);
-		rc = sqlite3_step(s->get);
-		if (rc == SQLITE_ROW)
-			read_row(s->get, &rows[i], a);
-		sqlite3_reset(s->get); /* or it would keep the log from starting anew */
+		bind_key(s->st[ST_GET], &rows[i].u);
+		sqlite3_bind_blob(s->st[ST_GET], 3, rows[i].name, sizeof(rows[i].name), SQLITE_STATIC);
+		rc = sqlite3_step(s->st[ST_GET]);
+		if (rc == SQLITE_ROW) {
+			read_row(s->st[ST_GET], &rows[i], a);
+			rows[i].erased_ms = number_at(s->st[ST_GET], USER_LIST_COUNT);
+		}
+		sqlite3_reset(s->st[ST_GET]); /* or it would keep the log from starting anew */
 		rc = rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
 	}
 	return rc == SQLITE_OK ? USER_DONE : undo(s, rc);
 }
 
-static int put(sqlite3_stmt *st, const struct user *u)
+static int put(sqlite3_stmt *st, const struct user_row *row)
 {
+	const struct user *u = &row->u;
+
 	bind_key(st, u);
 	for (int i = 0; i < USER_TEXT_COUNT; i++) /* NULL binds NULL */
-		sqlite3_bind_text(st, 1 + USER_KEY_COUNT + i, u->text[i], -1, SQLITE_STATIC);
+		sqlite3_bind_text(st, 1 + USER_KEY_COUNT + i, i == USER_phone ? row->phone_column : u->text[i], -1, SQLITE_STATIC);
 	for (int i = 0; i < USER_NUMBER_COUNT; i++) {
 		int at = 1 + USER_KEY_COUNT + USER_TEXT_COUNT + i;
 
@@ -156,20 +204,75 @@ static int put(sqlite3_stmt *st, const struct user *u)
 	return finish(st);
 }
 
+static int put_phone(struct sqlite *s, const struct user_row *row)
+{
+	sqlite3_stmt *st = s->st[ST_PUT_PHONE];
+	bool any = false;
+
+	bind_key(st, &row->u);
+	for (int i = 0; i < PHONE_CELL_COUNT; i++) {
+		sqlite3_bind_blob(st, 1 + USER_KEY_COUNT + i, row->phone[i].p, (int)row->phone[i].len, SQLITE_STATIC);
+		any |= row->phone[i].p != NULL;
+	}
+	if (any)
+		return finish(st);
+	bind_key(s->st[ST_DROP_PHONE], &row->u);
+	return finish(s->st[ST_DROP_PHONE]);
+}
+
+static int put_erasure(struct sqlite *s, const struct user_row *row)
+{
+	sqlite3_stmt *st = s->st[ST_TOMBSTONE];
+	int rc;
+
+	bind_key(s->st[ST_DROP], &row->u);
+	bind_key(s->st[ST_DROP_PHONE], &row->u);
+	sqlite3_bind_blob(st, 1, row->name, sizeof(row->name), SQLITE_STATIC);
+	sqlite3_bind_int64(st, 2, row->erased_ms);
+	rc = finish(s->st[ST_DROP]);
+	if (rc == SQLITE_OK)
+		rc = finish(s->st[ST_DROP_PHONE]);
+	return rc == SQLITE_OK ? finish(st) : rc;
+}
+
+static int put_block(struct sqlite *s, const struct user_row *row)
+{
+	const struct user_block *b = &row->u.block;
+	sqlite3_stmt *st = s->st[b->since_s ? ST_BLOCK : ST_UNBLOCK];
+
+	bind_key(st, &row->u);
+	if (b->since_s) {
+		sqlite3_bind_int64(st, 3, b->since_s);
+		sqlite3_bind_int64(st, 4, b->until_s);
+		sqlite3_bind_text(st, 5, b->note, -1, SQLITE_STATIC);
+	}
+	return finish(st);
+}
+
+static int save_row(struct sqlite *s, const struct user_row *row)
+{
+	int rc = row->erased ? put_erasure(s, row) : SQLITE_OK;
+
+	if (rc == SQLITE_OK && row->dirty)
+		rc = put(s->st[ST_PUT], row);
+	if (rc == SQLITE_OK && row->dirty && row->phone_dirty)
+		rc = put_phone(s, row);
+	return rc == SQLITE_OK && row->block_dirty ? put_block(s, row) : rc;
+}
+
 static enum user_status sqlite_save(void *state, const struct user_row *rows, size_t n)
 {
 	struct sqlite *s = state;
 	int rc = SQLITE_OK;
 
 	for (size_t i = 0; i < n && rc == SQLITE_OK; i++)
-		if (rows[i].dirty)
-			rc = put(s->put, &rows[i].u);
+		rc = save_row(s, &rows[i]);
 	if (rc == SQLITE_OK)
-		rc = finish(s->commit);
+		rc = finish(s->st[ST_COMMIT]);
 	return rc == SQLITE_OK ? USER_DONE : undo(s, rc);
 }
 
-/* ---- opening ---- */
+/* ---- statements of user_list.c ---- */
 
 static int on_number(void *ctx, int n, char **values, char **names)
 {
@@ -177,6 +280,70 @@ static int on_number(void *ctx, int n, char **values, char **names)
 	*(int64_t *)ctx = n > 0 && values[0] ? strtoll(values[0], NULL, 10) : 0;
 	return 0;
 }
+
+static void sqlite_quote(void *state, struct buf *sql, const char *text)
+{
+	char *quoted = sqlite3_mprintf("%Q", text);
+
+	(void)state;
+	buf_str(sql, quoted ? quoted : "NULL");
+	sqlite3_free(quoted);
+}
+
+static enum user_status sqlite_find(void *state, const char *sql, struct arena *a, struct user_row **rows, size_t *n)
+{
+	struct sqlite *s = state;
+	sqlite3_stmt *st = NULL;
+	size_t room = 0;
+	int rc = sqlite3_prepare_v2(s->db, sql, -1, &st, NULL);
+
+	*n = 0;
+	s->wait_until_ms = clock_ms() + s->timeout_ms;
+	while (rc == SQLITE_OK && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+		struct user_row *row;
+
+		*rows = user_rows_grow(a, *rows, *n, &room);
+		row = &(*rows)[(*n)++];
+		row->u.appid = text_at(st, 0, a);
+		row->u.openid = text_at(st, 1, a);
+		read_row(st, row, a);
+		rc = SQLITE_OK;
+	}
+	sqlite3_finalize(st);
+	return rc == SQLITE_DONE ? USER_DONE : failed(s, rc);
+}
+
+static enum user_status sqlite_count(void *state, const char *sql, int64_t *n)
+{
+	struct sqlite *s = state;
+	int rc;
+
+	s->wait_until_ms = clock_ms() + s->timeout_ms;
+	rc = sqlite3_exec(s->db, sql, on_number, n, NULL);
+	return rc == SQLITE_OK ? USER_DONE : failed(s, rc);
+}
+
+static enum user_status sqlite_change(void *state, const char *sql)
+{
+	struct sqlite *s = state;
+	int rc;
+
+	s->wait_until_ms = clock_ms() + s->timeout_ms;
+	rc = sqlite3_exec(s->db, sql, NULL, NULL, NULL);
+	return rc == SQLITE_OK ? USER_DONE : failed(s, rc);
+}
+
+/* secure_delete has overwritten the old values in the pages; the log goes on to hold the pages as they
+ * were until it is cut. Whoever reads just now is in the way, and is not waited for. */
+static bool sqlite_settle(void *state)
+{
+	struct sqlite *s = state;
+
+	s->wait_until_ms = clock_ms() + TEND_WAIT_MS;
+	return sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL) == SQLITE_OK;
+}
+
+/* ---- opening ---- */
 
 /* One step forward, in a transaction that other processes wait for. *is: what there was before; beyond the last, nothing is done. */
 static int migrate_one(struct sqlite *s, int64_t *is)
@@ -237,20 +404,30 @@ static int set_journal(struct sqlite *s)
 
 static int prepare(struct sqlite *s)
 {
-	static const char get[] = "SELECT " USER_COLUMNS " FROM users WHERE appid = ? AND openid = ?";
-	static const char put[] = "INSERT OR REPLACE INTO users (" USER_COLUMNS ") VALUES (?, ?"
+	static const char get[] = "SELECT " USER_LIST_COLUMNS(u) ", (SELECT erased_ms FROM erased WHERE name = ?3)"
+		" FROM (SELECT 1) LEFT JOIN users u ON u.appid = ?1 AND u.openid = ?2"
+		" LEFT JOIN phones p ON p.appid = ?1 AND p.openid = ?2 LEFT JOIN blocks b ON b.appid = ?1 AND b.openid = ?2";
+	static const char row[] = "INSERT OR REPLACE INTO users (" USER_COLUMNS ") VALUES (?, ?"
 #define X(...) ", ?"
 		USER_TEXTS(X) USER_NUMBERS(X)
 #undef X
 		")";
-	const struct { sqlite3_stmt **st; const char *sql; } all[] = {
-		{&s->begin, "BEGIN IMMEDIATE"}, /* a read that turned into a write would fail where another process wrote meanwhile */
-		{&s->commit, "COMMIT"}, {&s->get, get}, {&s->put, put},
+	static const char *const all[ST_COUNT] = {
+		[ST_BEGIN] = "BEGIN IMMEDIATE", /* a read that turned into a write would fail where another process wrote meanwhile */
+		[ST_COMMIT] = "COMMIT",
+		[ST_GET] = get,
+		[ST_PUT] = row,
+		[ST_DROP] = "DELETE FROM users WHERE appid = ? AND openid = ?",
+		[ST_DROP_PHONE] = "DELETE FROM phones WHERE appid = ? AND openid = ?",
+		[ST_PUT_PHONE] = "INSERT OR REPLACE INTO phones (appid, openid, sealed, tag, pure_tag, key_id) VALUES (?, ?, ?, ?, ?, ?)",
+		[ST_TOMBSTONE] = "INSERT OR REPLACE INTO erased (name, erased_ms) VALUES (?, ?)",
+		[ST_BLOCK] = "INSERT OR REPLACE INTO blocks (appid, openid, since_s, until_s, note) VALUES (?, ?, ?, ?, ?)",
+		[ST_UNBLOCK] = "DELETE FROM blocks WHERE appid = ? AND openid = ?",
 	};
 	int rc = SQLITE_OK;
 
 	for (size_t i = 0; i < NELEM(all) && rc == SQLITE_OK; i++)
-		rc = sqlite3_prepare_v3(s->db, all[i].sql, -1, SQLITE_PREPARE_PERSISTENT, all[i].st, NULL);
+		rc = sqlite3_prepare_v3(s->db, all[i], -1, SQLITE_PREPARE_PERSISTENT, &s->st[i], NULL);
 	return rc;
 }
 
@@ -258,10 +435,8 @@ static void sqlite_close(void *state)
 {
 	struct sqlite *s = state;
 
-	sqlite3_finalize(s->begin);
-	sqlite3_finalize(s->commit);
-	sqlite3_finalize(s->get);
-	sqlite3_finalize(s->put);
+	for (size_t i = 0; i < NELEM(s->st); i++)
+		sqlite3_finalize(s->st[i]);
 	sqlite3_close(s->db);
 	free(s->log_path);
 	free(s);
@@ -328,12 +503,16 @@ static enum user_status open_all(struct sqlite *s, const char *path)
 	if (rc == SQLITE_OK)
 		rc = set_journal(s);
 	if (rc == SQLITE_OK)
-		rc = sqlite3_exec(s->db, "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; PRAGMA trusted_schema = OFF", NULL, NULL, NULL);
+		rc = sqlite3_exec(s->db, "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; PRAGMA trusted_schema = OFF;"
+			" PRAGMA secure_delete = ON", NULL, NULL, NULL);
 	if (rc != SQLITE_OK)
 		return *s->why ? USER_FAILED : failed(s, rc);
 	st = migrate(s, path);
 	if (st != USER_DONE)
 		return st;
+	rc = sqlite3_exec(s->db, additions, NULL, NULL, NULL);
+	if (rc != SQLITE_OK)
+		return undo(s, rc);
 	rc = prepare(s);
 	return rc == SQLITE_OK ? USER_DONE : failed(s, rc);
 }
@@ -512,6 +691,12 @@ const struct user_ops user_sqlite = {
 	.open = sqlite_open,
 	.load = sqlite_load,
 	.save = sqlite_save,
+	.tables = "",
+	.quote = sqlite_quote,
+	.find = sqlite_find,
+	.count = sqlite_count,
+	.change = sqlite_change,
+	.settle = sqlite_settle,
 	.close = sqlite_close,
 	.probe = sqlite_probe,
 	.tender_new = tender_new,

@@ -73,8 +73,9 @@ static void once(void)
 	MUST(told <= asked);
 }
 
-static void on_created(void *ctx, enum outcome oc, const char *t, int64_t expires_in_s)
+static void on_created(void *ctx, enum outcome oc, const char *t, int64_t expires_in_s, int64_t created_ms)
 {
+	(void)created_ms;
 	(void)ctx;
 	once();
 	MUST((oc == OC_OK) == (t != NULL));

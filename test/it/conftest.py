@@ -283,7 +283,7 @@ class Server:
         for key, value in config.items():
             section, _, name_of_key = key.partition("__")
             sections.setdefault(section.replace("_wx", " wx"), {})[name_of_key] = value
-        self.sealed, self.tokens = bool(sections["session"]["encryption_key"]), []
+        self.sealed, self.tokens, self.phones, self.users = bool(sections["session"]["encryption_key"]), [], [], sections["users"]["url"]
         self.file = directory / f"{name}.ini"
         self.file.write_text("".join(f"[{s}]\n" + "".join(f"{k} = {v}\n" for k, v in kv.items()) for s, kv in sections.items()))
         self.process = Process([BUILD / "wxlogind", "-c", self.file], directory / f"{name}.log", env=env, preexec=preexec)
@@ -299,10 +299,20 @@ class Server:
             return call(self.internal, "GET", "/healthz").status == 200
 
     def call(self, method, path, body=None, headers=None, **kw):
-        return call(self.port, method, path, body, headers, **kw)
+        a = call(self.port, method, path, body, headers, **kw)
+        if isinstance(a.json, dict) and path == "/v1/user/phone" and "phoneNumber" in a.json:
+            self.phones += {a.json["phoneNumber"], a.json["purePhoneNumber"]}
+        return a
 
     def inside(self, method, path, body=None, headers=None, **kw):
+        if isinstance(body, dict) and isinstance(body.get("phoneNumber"), str) and "/users/" in path:
+            self.phones.append(body["phoneNumber"])
         return call(self.internal, method, path, body, headers, **kw)
+
+    def files(self):
+        """Of a SQLite database, what it is made of."""
+        path = pathlib.Path(self.users.removeprefix("sqlite://"))
+        return [f for f in path.parent.glob(path.name + "*")] if self.users.startswith("sqlite") else []
 
     def login(self, code, headers=None, **kw):
         a = self.call("POST", "/v1/login", {"code": code, **kw}, headers)
@@ -365,13 +375,18 @@ def leaks(made):
     raw = [base64.b64decode(k).decode("latin-1") for k in keys]
     keys += [k.replace("/", "\\/") for k in keys if "/" in k]
     openids, found = [o for w in made["wxfake"] for o in w.openids], []
+    phones = [p for s in made["server"] for p in s.phones] if all(p.sealed for p in made["server"]) else []
+    for f in {f for s in made["server"] for f in s.files()} if phones else ():
+        text = f.read_bytes()
+        found += [f"{f}: a phone number" for p in phones if p.encode() in text]
     for p in made["server"] + made["wxfake"]:
         text = p.process.text()
-        found += [f"{p.process.log}: {s}" for s in [SECRET, KEY, *codes, *tokens, *keys, *openids] if s in text]
+        told = phones if isinstance(p, Server) else []
+        found += [f"{p.process.log}: {s}" for s in [SECRET, KEY, *codes, *tokens, *keys, *openids, *told] if s in text]
     sealed = all(p.sealed for p in made["server"])
     for r in made["redis"]:
         text = r.written()
-        found += [f"{r.dir}: {s}" for s in [SECRET, KEY, *codes, *tokens, *(keys + raw if sealed else [])] if s in text]
+        found += [f"{r.dir}: {s}" for s in [SECRET, KEY, *codes, *tokens, *phones, *(keys + raw if sealed else [])] if s in text]
     return found
 
 

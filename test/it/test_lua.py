@@ -34,9 +34,9 @@ def run(redis, tmp_path):
 @pytest.fixture
 def create(run):
     def create(n, keys="\x01k", unionid="", name=NAME, life=60000, ttl="", most=1000):
-        out = run("session_create", [BASE + identity(n), INDEX], life, ttl, "wx1|o1|", unionid, "|192.0.2.1|agent|", identity(n), BASE, most, keys, keys, name)
-        assert out[:2] == ["1", "0"]
-        return out[2:]
+        out = run("session_create", [BASE + identity(n), INDEX, "m", "b"], life, ttl, "wx1|o1|", unionid, "|192.0.2.1|agent|", identity(n), BASE, most, keys, keys, name)
+        assert out[:2] == ["1", "0"] and re.fullmatch(r"\d{13}", out[2])
+        return out[3:]
     return create
 
 
@@ -83,6 +83,24 @@ def test_list_and_end_user(redis, run, create):
     assert run("session_end_user", [INDEX], BASE, NAME, "revoked", 3) == [identity(n) for n in range(3)]
     assert run("session_end_user", [INDEX], BASE, NAME, "revoked", 3) == [identity(3), identity(4)]
     assert redis.cli("GET", BASE + identity(4)) == "!revoked\n" and redis.cli("EXISTS", INDEX) == "0\n"
+
+
+def test_who_is_blocked_or_being_erased_makes_no_session(redis, run, create):
+    again = lambda: run("session_create", [BASE + identity(9), INDEX, "m", "b"], 60000, "", "wx1|o1|", "", "|a|b|", identity(9), BASE, 9, "\x01k", "\x01k", NAME)
+    create(1)
+    [now] = run("session_erasing", ["m"], 5000)
+    assert re.fullmatch(r"\d{13}", now) and again() == ["0", "erasing"] and 0 < int(redis.cli("PTTL", "m")) <= 5000
+    redis.cli("SET", "e", "keys")
+    assert run("session_end_user", [INDEX, "m", "e"], BASE, NAME, "revoked", 1) == [identity(1)]
+    assert redis.cli("EXISTS", "m", "e") == "2\n"  # there may be more
+    assert run("session_end_user", [INDEX, "m", "e"], BASE, NAME, "revoked", 1) == [""] and redis.cli("EXISTS", "m", "e") == "0\n"
+    create(2)
+    assert run("session_block", [INDEX, "b"], BASE, NAME, 250, 0, 60000) == [identity(2)]
+    assert redis.cli("GET", BASE + identity(2)) == "!blocked\n" and again() == ["0", "blocked"]
+    redis.cli("SET", "b", int(now) // 1000 + 100)
+    assert again() == ["0", "blocked"]
+    redis.cli("SET", "b", int(now) // 1000 - 1)  # it is over
+    assert again()[:2] == ["1", "0"]
 
 
 def test_codes(redis, run):

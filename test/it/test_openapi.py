@@ -246,6 +246,7 @@ EXAMPLES = {  # one good request of each operation
     "deleteSession": lambda w: ("DELETE", "/v1/session", None, w.bearer()),
     "getUser": lambda w: ("GET", "/v1/user", None, w.bearer()),
     "putUser": lambda w: ("PUT", "/v1/user", {"nickName": "好", "gender": 1, "city": None}, w.bearer()),
+    "deleteUser": lambda w: ("DELETE", "/v1/user", None, w.bearer()),
     "getPhone": lambda w: ("POST", "/v1/user/phone", {"code": w.code(kind="phone", openid="oOpenapi")}, w.bearer(w.token(openid="oOpenapi"))),
     "openData": lambda w: ("POST", "/v1/open-data", w.data(), w.bearer(w.token(openid="oOpenData"))),
     "provePush": lambda w: pushed(w, "GET", echostr="echo4375"),
@@ -257,6 +258,12 @@ EXAMPLES = {  # one good request of each operation
     "getUserInside": lambda w: w.token(openid="oOpenapi") and inside("GET", USER)(w),
     "sign": lambda w: w.token(openid="oOpenapi") and inside("POST", USER + "/sign", "text")(w),
     "getEncryptKeys": lambda w: w.token(openid="oOpenapi") and inside("GET", USER + "/encrypt-keys")(w),
+    "listUsers": lambda w: w.token(openid="oOpenapi") and inside("GET", f"/internal/apps/{APPID}/users")(w),
+    "importUser": inside("PUT", USER, {"created_at": 1600000000, "unionid": "u", "phoneNumber": "13812345678", "nickName": "好"}),
+    "eraseUser": inside("DELETE", USER),
+    "exportUser": lambda w: w.token(openid="oOpenapi") and inside("GET", USER + "/export")(w),
+    "blockUser": inside("PUT", USER + "/block", {"note": "好", "until": 1 << 33}),
+    "unblockUser": inside("DELETE", USER + "/block"),
     "listSessions": lambda w: w.token(openid="oOpenapi") and inside("GET", USER + "/sessions")(w),
     "deleteSessions": inside("DELETE", USER + "/sessions"),
     "deleteSessionById": inside("DELETE", USER + "/sessions/" + "A" * 20),
@@ -279,8 +286,8 @@ def example(w, operation):
     return EXAMPLES[operation](w)
 
 
-@case("provePush push login getSession getUser putUser getPhone openData auth introspect getAccessToken callWechat getUserInside sign getEncryptKeys listSessions metrics healthz readyz", 200)
-@case("deleteSession deleteSessions deleteSessionById", 204)
+@case("provePush push login getSession getUser putUser getPhone openData auth introspect getAccessToken callWechat getUserInside sign getEncryptKeys listSessions metrics healthz readyz listUsers importUser exportUser", 200)
+@case("deleteSession deleteSessions deleteSessionById deleteUser eraseUser blockUser unblockUser", 204)
 def good(w, operation):
     return w.ask(example(w, operation))
 
@@ -331,10 +338,15 @@ def one_of_them(w, operation):
 # what is wrong with the request
 
 @case("login", 400, "invalid_request")
-@case("putUser getPhone openData", 400, "invalid_request")
+@case("putUser getPhone openData importUser blockUser", 400, "invalid_request")
 @case("introspect", 400, "invalid_request")
 def bad_body(w, operation):
     return w.ask(example(w, operation), body="nothing of the kind")
+
+
+@case("listUsers", 400, "invalid_request")
+def bad_limit(w, operation):
+    return w.ask(example(w, operation), path=f"/internal/apps/{APPID}/users?limit=0")
 
 
 @case("getSession", 400, "invalid_request")
@@ -342,7 +354,7 @@ def bad_query(w, operation):
     return w.ask(example(w, operation), path="/v1/session?check=nobody")
 
 
-@case("getUserInside sign getEncryptKeys listSessions deleteSessions deleteSessionById", 400, "invalid_request")
+@case("getUserInside sign getEncryptKeys listSessions deleteSessions deleteSessionById eraseUser exportUser unblockUser", 400, "invalid_request")
 def bad_openid(w, operation):
     request = example(w, operation)
     return w.ask(request, path=request[1].replace("oOpenapi", "o" * 129))
@@ -369,7 +381,7 @@ def an_app_that_is_gone(w, operation):
     return w.ask(request, headers=w.bearer(token), server=server)
 
 
-@case("getAccessToken callWechat getUserInside sign getEncryptKeys listSessions", 400, "unknown_app")
+@case("getAccessToken callWechat getUserInside sign getEncryptKeys listSessions listUsers importUser exportUser blockUser unblockUser", 400, "unknown_app")
 def unknown_app_in_the_path(w, operation):
     request = example(w, operation)
     return w.ask(request, path=request[1].replace(APPID, "wxnobody"))
@@ -409,7 +421,7 @@ def blocked(w, operation):
     return w.ask(example(w, operation), body={"code": code, "appid": APPID})
 
 
-@case("getSession getUser putUser getPhone openData auth", 401, "invalid_session")
+@case("getSession getUser putUser deleteUser getPhone openData auth", 401, "invalid_session")
 def no_session(w, operation):
     request = example(w, operation)
     rest = {k: v for k, v in request[3].items() if k != "Authorization"}
@@ -422,13 +434,13 @@ def no_session(w, operation):
     return a
 
 
-@case("auth introspect getAccessToken callWechat getUserInside sign getEncryptKeys listSessions deleteSessions deleteSessionById metrics", 401, "unauthorized")
+@case("auth introspect getAccessToken callWechat getUserInside sign getEncryptKeys listSessions deleteSessions deleteSessionById metrics listUsers importUser eraseUser exportUser blockUser unblockUser", 401, "unauthorized")
 def no_internal_token(w, operation):
     request = example(w, operation)
     return w.ask(request, headers={k: v for k, v in request[3].items() if k != "X-Internal-Token"})
 
 
-@case("introspect getAccessToken callWechat getUserInside sign getEncryptKeys listSessions deleteSessions deleteSessionById metrics", 403, "forbidden")
+@case("introspect getAccessToken callWechat getUserInside sign getEncryptKeys listSessions deleteSessions deleteSessionById metrics listUsers importUser eraseUser exportUser blockUser unblockUser", 403, "forbidden")
 def from_another_site(w, operation):
     method, path, body, headers = example(w, operation)
     return w.ask((method, path, body, {**headers, "Host": "evil.example"}), server=w.another(server__internal_token=""))
@@ -439,7 +451,7 @@ def without_internal_token(w, operation):
     return w.ask(example(w, operation), server=w.another(server__internal_token=""))
 
 
-@case("getUser putUser getUserInside", 404, "not_found")
+@case("getUser putUser getUserInside listUsers importUser exportUser blockUser unblockUser", 404, "not_found")
 def without_users(w, operation):
     return w.ask(example(w, operation), server=w.another(users__url="none"))
 
@@ -507,6 +519,16 @@ def without_new_user(w, operation):
     a = w.ask(example(w, operation), server=w.another(users__url="none"))
     assert "new_user" not in a.json
     return a
+
+
+@case("login", 403, "user_blocked")
+def blocked_by_us(w, operation):
+    assert w.ask(example(w, "blockUser")).status == 204
+    w.ask(example(w, operation), body={"code": w.code(openid="oOpenapi"), "appid": APPID})
+    a = w.ask(inside("GET", f"/internal/apps/{APPID}/users?blocked=1")(w))
+    fits(a, OPERATIONS["listUsers"][3]["responses"]["200"])
+    assert a.json["users"][0]["blocked"]["note"] == "好"
+    return w.ask(example(w, operation), body={"code": w.code(openid="oOpenapi"), "appid": APPID})
 
 
 @case("getUserInside", 200)
@@ -593,12 +615,12 @@ def full(w, operation):
         return w.ask(request, server=server)
 
 
-@case("getUser putUser getPhone getUserInside", 503, "store_unavailable")
+@case("getUser putUser deleteUser getPhone getUserInside listUsers importUser eraseUser exportUser blockUser unblockUser", 503, "store_unavailable")
 def users_are_away(w, operation):
     return w.ask(example(w, operation), server=w.another(users__url="mysql://nobody@127.0.0.1:1/nowhere"))
 
 
-@case("login getSession deleteSession getUser putUser getPhone openData auth introspect getAccessToken callWechat sign getEncryptKeys listSessions deleteSessions deleteSessionById readyz",
+@case("login getSession deleteSession getUser putUser getPhone openData auth introspect getAccessToken callWechat sign getEncryptKeys listSessions deleteSessions deleteSessionById readyz deleteUser",
       503, "store_unavailable")
 def redis_is_gone(w, operation):  # the last case: Redis stays away
     request = example(w, operation)

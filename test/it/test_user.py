@@ -96,12 +96,12 @@ def test_bodies_that_are_no_json(plain, wxfake, raw):
 
 def test_who_asks(plain):
     server = plain
-    for method in ("GET", "PUT"):
+    for method in ("GET", "PUT", "DELETE"):
         a = server.call(method, "/v1/user", {} if method == "PUT" else None)
         assert (a.status, a.error, a.json["reason"]) == (401, "invalid_session", "missing")
         assert profile(server, "A" * 43, {} if method == "PUT" else None).json["reason"] == "unknown"
-    a = server.call("DELETE", "/v1/user")
-    assert a.status == 405 and a.headers["Allow"] == "GET, HEAD, PUT"
+    a = server.call("POST", "/v1/user")
+    assert a.status == 405 and a.headers["Allow"] == "GET, HEAD, PUT, DELETE"
 
 
 def test_the_whole_for_backends(server, wxfake):
@@ -111,7 +111,8 @@ def test_the_whole_for_backends(server, wxfake):
     token = login(server, wxfake, unionid="uTestUnion")
     first = inside(server).json
     assert first == {"appid": APPID, "openid": openid, "unionid": "uTestUnion", "phoneNumber": None, **NOTHING,
-                     "created_at": first["created_at"], "last_login_at": first["created_at"], "updated_at": None}
+                     "created_at": first["created_at"], "last_login_at": first["created_at"], "updated_at": None,
+                     "blocked": None, "audit_user": None}
     assert profile(server, token, BAND).status == 200
     a = inside(server)
     assert a.json == {**first, **BAND, "updated_at": a.json["updated_at"]} and a.json["updated_at"] >= first["created_at"]

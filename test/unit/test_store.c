@@ -37,8 +37,9 @@ static struct {
 	int     calls;
 } got;
 
-static void on_create(void *ctx, enum outcome oc, const char *token, int64_t expires_in_s)
+static void on_create(void *ctx, enum outcome oc, const char *token, int64_t expires_in_s, int64_t created_ms)
 {
+	(void)created_ms;
 	(void)ctx;
 	got.oc = oc;
 	snprintf(got.token, sizeof(got.token), "%s", token ? token : "");

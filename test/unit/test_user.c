@@ -164,7 +164,7 @@ static void wait_for_all(void)
 static void seen(const char *openid, const char *unionid)
 {
 	begin(1);
-	user_seen(db, APP, openid, unionid, LONG_MS, on_user, NULL);
+	user_seen(db, APP, openid, unionid, INT64_MAX, LONG_MS, on_user, NULL);
 	wait_for_all();
 }
 
@@ -394,7 +394,7 @@ static void test_many_at_once(void **state)
 		if (i % 10 == 9)
 			user_get(db, APP, openid, LONG_MS, on_user, NULL);
 		else if (i % 10 == 8)
-			user_seen(db, APP, openid, NULL, LONG_MS, on_user, NULL);
+			user_seen(db, APP, openid, NULL, INT64_MAX, LONG_MS, on_user, NULL);
 		else
 			user_put(db, APP, openid, &p, LONG_MS, on_user, NULL);
 	}
@@ -430,7 +430,7 @@ static void test_the_end_tells_all(void **state)
 	begin(500);
 	for (int i = 0; i < 500; i++) {
 		snprintf(openid, sizeof(openid), "o%d", i);
-		user_seen(db, APP, openid, NULL, LONG_MS, on_user, NULL);
+		user_seen(db, APP, openid, NULL, INT64_MAX, LONG_MS, on_user, NULL);
 	}
 	user_db_free(db);
 	assert_int_equal(calls, 500);
@@ -516,7 +516,7 @@ static void test_two_at_once(void **state)
 		begin(MANY);
 		for (int i = 0; i < MANY; i++) {
 			snprintf(openid, sizeof(openid), "o%d", round * MANY + i / 2);
-			user_seen(i % 2 ? db : other, APP, openid, NULL, LONG_MS, on_user, NULL);
+			user_seen(i % 2 ? db : other, APP, openid, NULL, INT64_MAX, LONG_MS, on_user, NULL);
 		}
 		wait_for_all();
 		assert_int_equal(bad, 0);
@@ -555,7 +555,7 @@ static int child_opens(void)
 		return 1;
 	}
 	begin(1);
-	user_seen(db, APP, "oOne", NULL, LONG_MS, on_user, NULL);
+	user_seen(db, APP, "oOne", NULL, INT64_MAX, LONG_MS, on_user, NULL);
 	loop_run(loop);
 	user_db_free(db);
 	return got.oc == OC_OK ? 0 : 2;
@@ -765,7 +765,7 @@ static void test_mysql_frozen(void **state)
 	kill(server.pid, SIGSTOP);
 	began = clock_ms();
 	begin(2);
-	user_seen(db, APP, "oTwo", NULL, 200, on_user, NULL);
+	user_seen(db, APP, "oTwo", NULL, INT64_MAX, 200, on_user, NULL);
 	user_get(db, APP, "oOne", 300, on_user, &late);
 	wait_for_all();
 	assert_in_range(clock_ms() - began, 290, LONG_MS / 4);
