@@ -218,7 +218,7 @@ static void on_cleared(void *ctx, enum outcome oc, const struct user *u)
 	struct pushing *p = ctx;
 
 	(void)u;
-	obeyed(p, oc);
+	obeyed(p, oc == OC_NOT_FOUND ? OC_OK : oc); /* erased meanwhile: there is nothing to clear */
 }
 
 static void clear(struct pushing *p)

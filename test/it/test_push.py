@@ -355,3 +355,20 @@ def test_check_says_what_is_wrong(stack, tmp_path):
            "WXLOGIND_PUSH_FORWARD": "http://127.0.0.1:3000", "WXLOGIND_PUSH_FORWARD_TOKEN": "t"}
     status, text = check(env)
     assert status == 0 and "push" not in text, text
+
+
+# ---- what the backend is told of an account that its owner closes ----
+
+@pytest.mark.parametrize("failures", [0, 2])
+def test_a_closed_account_is_told_to_the_backend(world, backend, failures):
+    server = world.server()
+    token = world.user(server, "oClosed")
+    backend.status = 503 if failures else 200
+    assert server.call("DELETE", "/v1/user", headers={"Authorization": f"Bearer {token}"}).status == 204
+    poll(lambda: len(backend.seen) >= max(1, failures), what="told")
+    backend.status = 200
+    poll(lambda: len(backend.seen) > failures, what="told again")
+    path, headers, body = backend.seen[-1]
+    assert (headers["X-Wx-Appid"], headers["X-Wx-Openid"], headers["Authorization"]) == (APPID, "oClosed", f"Bearer {BEARER}")
+    told = json.loads(body)
+    assert (told["Event"], told["OpenID"], told["AppID"]) == ("wxlogind_user_erased", "oClosed", APPID)
