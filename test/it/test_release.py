@@ -109,7 +109,8 @@ def test_the_configuration_of_the_package_is_good_once_an_app_is_named(tmp_path)
     (tmp_path / "encryption_key").write_text("ab" * 32 + "\n")
     text = (ROOT / "scripts/release.d/wxlogind.ini").read_text().replace("/etc/wxlogind/", f"{tmp_path}/")
     (tmp_path / "w.ini").write_text(re.sub(r"^;(?=\[app|secret_file)", "", text, flags=re.M))
-    r = subprocess.run([BUILD / "wxlogind", "-c", tmp_path / "w.ini", "--check"], capture_output=True, text=True)
+    r = subprocess.run([BUILD / "wxlogind", "-c", tmp_path / "w.ini", "--check"], capture_output=True, text=True,
+                       env={"PATH": os.environ["PATH"]})
     assert r.returncode == 0 and not r.stderr, r.stderr
 
 

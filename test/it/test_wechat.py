@@ -37,6 +37,11 @@ class NginxBefore:
                 }}
             }}""")
         self.process = Process(["nginx", "-e", directory / "error.log", "-c", directory / "nginx.conf"], directory / "nginx.log")
+        poll(self.is_up, what="nginx")
+
+    def is_up(self):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
+            return True
 
     def stop(self):
         self.process.proc.kill()  # on SIGTERM it may wait for its idle connections
