@@ -52,6 +52,7 @@ $(patsubst %.c,$(B)/%.o,$(wildcard server/store/*.c)): | $(LUA:.lua=.h)
 $(B)/server/app.o $(B)/server/main.o $(B)/test/wxfake/main.o: Makefile
 
 $(B)/test/wxfake/page.o: $(shell find test/wxfake/page miniprogram -type f) # page.c has them within
+$(B)/server/api/console.o: $(wildcard server/api/console/*) # and console.c these
 
 unit: $(UNIT) ## build and run the unit tests
 	@scripts/unit $(UNIT)

@@ -79,7 +79,7 @@ bool guard_internal(const struct api *api, struct req *r, const struct route *rt
 		req_reply_outcome(r, OC_FORBIDDEN);
 		return false;
 	}
-	if (has_internal_token(api, r, rt))
+	if ((rt->flags & ROUTE_PAGE) || has_internal_token(api, r, rt))
 		return true;
 	req_add_header(r, "WWW-Authenticate", "Bearer");
 	req_reply_outcome(r, OC_UNAUTHORIZED);

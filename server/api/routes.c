@@ -46,6 +46,7 @@ static const struct route routes[] = {
 	{SIDE_INTERNAL, DELETE,     SESSIONS "/{id}",       sessions_delete_one_handle, 0},
 	{SIDE_INTERNAL, GET,        APP "/access-token",    access_token_handle,        0},
 	{SIDE_INTERNAL, PASSED,     APP "/wechat",          pass_handle,                ROUTE_BELOW},
+	{SIDE_INTERNAL, GET,        "/internal/console",    console_handle,             ROUTE_BELOW | ROUTE_PAGE},
 	{SIDE_INTERNAL, GET,        "/metrics",             metrics_handle,             0},
 	{SIDE_INTERNAL, GET,        "/healthz",             healthz_handle,             ROUTE_OPEN},
 	{SIDE_INTERNAL, GET,        "/readyz",              readyz_handle,              ROUTE_OPEN},

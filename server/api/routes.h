@@ -11,6 +11,7 @@ enum route_flags {
 	ROUTE_OPEN = 2,  /* internal, but asks for no internal token: probes have none */
 	ROUTE_SESSION = 4, /* Authorization carries a third_session, so the internal token comes in X-Internal-Token only. Where no token is
 	                    * set, proxies ask with their caller's Host: it is not looked at */
+	ROUTE_PAGE = 16,   /* holds nothing secret, and browsers send no token for it; else as the others: where none is set, Host is looked at */
 	ROUTE_BASIC = 8,   /* the internal token may also be the password of Basic, as Spring Security sends it */
 };
 
@@ -50,6 +51,7 @@ void push_prove_handle(struct api *api, struct req *r);     /* push.c */
 void push_handle(struct api *api, struct req *r);
 void auth_handle(struct api *api, struct req *r);           /* internal.c */
 void introspect_handle(struct api *api, struct req *r);
+void console_handle(struct api *api, struct req *r);        /* console.c */
 void sign_handle(struct api *api, struct req *r);           /* sign.c */
 void encrypt_keys_handle(struct api *api, struct req *r);
 void sessions_get_handle(struct api *api, struct req *r);   /* operator.c */

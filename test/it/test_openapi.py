@@ -267,6 +267,7 @@ EXAMPLES = {  # one good request of each operation
     "listSessions": lambda w: w.token(openid="oOpenapi") and inside("GET", USER + "/sessions")(w),
     "deleteSessions": inside("DELETE", USER + "/sessions"),
     "deleteSessionById": inside("DELETE", USER + "/sessions/" + "A" * 20),
+    "console": lambda w: ("GET", "/internal/console", None, {}),
     "metrics": inside("GET", "/metrics"),
     "healthz": inside("GET", "/healthz"),
     "readyz": inside("GET", "/readyz"),
@@ -286,7 +287,7 @@ def example(w, operation):
     return EXAMPLES[operation](w)
 
 
-@case("provePush push login getSession getUser putUser getPhone openData auth introspect getAccessToken callWechat getUserInside sign getEncryptKeys listSessions metrics healthz readyz listUsers importUser exportUser", 200)
+@case("provePush push login getSession getUser putUser getPhone openData auth introspect getAccessToken callWechat getUserInside sign getEncryptKeys listSessions console metrics healthz readyz listUsers importUser exportUser", 200)
 @case("deleteSession deleteSessions deleteSessionById deleteUser eraseUser blockUser unblockUser", 204)
 def good(w, operation):
     return w.ask(example(w, operation))
@@ -440,10 +441,15 @@ def no_internal_token(w, operation):
     return w.ask(request, headers={k: v for k, v in request[3].items() if k != "X-Internal-Token"})
 
 
-@case("introspect getAccessToken callWechat getUserInside sign getEncryptKeys listSessions deleteSessions deleteSessionById metrics listUsers importUser eraseUser exportUser blockUser unblockUser", 403, "forbidden")
+@case("introspect getAccessToken callWechat getUserInside sign getEncryptKeys listSessions deleteSessions deleteSessionById console metrics listUsers importUser eraseUser exportUser blockUser unblockUser", 403, "forbidden")
 def from_another_site(w, operation):
     method, path, body, headers = example(w, operation)
     return w.ask((method, path, body, {**headers, "Host": "evil.example"}), server=w.another(server__internal_token=""))
+
+
+@case("console", 404, "not_found")
+def no_such_file(w, operation):
+    return w.ask(("GET", "/internal/console/none.js", None, {}))
 
 
 @case("callWechat", 404, "not_found")

@@ -125,7 +125,7 @@ class Stack {
     await this.startReady("wxlogind", ["-c", file], `${this.internal}/readyz`);
   }
 
-  startFake() {
+  startFake(...more) {
     const watch = [
       "--watch-redis",
       `unix://${path.join(this.dir, "redis.sock")}`,
@@ -136,7 +136,7 @@ class Stack {
     ];
     return this.startReady(
       "wxfake",
-      ["--listen", this.fake.slice("http://".length), ...watch],
+      ["--listen", this.fake.slice("http://".length), ...watch, ...more],
       `${this.fake}/fake/stats`,
     );
   }
