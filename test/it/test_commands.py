@@ -18,9 +18,9 @@ RUN = {
     r"scripts/run\b": "test_stack.py::test_scripts_run",
     r"scripts/\w+": "test_scripts_are_there",  # what they do is what they are: scripts/test runs all the tests
     r"make\b|build/wx(?:logind|fake)$": "test_make_knows_its_targets",
-    r"docker-compose.* (?:up|down|ps|logs)\b": "test_compose_commands_name_what_is_there",
-    r"docker-compose.* kill -s HUP wxlogind": "test_hangup_in_containers",
-    r"docker-compose.* exec -T wxlogind": "test_backup_of_the_users",
+    r"docker[ -]compose.* (?:up|down|ps|logs)\b": "test_compose_commands_name_what_is_there",
+    r"docker[ -]compose.* kill -s HUP wxlogind": "test_hangup_in_containers",
+    r"docker[ -]compose.* exec -T wxlogind": "test_backup_of_the_users",
     r"sqlite3 ": "test_backup_of_the_users",
     r"curl .*(?:9090/fake|8080/v1|8081/internal)": "test_the_readmes_calls",
     r"curl .*8000/": "test_the_backend_of_the_recipes",
@@ -36,6 +36,13 @@ RUN = {
     r"npm run build$": "../miniprogram/package.test.js::what `npm run build` makes",
     r"npm (?:install|run build:)": "../../scripts/miniprogram-samples::build_sample",
     r"redis-server --daemonize yes|build/wxlogind -c own.ini": "test_docs.py::test_the_configuration_of_ones_own_appid_is_good",
+    # scripts/release --try runs it on a bare Debian
+    r"apt-get install|runuser|mv /var/lib/|cp -a /etc/|rm -f /var/lib/|install -[om] |echo fa4e|cat >>/etc|wxfake$": (
+        "../release/bare::runuser -u wxlogind -- wxlogind --check"
+    ),
+    r"systemctl ": "test_release.py::test_systemd_accepts_the_units",
+    r"useradd ": "../../scripts/release.d/postinst::useradd",
+    r"docker load": "../../scripts/release::docker load",
     r"npm (?:pack|install)": "../miniprogram/package.test.js::npm pack",
 }
 
@@ -43,6 +50,7 @@ RUN = {
 def commands(page):
     text = page.read_text()
     for block in re.findall(r"^```(?:sh|bash)\n(.*?)^```", text, re.M | re.S):
+        block = re.sub(r"(<<'(\w+)'\n).*?^\2\n", r"\1", block, flags=re.M | re.S)  # not what a command is given
         yield from (line for line in block.replace("\\\n", " ").splitlines() if line.strip())
     rest = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
     yield from re.findall(rf"^ {{4}}({PROGRAMS} .*)$", rest, re.M)
