@@ -286,7 +286,23 @@ test("openData: encryptedData and rawData, opened by the real server", async () 
   });
 });
 
-/* ---- closeAccount: the server's half is played here ---- */
+/* ---- closeAccount: first against the server, then with the server's half played here ---- */
+
+test("closeAccount: the server forgets the user, ends the session, and the next login is new", async () => {
+  const phone = newPhone();
+  await phone.common.userLogin();
+  await phone.common.setUserInfo({ nickName: "Li" });
+  const closed = phone.session;
+  assert.deepEqual(await phone.common.closeAccount(), { closed: true });
+  assert.equal(phone.session, undefined);
+  const answer = await fetch(`${stack.url}/v1/session`, {
+    headers: { authorization: `Bearer ${closed}` },
+  });
+  assert.equal(answer.status, 401);
+  assert.equal((await answer.json()).reason, "revoked");
+  assert.equal((await phone.common.userLogin()).new_user, true);
+  assert.equal((await phone.common.getUserInfo()).nickName, null);
+});
 
 /** A phone whose DELETE /v1/user gets these answers, one after the other. */
 async function phoneThatCloses(...answers) {
