@@ -44,23 +44,38 @@ struct pool {
 	uint8_t bytes[POOL_BYTES];
 };
 
-/* NULL where the kernel cannot empty a page. */
+/* What a thread keeps for its life: see crypt_thread_end. */
+static _Thread_local struct kept {
+	struct pool    *pool;  /* NULL where the kernel cannot empty a page */
+	bool            tried; /* to make the pool */
+	EVP_CIPHER_CTX *gcm;   /* made once: to look AES-GCM up costs ten times what it takes to seal a token */
+} kept;
+
 static struct pool *pool(void)
 {
-	static _Thread_local struct pool *p;
-	static _Thread_local bool tried;
+	struct pool *p;
 
-	if (tried)
-		return p;
-	tried = true;
+	if (kept.tried)
+		return kept.pool;
+	kept.tried = true;
 	/* cppcheck-suppress invalidFunctionArg ; no file: -1, as mmap(2) says */
 	p = mmap(NULL, sizeof(*p), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	must(p != MAP_FAILED);
 	if (madvise(p, sizeof(*p), MADV_WIPEONFORK) == 0)
-		return p;
-	munmap(p, sizeof(*p));
-	p = NULL;
-	return p;
+		kept.pool = p;
+	else
+		munmap(p, sizeof(*p));
+	return kept.pool;
+}
+
+void crypt_thread_end(void)
+{
+	if (kept.pool) {
+		OPENSSL_cleanse(kept.pool, sizeof(*kept.pool));
+		munmap(kept.pool, sizeof(*kept.pool));
+	}
+	EVP_CIPHER_CTX_free(kept.gcm);
+	kept = (struct kept){0};
 }
 
 void crypt_random(void *out, size_t n)
@@ -134,17 +149,14 @@ bool crypt_str_equal(const char *a, const char *b)
 	return crypt_equal(ha, hb, sizeof(ha));
 }
 
-/* One context for each thread, made once: to look AES-GCM up costs ten times what it takes to seal a token. */
 static EVP_CIPHER_CTX *gcm(void)
 {
-	static _Thread_local EVP_CIPHER_CTX *c;
-
-	if (!c) {
-		c = EVP_CIPHER_CTX_new();
-		must(c != NULL);
-		must(EVP_CipherInit_ex(c, EVP_aes_256_gcm(), NULL, NULL, NULL, 1));
+	if (!kept.gcm) {
+		kept.gcm = EVP_CIPHER_CTX_new();
+		must(kept.gcm != NULL);
+		must(EVP_CipherInit_ex(kept.gcm, EVP_aes_256_gcm(), NULL, NULL, NULL, 1));
 	}
-	return c;
+	return kept.gcm;
 }
 
 size_t crypt_seal(void *out, const uint8_t key[SEAL_KEY_LEN], const void *aad, size_t aad_len, const void *p, size_t n)

@@ -12,6 +12,9 @@
 #define SEAL_KEY_LEN 32
 #define SEAL_EXTRA   28 /* a 12-byte nonce before the ciphertext, a 16-byte tag behind it */
 
+/* Frees what this thread keeps for the calls below. The last call of a thread that used them. */
+void crypt_thread_end(void);
+
 void crypt_random(void *out, size_t n); /* the system's generator */
 void crypt_sha256(uint8_t out[SHA256_LEN], const void *p, size_t n);
 void crypt_sha1(uint8_t out[SHA1_LEN], const void *p, size_t n);

@@ -15,6 +15,7 @@
 #include <event2/event_struct.h>
 
 #include "common/clock.h"
+#include "common/crypt.h"
 #include "common/mem.h"
 
 enum { GATHER_MAX_US = 1000, SETTLE_LOOK_US = 1000 };
@@ -143,6 +144,7 @@ static void *thread_main(void *arg)
 	pthread_mutex_unlock(&j->lock);
 	if (j->o.end)
 		j->o.end(j->o.ctx);
+	crypt_thread_end();
 	pthread_mutex_lock(&j->lock);
 	j->ended = true;
 	abandoned = j->abandoned;

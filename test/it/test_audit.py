@@ -104,7 +104,7 @@ def test_several_workers_share_a_file(stack, redis, wxfake):
 def test_a_file_that_cannot_be_opened_ends_the_start(stack, redis, wxfake, tmp_path):
     server, _ = audited(stack, redis, wxfake)
     bad = tmp_path / "bad.ini"
-    bad.write_text(re.sub(r"file = .*", "file = /nowhere/audit.log", 
+    bad.write_text(re.sub(r"file = .*", "file = /nowhere/audit.log",
                           re.sub(r"(?m)^((?:internal_)?listen = 127.0.0.1:)\d+$", lambda m: m[1] + str(free_port()), server.file.read_text())))
     r = subprocess.run([BUILD / "wxlogind", "-c", bad], capture_output=True, text=True, timeout=20)
     assert r.returncode == 1 and "cannot open the audit log" in r.stderr and "No such file or directory" in r.stderr
