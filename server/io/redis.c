@@ -383,4 +383,3 @@ unsigned redis_place_of(const struct redis *r, const char *key)
 
 	return owner < NOBODY ? owner : NOBODY;
 }
-

@@ -301,4 +301,3 @@ void session_list(struct sessions *s, const char *appid, const char *openid, ses
 	const char *argv[] = {"1", u.n.index, u.n.session_base, u.name, limit};
 	redis_eval(s->redis, &list_script, NELEM(argv), argv, NULL, on_list, l);
 }
-
