@@ -313,12 +313,12 @@ void redis_free(struct redis *r)
 		return;
 	r->freed = true;
 	redis_enter(r);
-	sentinels_free(r->sentinels);
-	cluster_free(r->cluster);
 	for (unsigned i = 0; i < NOBODY; i++)
 		/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): between redis_enter and redis_leave r lives */
 		if (r->nodes[i])
 			close_node(r, i);
+	sentinels_free(r->sentinels);
+	cluster_free(r->cluster); /* after the nodes: their votes are told to it */
 	commands_tell_all(r);
 	while (r->refused_len)
 		tell_refused(r);
