@@ -29,7 +29,7 @@ RUN = {
     r"install -d|for s in|cat >secrets|chmod 444|printf 'WX": "test_the_production_secrets",
     r"openssl rand -base64 32": "test_keys_are_made",
     r"wxlogind -c FILE --check|wxlogind --check|wxlogind -c FILE": "test_check",
-    r"wxfake ": "test_wxfake.py::test_help_and_version",
+    r"wxfake ": "test_wxfake_program.py::test_help_and_version",
     r"kubectl (?:-n wxlogind )?(?:create|apply|rollout)": "test_kubernetes.py::test_kubectl_takes_the_kustomization",
     r"kill -USR2": "test_upgrade.py::test_sigusr2",
     r"docker build": "test_stack.py::test_the_image_is_built_from_what_it_takes",
