@@ -77,6 +77,22 @@ def test_refresh_drops_exactly_that_one(server, wxfake):
     assert wxfake.calls("stable_token") == 3
 
 
+def test_other_calls_do_not_hold_it_up(stack, redis, wxfake):
+    """All connections for phone numbers hang: the token is renewed on one of its own."""
+    server = stack.server(redis, wxfake, wechat__timeout="10s", limit__phone_per_user="0")
+    first, session = token(server).json["access_token"], server.login(wxfake.code()).token
+    wxfake.fault(api="getuserphonenumber", mode="hang", count=100)
+    with contextlib.ExitStack() as hanging:
+        for _ in range(20):
+            s = hanging.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            s.sendall(f'POST /v1/user/phone HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {session}\r\nContent-Length: 12\r\n\r\n'
+                      '{"code":"c"}'.encode())
+        poll(lambda: wxfake.calls("getuserphonenumber") == 16, what="every connection hangs")
+        a = token(server, "?refresh=" + first)
+        assert a.status == 200 and a.json["access_token"] != first, a
+    wxfake.process.stop()  # those that hang end with it
+
+
 def test_a_report_of_another_does_not_hide_the_dead_one(server, wxfake):
     """While the dead token is renewed, a backend reports one that is long forgotten."""
     first = token(server).json["access_token"]

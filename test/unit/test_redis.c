@@ -475,12 +475,14 @@ static void test_wrong_password(void **state)
 	fake.password = "right";
 	o.password = "hunter2";
 	dup2(fileno(file), 2);
+	log_init(LOG_ERROR, LOG_LOGFMT);
 	r = redis_new(loop, &o);
 	UNTIL(fake.accepted >= 3 && strstr(redis_trouble(r), "WRONGPASS"));
 	ask(r, "ECHO", "x", &a);
 	UNTIL(a.calls);
 	dup2(saved, 2);
 	close(saved);
+	log_init(LOG_ERROR, LOG_LOGFMT);
 	assert_int_equal(a.oc, OC_STORE_UNAVAILABLE);
 	assert_null(strstr(fake.commands, "ECHO"));
 	assert_false(redis_is_ready(r));

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "wechat/errcode.h"
@@ -23,6 +24,7 @@ struct fetch {
 	struct fetch_reply replies[TRIES_MAX];
 	int asked;
 	char urls[TRIES_MAX][512];
+	int64_t since_us[TRIES_MAX];
 	struct fetch_reply probe_reply;
 	int probes, given_up;
 	char probe_url[512];
@@ -51,6 +53,7 @@ static const struct fetch_reply *choose(struct fetch *f, const struct fetch_requ
 	}
 	assert_true(f->asked < TRIES_MAX);
 	snprintf(f->urls[f->asked], sizeof(f->urls[0]), "%s", rq->url);
+	f->since_us[f->asked] = rq->since_us;
 	return &f->replies[f->asked++];
 }
 
@@ -260,6 +263,21 @@ static void test_next_host_only_when_nothing_was_sent(void **state)
 	assert_int_equal(h.asked, 1);
 	assert_int_equal(ask(&both, NULL).oc, OC_WECHAT_UNAVAILABLE);
 	assert_int_equal(both.asked, 2);
+}
+
+/* In line it stands where it stood: those that came later do not go first. */
+static void test_a_call_keeps_its_place_in_the_queue(void **state)
+{
+	struct fetch f = {.replies = {BODY(REFUSED("-1")),
+				  {.result = FETCH_NOT_SENT, .not_sent = true}, BODY(GOOD)}};
+	int64_t began_us = clock_us();
+
+	(void)state;
+	assert_int_equal(ask(&f, NULL).oc, OC_OK);
+	assert_int_equal(f.asked, 3);
+	assert_true(f.since_us[0] >= began_us);
+	for (int i = 1; i < f.asked; i++) /* the first pause alone was 100 ms */
+		assert_int_equal(f.since_us[i], f.since_us[0]);
 }
 
 static void test_bounds(void **state)
@@ -479,6 +497,7 @@ int main(void)
 		cmocka_unit_test(test_unescapes_and_encodes),
 		cmocka_unit_test(test_busy_is_asked_again_twice),
 		cmocka_unit_test(test_next_host_only_when_nothing_was_sent),
+		cmocka_unit_test(test_a_call_keeps_its_place_in_the_queue),
 		cmocka_unit_test(test_bounds),
 		cmocka_unit_test(test_second_secret),
 		cmocka_unit_test(test_an_errcode_means_what_it_means_in_that_call),
