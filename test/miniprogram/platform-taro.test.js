@@ -5,6 +5,7 @@
 process.env.MP_PLATFORM = "taro";
 require("./login.test.js");
 require("./request.test.js");
+require("./repeat.test.js");
 require("./origins.test.js");
 require("./limits.test.js");
 require("./files.test.js");

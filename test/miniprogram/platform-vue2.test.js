@@ -6,6 +6,7 @@
 process.env.MP_PLATFORM = "vue2";
 require("./login.test.js");
 require("./request.test.js");
+require("./repeat.test.js");
 require("./origins.test.js");
 require("./limits.test.js");
 require("./files.test.js");
