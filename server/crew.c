@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -25,6 +24,7 @@
 #include "common/notify.h"
 #include "handover.h"
 #include "http/listen.h"
+#include "published.h"
 
 enum { PAUSE_MS = 1000, PAUSE_MAX_MS = 8000, LOOK_MS = 100, KILL_GRACE_MS = 5000 };
 
@@ -34,11 +34,9 @@ struct worker {
 	int64_t pause_ms;   /* before the one after it */
 };
 
-/* In memory that the workers share with the supervisor. */
+/* Of each worker, in memory that it shares with the supervisor. */
 struct shared {
-	_Atomic uint64_t reloads;   /* how many configurations were published, */
-	_Atomic uint64_t refusals;  /* and how many were not good */
-	struct { _Atomic bool is_up, is_ready; } worker[]; /* it serves; and Redis answers */
+	_Atomic bool is_up, is_ready; /* it serves; and Redis answers */
 };
 
 struct crew {
@@ -50,11 +48,9 @@ struct crew {
 	size_t         socket_count[2];
 	struct worker *workers;
 	int            n, alive;
-	struct shared *shared;
-	int            published[2]; /* memory files: what the last good configuration and the one before were read from */
-	int            mine;         /* a worker's: which it is, */
-	uint64_t       applied;      /* and the newest of shared->reloads that it has seen, */
-	uint64_t       refused;      /* and of shared->refusals */
+	struct shared *shared;       /* of n */
+	struct published *published; /* what the last good configuration was read from */
+	int            mine;         /* a worker's: which it is */
 	struct timer  *look;         /* of the only worker's loop */
 	struct handed  handed;
 	struct successor successor;
@@ -225,46 +221,16 @@ static struct config *reload_alone(void *ctx, bool *refused)
 	return new;
 }
 
-/* Workers never read the files: they might have changed once more by then, and each would run something else. They read what the
- * supervisor read. The newest is in published[reloads % 2]; the other is the one that is written next. */
-static bool publish(struct crew *c, const struct buf *b)
-{
-	uint64_t next = c->shared->reloads + 1;
-	int fd = c->published[next % 2];
-
-	if (ftruncate(fd, 0) || pwrite(fd, b->data, b->len, 0) != (ssize_t)b->len) {
-		log_error("reload failed: no memory for what was read", LOG_STR("cause", strerror(errno)));
-		return false;
-	}
-	c->shared->reloads = next;
-	return true;
-}
-
-static void read_published(struct crew *c, struct buf *b)
-{
-	char piece[4096];
-	ssize_t n;
-
-	do { /* again, if it was overwritten meanwhile */
-		c->applied = c->shared->reloads;
-		buf_clear(b);
-		while ((n = pread(c->published[c->applied % 2], piece, sizeof(piece), (off_t)b->len)) > 0)
-			buf_add(b, piece, (size_t)n);
-	} while (c->applied != c->shared->reloads);
-	mem_wipe(piece, sizeof(piece));
-}
-
+/* Workers never read the files: they might have changed once more by then, and each would run
+ * something else. They read what the supervisor read. */
 static struct config *reload_worker(void *ctx, bool *refused)
 {
 	struct crew *c = ctx;
 	struct config_files files = {.replay = true};
 	struct config *new;
 
-	*refused = c->refused != c->shared->refusals;
-	c->refused = c->shared->refusals;
-	if (c->applied == c->shared->reloads)
+	if (!published_get(c->published, &files.bytes, refused))
 		return NULL; /* a signal to the process group, of which the supervisor has not spoken yet */
-	read_published(c, &files.bytes);
 	new = config_read(c->file, &files, on_said_before, NULL);
 	buf_free(&files.bytes);
 	if (!new)
@@ -284,14 +250,18 @@ static void reload_all(struct crew *c)
 	struct config_files files = {.replay = false};
 	struct config *new = read_file(c, &files);
 
-	if (new && publish(c, &files.bytes)) {
+	if (new && !published_put(c->published, &files.bytes)) {
+		log_error("reload failed: no memory for what was read", LOG_STR("cause", strerror(errno)));
+		config_free(new);
+		new = NULL;
+	}
+	if (new) {
 		if (c->good != c->started)
 			config_free(c->good);
 		c->good = new;
 		log_set_level(new->log_level);
 	} else {
-		c->shared->refusals++;
-		config_free(new);
+		published_refuse(c->published);
 	}
 	buf_free(&files.bytes);
 	tell_all(c, SIGHUP); /* even so: files are opened anew */
@@ -304,14 +274,14 @@ static void worker_is_up(void *ctx, struct loop *l)
 	struct crew *c = ctx;
 
 	(void)l;
-	c->shared->worker[c->mine].is_up = true;
+	c->shared[c->mine].is_up = true;
 }
 
 static void worker_is_ready(void *ctx)
 {
 	struct crew *c = ctx;
 
-	c->shared->worker[c->mine].is_ready = true;
+	c->shared[c->mine].is_ready = true;
 }
 
 static void run_worker(struct crew *c, int i)
@@ -322,8 +292,7 @@ static void run_worker(struct crew *c, int i)
 	signal(SIGUSR2, SIG_IGN);
 	if (c->handed.ready_fd >= 0)
 		close(c->handed.ready_fd); /* the supervisor's to use */
-	c->applied = c->shared->reloads;
-	c->refused = c->shared->refusals;
+	published_join(c->published);
 	exit(app_run(&(struct app_options){
 		.started = c->started, .config = c->good, .shared = c->app_shared, .worker = i, .workers = c->n,
 		.sockets = {c->sockets[0], c->sockets[1]}, .socket_count = {c->socket_count[0], c->socket_count[1]},
@@ -368,8 +337,8 @@ static void see_who_is_up(struct crew *c)
 	int up = 0, ready = 0;
 
 	for (int i = 0; i < c->n; i++) {
-		up += c->shared->worker[i].is_up;
-		ready += c->shared->worker[i].is_ready;
+		up += c->shared[i].is_up;
+		ready += c->shared[i].is_ready;
 	}
 	if (up == c->n && !c->complete) {
 		c->complete = true;
@@ -403,12 +372,12 @@ static void worker_gone(struct crew *c, struct worker *w, int wait_status)
 			tell_all(c, SIGTERM);
 		}
 	} else {
-		w->pause_ms = c->shared->worker[i].is_up || !w->pause_ms ? PAUSE_MS : w->pause_ms * 2 < PAUSE_MAX_MS ? w->pause_ms * 2 : PAUSE_MAX_MS;
+		w->pause_ms = c->shared[i].is_up || !w->pause_ms ? PAUSE_MS : w->pause_ms * 2 < PAUSE_MAX_MS ? w->pause_ms * 2 : PAUSE_MAX_MS;
 		w->restart_ms = clock_ms() + w->pause_ms;
 		log_error("a worker ended: starting another", LOG_INT("pid", w->pid), LOG_INT("status", status),
 			LOG_INT("signal", WIFSIGNALED(wait_status) ? WTERMSIG(wait_status) : 0), LOG_INT("pause_ms", w->pause_ms));
 	}
-	c->shared->worker[i].is_up = c->shared->worker[i].is_ready = false;
+	c->shared[i].is_up = c->shared[i].is_ready = false;
 	w->pid = 0;
 	c->alive--;
 }
@@ -502,13 +471,11 @@ static void on_signal(struct crew *c, int signo)
 static bool share(struct crew *c)
 {
 	c->workers = mem_alloc(sizeof(*c->workers) * (size_t)c->n);
-	c->shared = mem_shared(sizeof(*c->shared) + sizeof(c->shared->worker[0]) * (size_t)c->n);
-	for (int i = 0; i < 2; i++)
-		if ((c->published[i] = memfd_create("wxlogind configuration", MFD_CLOEXEC)) < 0) {
-			log_error("no memory for what workers share", LOG_STR("cause", strerror(errno)));
-			return false;
-		}
-	return true;
+	c->shared = mem_shared(sizeof(*c->shared) * (size_t)c->n);
+	c->published = published_new();
+	if (!c->published)
+		log_error("no memory for what workers share", LOG_STR("cause", strerror(errno)));
+	return c->published != NULL;
 }
 
 /* Signals are taken by sigtimedwait alone, so none is lost between two looks. */
@@ -529,7 +496,8 @@ static int supervise(struct crew *c)
 		look_at_all(c);
 	}
 	free(c->workers);
-	mem_shared_free(c->shared, sizeof(*c->shared) + sizeof(c->shared->worker[0]) * (size_t)c->n);
+	mem_shared_free(c->shared, sizeof(*c->shared) * (size_t)c->n);
+	published_free(c->published);
 	if (c->good != c->started)
 		config_free(c->good);
 	config_free(c->started);
