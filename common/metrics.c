@@ -10,7 +10,7 @@
 
 #include "common/mem.h"
 
-enum type { COUNTER, SECONDS, GAUGE, FLAG, INFO, EARLIEST, HISTOGRAM };
+enum type { COUNTER, SECONDS, GAUGE, FLAG, INFO, EARLIEST, LATEST, HISTOGRAM };
 enum { LABELS_MAX = 3, SERIES_MAX = METRIC_COUNT * (METRIC_SERIES_MAX + 1), NONE = 0 };
 
 static const struct metric {
@@ -75,7 +75,7 @@ static struct metric_series *at(struct table *t, const place *p)
 
 static bool is_of_now(enum type type)
 {
-	return type == GAUGE || type == FLAG || type == INFO || type == EARLIEST;
+	return type >= GAUGE && type <= LATEST;
 }
 
 void metrics_join(int process)
@@ -169,7 +169,7 @@ void metric_observe_us(struct metric_series *s, int64_t us)
 
 /* One series over all processes. */
 struct sum {
-	int64_t value, earliest, bucket[NELEM(buckets)], count, sum_us;
+	int64_t value, earliest, latest, bucket[NELEM(buckets)], count, sum_us;
 };
 
 static void sum_up(struct sum *sum, const struct metric_series *s)
@@ -179,6 +179,8 @@ static void sum_up(struct sum *sum, const struct metric_series *s)
 	sum->value += value;
 	if (value && (!sum->earliest || value < sum->earliest))
 		sum->earliest = value;
+	if (value > sum->latest)
+		sum->latest = value;
 	for (size_t i = 0; i < NELEM(buckets); i++)
 		sum->bucket[i] += get(&s->bucket[i]);
 	sum->count += get(&s->count);
@@ -205,6 +207,8 @@ static bool collect(enum metric_id id, int process, const struct metric_series *
 		sum->value = sum->value > 0;
 	else if (metrics[id].type == EARLIEST)
 		sum->value = sum->earliest;
+	else if (metrics[id].type == LATEST)
+		sum->value = sum->latest;
 	return true;
 }
 
@@ -279,7 +283,7 @@ void metrics_print(struct buf *out)
 {
 	static const char *const types[] = {
 		[COUNTER] = "counter", [SECONDS] = "counter", [GAUGE] = "gauge", [FLAG] = "gauge", [INFO] = "gauge", [EARLIEST] = "gauge",
-		[HISTOGRAM] = "histogram",
+		[LATEST] = "gauge", [HISTOGRAM] = "histogram",
 	};
 	struct sum sum;
 

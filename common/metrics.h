@@ -15,14 +15,17 @@
 #define METRIC_LABEL_MAX  64
 
 /* A GAUGE is added up over the processes; a FLAG is 1 when it is 1 in all of them, those that do not live (yet, or again) included; an
- * INFO is 1 when any says so, an EARLIEST is the smallest of them. These are printed as gauges. A SECONDS is a counter that is kept in
- * microseconds.
+ * INFO is 1 when any says so, an EARLIEST is the smallest of them that is not 0, a LATEST the largest. These are printed as gauges. A
+ * SECONDS is a counter that is kept in microseconds.
  * id, type, name without wxlogind_ (process_... has none), labels (comma separated), help. make docs writes docs/metrics.md from it. */
 #define METRICS(X) \
 	X(HTTP_REQUESTS,     COUNTER,   "http_requests_total",     "listener,route,status", "Finished requests.") \
 	X(HTTP_SECONDS,      HISTOGRAM, "http_request_seconds",    "route",                 "From the whole request to the answer.") \
 	X(WECHAT_REQUESTS,   COUNTER,   "wechat_requests_total",   "api,outcome",           "Calls to WeChat.") \
 	X(WECHAT_SECONDS,    HISTOGRAM, "wechat_request_seconds",  "api",                   "Time of a call to WeChat.") \
+	X(WECHAT_HOST_UP,    FLAG,      "wechat_host_up",          "host",                  "1 while a host of WeChat is asked; 0 while it is away and skipped (every worker).") \
+	X(TOKEN_RENEWALS,    COUNTER,   "access_token_renewals_total", "appid,outcome",     "Renewals of access_tokens.") \
+	X(TOKEN_END,         LATEST,    "access_token_end_timestamp_seconds", "appid",      "When the app's access_token ends, in seconds since 1970; 0 before it was needed.") \
 	X(REDIS_COMMANDS,    COUNTER,   "redis_commands_total",    "outcome",               "Redis commands.") \
 	X(REDIS_CONNECTED,   FLAG,      "redis_connected",         "",                      "1 while Redis answers (every worker).") \
 	X(REDIS_WAITING,     GAUGE,     "redis_waiting_commands",  "",                      "Redis commands that wait for a master.") \

@@ -154,6 +154,8 @@ static void apply(struct app *a)
 	a->apps = mem_alloc(sizeof(*a->apps) * (c->app_count + 1));
 	for (size_t i = 0; i < c->app_count; i++)
 		a->apps[i] = (struct wechat_app){.appid = c->apps[i].appid, .secrets = {c->apps[i].secrets.items[0], c->apps[i].secrets.items[1]}};
+	for (size_t i = 0; i < c->app_count; i++)
+		keeper_show(c->apps[i].appid);
 	free(a->pushes);
 	a->pushes = mem_alloc(sizeof(*a->pushes) * (c->app_count + 1));
 	for (size_t i = 0; i < c->app_count; i++)

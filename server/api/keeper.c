@@ -13,6 +13,7 @@
 #include "common/encode.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/metrics.h"
 
 enum { LOOK_FIRST_MS = 20, LOOK_MAX_MS = 250, SLACK_MS = 2000 };
 
@@ -52,6 +53,20 @@ static int64_t lock_ms(const struct keeper *k)
 	return 2 * k->timeout_ms + SLACK_MS; /* a normal renewal, and a forced one after it */
 }
 
+/* ---- what /metrics tells of an app's token: how it goes, never what it is ---- */
+
+static void note_end(const char *appid, int64_t left_s)
+{
+	metric_set(metric_series(METRIC_TOKEN_END, appid, NULL, NULL),
+		left_s > 0 ? clock_wall_s() + left_s : 0);
+}
+
+void keeper_show(const char *appid)
+{
+	metric_series(METRIC_TOKEN_END, appid, NULL, NULL);
+	metric_series(METRIC_TOKEN_RENEWALS, appid, outcome_code(OC_OK), NULL);
+}
+
 /* Tells all who wait; more may come of the errand, but nobody joins it. */
 static void answer(struct errand *e, const struct keeper_answer *ans)
 {
@@ -82,6 +97,7 @@ static void give_up(struct errand *e, enum outcome oc, int errcode)
 /* The renewal that was ours came to nothing: those of other processes are told so, too. */
 static void fail(struct errand *e, const struct keeper_answer *why)
 {
+	metric_inc2(TOKEN_RENEWALS, e->app.appid, outcome_code(why->oc));
 	token_fail(e->k->tokens, e->app.appid, e->holder, why->oc, why->errcode);
 	finish(e, why);
 }
@@ -113,15 +129,18 @@ static void on_saved(void *ctx, enum outcome oc, bool dead)
 {
 	struct errand *e = ctx;
 
-	if (oc == OC_OK && dead && !e->forced)
+	if (oc == OC_OK && dead && !e->forced) {
 		token_force(e->k->tokens, e->app.appid, on_may_force, e);
-	else if (oc == OC_OK && dead)
+	} else if (oc == OC_OK && dead) {
 		/* forced elsewhere just now */
 		fail(e, &(struct keeper_answer){.oc = OC_WECHAT_UNAVAILABLE,
 				.retry_after_s = TOKEN_FORCE_PAUSE_MS / 1000});
-	else /* Redis may not have it: it is good all the same */
+	} else { /* Redis may not have it: it is good all the same */
+		metric_inc2(TOKEN_RENEWALS, e->app.appid, outcome_code(OC_OK));
+		note_end(e->app.appid, e->expires_in_s);
 		finish(e, &(struct keeper_answer){
 				  .token = e->token, .expires_in_s = e->expires_in_s});
+	}
 }
 
 static void on_token(
@@ -157,6 +176,7 @@ static void on_look(void *ctx, enum outcome oc, const struct token_look *l)
 		give_up(e, oc, 0);
 		return;
 	}
+	note_end(e->app.appid, l->token ? l->left_ms / 1000 : 0);
 	if (l->token)
 		answer(e, &(struct keeper_answer){
 				  .token = l->token, .expires_in_s = l->left_ms / 1000});

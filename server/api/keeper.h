@@ -23,6 +23,9 @@ void keeper_close(struct keeper *k);
 /* after redis_free and wechat_free: by then every callback has come */
 void keeper_free(struct keeper *k);
 
+/* An app that is served: /metrics names it before its token is needed. */
+void keeper_show(const char *appid);
+
 struct keeper_answer {
 	enum outcome oc;
 	const char  *token;         /* NULL unless OK; borrowed */

@@ -8,6 +8,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/metrics.h"
 
 struct peer {
 	struct peers *p;
@@ -19,6 +20,7 @@ struct peer {
 	bool    suspected;    /* no answer has come since the probe was sent */
 	int64_t probed_ms;
 	struct timer *again;
+	struct metric_series *up;
 };
 
 struct peers {
@@ -60,6 +62,7 @@ static void skip(struct peer *pr, const char *cause)
 			  "answers",
 		LOG_STR("host", pr->url), LOG_STR("cause", cause));
 	pr->skipped = true;
+	metric_set(pr->up, 0);
 	pr->p->o.on_skipped(pr->p->o.ctx, pr->url);
 	if (!pr->probing)
 		timer_start(pr->again, 0);
@@ -70,6 +73,7 @@ static void answered(struct peer *pr)
 	if (pr->skipped)
 		log_info("wechat answers again", LOG_STR("host", pr->url));
 	pr->skipped = pr->suspected = false;
+	metric_set(pr->up, 1);
 	pr->unconnected = pr->unanswered = 0;
 	timer_stop(pr->again);
 }
@@ -169,6 +173,8 @@ struct peers *peers_new(struct loop *l, const struct peers_options *o)
 
 		*pr = (struct peer){.p = p, .url = mem_strdup(o->urls[i])};
 		pr->again = timer_new(l, probe, pr);
+		pr->up = metric_series(METRIC_WECHAT_HOST_UP, pr->url, NULL, NULL);
+		metric_set(pr->up, 1);
 	}
 	return p;
 }

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import threading
+import time
 
 import pytest
 
@@ -157,6 +158,27 @@ def test_renewed_ahead_of_its_end(server, redis, wxfake):
     assert a.json["access_token"] == first and a.json["expires_in"] <= 200
     poll(lambda: wxfake.calls("stable_token") == 2, what="renewed")
     poll(lambda: token(server).json["expires_in"] > 7000, what="the new one")
+
+
+def test_what_metrics_tell(stack, redis, wxfake):
+    """When each app's token ends, and how its renewals went: for every app from the start, and never the token."""
+    other = "wxaaaaaaaaaaaaaaaa"
+    servers = [stack.server(redis, wxfake, **{f"app_{other}__secret": "another secret"}) for _ in range(2)]
+    end = lambda s, appid=APPID: s.metric("wxlogind_access_token_end_timestamp_seconds", appid=appid)
+    renewals = lambda s, appid, outcome: s.metric("wxlogind_access_token_renewals_total", appid=appid, outcome=outcome)
+    for appid in (APPID, other):
+        assert f'access_token_end_timestamp_seconds{{appid="{appid}"}} 0' in servers[0].inside("GET", "/metrics").body.decode()
+    given = [token(s).json["access_token"] for s in servers]
+    for s in servers:
+        assert abs(end(s) - time.time() - 7200) < 60
+        assert given[0] not in s.inside("GET", "/metrics").body.decode()
+    assert [renewals(s, APPID, "ok") for s in servers] == [1, 0]
+    assert servers[0].inside("GET", f"/internal/apps/{other}/access-token").error == "wechat_config"
+    assert (end(servers[0], other), renewals(servers[0], other, "wechat_config"), renewals(servers[0], other, "ok")) == (0, 1, 0)
+    redis.cli("DEL", f"wxlogin:t:{{{APPID}}}")
+    wxfake.fault(api="stable_token", mode="errcode", errcode=40125, count=100)
+    assert token(servers[0]).error == "wechat_config"
+    assert (end(servers[0]), renewals(servers[0], APPID, "wechat_config")) == (0, 1)
 
 
 def test_a_killed_holder_is_followed(stack, redis, wxfake):

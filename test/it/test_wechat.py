@@ -159,8 +159,11 @@ def test_the_first_host_comes_back(stack, redis, wxfake):
     server = stack.server(redis, None, wechat__base_url=f"http://127.0.0.1:{port}", wechat__fallback_urls=wxfake.url)
     for _ in range(5):
         assert server.login(wxfake.code()).status == 200
+    up = lambda url: server.metric("wxlogind_wechat_host_up", host=url)
+    assert (up(f"http://127.0.0.1:{port}"), up(wxfake.url)) == (0, 1)
     first = stack.wxfake("--any-code", port=port)
     poll(lambda: "wechat answers again" in server.process.text(), what="the probe finds it")
+    assert (up(f"http://127.0.0.1:{port}"), up(wxfake.url)) == (1, 1)
     poll(lambda: server.login("any").status == 200, what="it is asked again")
     assert first.process.proc.poll() is None
 

@@ -88,6 +88,7 @@ static void test_several_processes(void **state)
 
 		if (pid == 0) {
 			metrics_join(i);
+			metric_set(metric_series(METRIC_TOKEN_END, "wx", NULL, NULL), 1000 * i);
 			metric_inc1(LOGINS, "ok");
 			metric_inc1(LOGINS, "replayed");
 			metric_observe_us(metric_series(METRIC_WECHAT_SECONDS, "y", NULL, NULL), 700);
@@ -105,7 +106,9 @@ static void test_several_processes(void **state)
 	assert_true(printed("wxlogind_wechat_request_seconds_count{api=\"y\"} 2"));
 	assert_true(printed("wxlogind_connections{listener=\"public\"} 11"));
 	assert_true(printed("wxlogind_redis_connected 0"));
+	assert_true(printed("wxlogind_access_token_end_timestamp_seconds{appid=\"wx\"} 2000"));
 	metrics_leave(2);
+	assert_true(printed("wxlogind_access_token_end_timestamp_seconds{appid=\"wx\"} 1000"));
 	assert_true(printed("wxlogind_logins_total{outcome=\"ok\"} 3"));
 	assert_true(printed("wxlogind_connections{listener=\"public\"} 7"));
 	assert_true(printed("wxlogind_redis_connected 0"));
