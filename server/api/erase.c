@@ -76,20 +76,27 @@ static void on_done(void *ctx, enum outcome oc)
 	req_release(r);
 }
 
-/* A database that is known to be away is not waited for: the mark would keep the user out for nothing. */
+/* The user database is asked first: where it does not answer, the mark would keep the user out for nothing. */
+static void on_database(void *ctx, enum outcome oc, const struct user *u)
+{
+	struct asked *k = ctx;
+
+	(void)u;
+	if (oc == OC_OK || oc == OC_NOT_FOUND) /* users is none */
+		erase_user(k->api, k->appid, k->openid, on_done, k);
+	else
+		on_done(k, oc);
+}
+
 static void erase_for(struct api *api, struct req *r, enum audit_by by, const char *appid, const char *openid)
 {
 	struct arena *a = req_arena(r);
 	struct asked *k = arena_alloc(a, sizeof(*k));
 
 	*k = (struct asked){api, r, arena_strdup(a, appid), arena_strdup(a, openid), by == AUDIT_BY_USER};
-	if (!user_db_is_none(api->users) && !user_db_is_up(api->users)) {
-		user_reply_failure(r, OC_STORE_UNAVAILABLE);
-		return;
-	}
 	record_success(api, r, AUDIT_USER_ERASED, by, appid, openid);
 	req_hold(r);
-	erase_user(api, appid, openid, on_done, k);
+	user_get(api->users, k->appid, k->openid, WAIT_MS, on_database, k);
 }
 
 void user_erase_inside_handle(struct api *api, struct req *r)

@@ -127,6 +127,26 @@ static void phone_fail(void *ctx, const struct keeper_answer *why)
 	req_release(p->req);
 }
 
+/* The user database is asked first: where it does not answer, the code is not spent. */
+static void on_database(void *ctx, enum outcome oc, const struct user *u)
+{
+	struct phoning *p = ctx;
+
+	(void)u;
+	if (oc != OC_OK && oc != OC_NOT_FOUND) { /* not found: users is none */
+		reply_database_down(p, oc);
+		req_release(p->req);
+		return;
+	}
+	p->use = (struct keeper_use){.keeper = p->api->keeper,
+		.arena = req_arena(p->req),
+		.app = p->app,
+		.call = phone_call,
+		.fail = phone_fail,
+		.ctx = p};
+	keeper_use(&p->use);
+}
+
 static void on_session(void *ctx, const struct session *ses)
 {
 	struct phoning *p = ctx;
@@ -144,19 +164,9 @@ static void on_session(void *ctx, const struct session *ses)
 	if (!limit_user(
 		    p->api, r, "phone_per_user", &p->api->phone_per_user, p->app->appid, p->openid))
 		return;
-	if (!user_db_is_none(p->api->users) && !user_db_is_up(p->api->users)) {
-		reply_database_down(p, OC_STORE_UNAVAILABLE);
-		return;
-	}
 	record_success(p->api, r, AUDIT_PHONE_READ, AUDIT_BY_USER, p->app->appid, p->openid);
 	req_hold(r);
-	p->use = (struct keeper_use){.keeper = p->api->keeper,
-		.arena = req_arena(r),
-		.app = p->app,
-		.call = phone_call,
-		.fail = phone_fail,
-		.ctx = p};
-	keeper_use(&p->use);
+	user_get(p->api->users, p->app->appid, p->openid, WAIT_MS, on_database, p);
 }
 
 void phone_handle(struct api *api, struct req *r)

@@ -135,6 +135,8 @@ static void *thread_main(void *arg)
 	size_t n;
 
 	pthread_mutex_lock(&j->lock);
+	if (j->o.idle && !j->stop)
+		work(j, 0, &idle_due); /* before any job: it may be what connects */
 	while ((n = take_batch(j)) > 0 || !j->stop) {
 		if (n > 0 || (j->o.idle && clock_ms() >= idle_due))
 			work(j, n, &idle_due);

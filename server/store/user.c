@@ -30,7 +30,7 @@ struct core {
 	struct phone_ring ring;
 	int64_t       foreign;      /* numbers that no key of ours opens, as it was said last; -1: not yet */
 	_Atomic bool refused; /* it was there, and would not have us */
-	_Atomic bool  away;
+	_Atomic bool  away, tried; /* tried: idle has come back, so away is a fact */
 	bool          failing;      /* and it was said in the log; until something is written again */
 	char          why[USER_WHY_MAX];
 };
@@ -520,6 +520,7 @@ static int64_t idle(void *ctx)
 	enum user_status st = c->ops->idle(c->state, &again_ms);
 
 	atomic_store(&c->refused, st == USER_FAILED);
+	atomic_store(&c->tried, true);
 	note(c, st == USER_FAILED ? USER_AWAY : st, atomic_load(&c->away)); /* one that is back was written to */
 	return again_ms;
 }
@@ -595,11 +596,17 @@ static struct user_job *job_new(enum verb verb, const char *appid, const char *o
 	return j;
 }
 
+/* While the first connection is being made nobody knows: what comes then waits for it, within its limit. */
+static bool is_away(struct core *c)
+{
+	return atomic_load(&c->tried) && atomic_load(&c->away);
+}
+
 static void job_start(struct user_db *db, struct user_job *j, int64_t limit_ms, bool keep)
 {
 	if (user_db_is_none(db))
 		jobs_refuse(db->jobs, &j->job, OC_NOT_FOUND, on_job);
-	else if (atomic_load(&db->core->away))
+	else if (is_away(db->core))
 		jobs_refuse(db->jobs, &j->job, OC_STORE_UNAVAILABLE, on_job);
 	else
 		jobs_add(db->jobs, &j->job, limit_ms, keep, on_job);

@@ -813,6 +813,24 @@ static void test_mysql_away_at_start(void **state)
 	assert_text(USER_nickname, "Band");
 }
 
+/* A first connection that takes long is waited for, not taken for one that failed. */
+static void test_mysql_slow_at_start(void **state)
+{
+	struct user_patch p = patch(USER_nickname, "Band");
+
+	(void)state;
+	user_db_free(db);
+	kill(server.pid, SIGSTOP);
+	db = open_db();
+	assert_false(user_db_is_up(db));
+	begin(1);
+	user_put(db, APP, "oOne", &p, LONG_MS, on_user, NULL);
+	kill(server.pid, SIGCONT);
+	wait_for_all();
+	assert_text(USER_nickname, "Band");
+	assert_true(user_db_is_up(db));
+}
+
 /* Our connection is cut, as administrators and proxies do. */
 static void test_mysql_connection_cut(void **state)
 {
@@ -912,6 +930,7 @@ int main(void)
 		BOTH(test_mysql_frozen),
 		BOTH(test_mysql_killed),
 		BOTH(test_mysql_away_at_start),
+		BOTH(test_mysql_slow_at_start),
 		BOTH(test_mysql_connection_cut),
 		BOTH(test_mysql_refused),
 		BOTH(test_mysql_locked),
