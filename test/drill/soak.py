@@ -1,11 +1,16 @@
-"""scripts/soak's other half: half load for minutes, a small harm every half minute, and a look at what the server has grown to."""
+"""scripts/soak's other half: half load for minutes, a small harm every half minute, and a look at what the server has grown to; or a
+store of several servers, with a failover every minute."""
+import contextlib
 import signal
 import sys
 import time
 
-from drill import DRILLS, descriptors, drill, median, now, poll, rss_mb, run
+from drill import DRILLS, descriptors, drill, median, now, poll, rss_mb, run  # also the way to test/it
+from redis_groups import Cluster, SentinelGroup
 
 MINUTES = float(sys.argv[1]) if len(sys.argv) > 1 else 5
+KIND = sys.argv[2] if len(sys.argv) > 2 else "soak"
+FAILOVER_EVERY_S, FAILOVER_SLOPE_MB_H = 60, 1.0
 HARM_EVERY_S, LOOK_EVERY_S, GROWTH_MB = 30, 5, 1.5
 
 
@@ -76,6 +81,74 @@ def soak(d):
     d.end_load(load)
 
 
+# ---- a failover every minute: planned, and by the death of the master; what was killed comes back as a replica ----
+
+def fail_over_planned(g):
+    """Asked for again when it was not carried through: they refuse one soon after another, and give up when a replica is not ready."""
+    of_sentinels = isinstance(g, SentinelGroup)
+    old = g.master() if of_sentinels else max(g.masters(), key=lambda s: len(g.replicas_of(s)))
+    replicas = g.replicas() if of_sentinels else g.replicas_of(old)
+    for _ in range(4):
+        g.sentinels[0].cli("SENTINEL", "FAILOVER", g.NAME) if of_sentinels else replicas[0].cli("CLUSTER", "FAILOVER")
+        with contextlib.suppress(AssertionError):
+            poll(lambda: any("master" in r.role() for r in replicas) and "master" not in old.role(), 10, "a planned failover")
+            break
+
+
+def fail_over_by_death(g):
+    victim = g.master() if isinstance(g, SentinelGroup) else max(g.masters(), key=lambda s: len(g.replicas_of(s)))
+    replicas = g.replicas() if isinstance(g, SentinelGroup) else g.replicas_of(victim)
+    victim.kill()
+    poll(lambda: any("master" in r.role() for r in replicas), 40, "an election")
+    return victim
+
+
+def failovers(d, g):
+    d.closing.callback(g.stop)
+    w = d.wxfake()
+    s = d.server(None, w, redis__url=g.url(), session__cache_entries=200)
+    load = d.load(s, verifies=60, logins=2, logouts=1.5, stale_s=0.5, codes=int(MINUTES * 60 * 2) + 100, connections=8)
+    pid, begin, looks, turn, next_failover = s.process.pid, now(), [], 0, now() + 10
+    while now() < begin + MINUTES * 60:
+        looks.append((now() - begin, rss_mb(pid), descriptors(pid)))
+        if now() >= next_failover and now() < begin + MINUTES * 60 - 30:
+            next_failover += FAILOVER_EVERY_S
+            print(f"{looks[-1][0]:6.0f} s  {looks[-1][1]:6.2f} MB  {looks[-1][2]:4d} descriptors  {len(load.answers):7d} answers", flush=True)
+            dead = (fail_over_planned, fail_over_by_death)[turn % 2](g)
+            turn += 1
+            next_failover = max(next_failover, now() + FAILOVER_EVERY_S / 3)
+            if dead:
+                time.sleep(10)
+                dead.start()
+        time.sleep(2)
+    since = now()
+    warm = [x for x in looks if x[0] >= looks[-1][0] / 3]  # the first third is warming up
+    slope = slope_per_hour([(x[0], x[1]) for x in warm])
+    early, late = warm[:len(warm) // 2], warm[len(warm) // 2:]
+    more = median([x[2] for x in late]) - median([x[2] for x in early])
+    d.figure(f"{turn} failovers; RSS {looks[0][1]:.2f} MB, after the first third {warm[0][1]:.2f} to {warm[-1][1]:.2f} MB: {slope:+.2f} MB/h; "
+             f"descriptors {min(x[2] for x in warm)} to {max(x[2] for x in warm)}, median {more:+.0f}")
+    if MINUTES >= 20:  # a slope of a few minutes says nothing
+        d.must(slope < FAILOVER_SLOPE_MB_H, f"grows by {slope:.2f} MB/h")
+    d.must(abs(more) <= 2, f"{more:.0f} descriptors more after warming up")
+    odd = {k: n for k, n in load.bad(begin).items() if " 503" not in k}
+    d.must(not odd, f"other answers than 503: {odd}")
+    d.figure(f"good {load.good(begin):.2%}, else 503")
+    time.sleep(3)
+    d.good_again(load, since)
+    d.end_load(load)
+
+
+@drill("cluster", f"{MINUTES:g} minutes of a Redis Cluster with a failover every minute")
+def cluster(d):
+    failovers(d, Cluster(d.dir / "group", replicas=2))
+
+
+@drill("sentinel", f"{MINUTES:g} minutes of Sentinel with a failover every minute")
+def sentinel(d):
+    failovers(d, SentinelGroup(d.dir / "group", down_after_ms=2000))
+
+
 def slope_per_hour(points):
     n, mx, my = len(points), sum(x for x, _ in points) / len(points), sum(y for _, y in points) / len(points)
     below = sum((x - mx) ** 2 for x, _ in points)
@@ -84,9 +157,9 @@ def slope_per_hour(points):
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    failures, figures = run("soak")
+    failures, figures = run(KIND)
     for f in failures:
         print(f"    {f}")
-    print(f"{'FAILED' if failures else 'ok'} {DRILLS['soak'][0]}: {'; '.join(figures)}")
+    print(f"{'FAILED' if failures else 'ok'} {DRILLS[KIND][0]}: {'; '.join(figures)}")
     print(f"{int(not failures)} passed, {int(bool(failures))} failed")
     sys.exit(bool(failures))
