@@ -361,7 +361,7 @@ static void say_what_was_lost(void)
 {
 	struct line l;
 
-	line_make(&l, LOG_WARN, "log lines were lost: whoever reads this log had stopped", (struct log_field[]){LOG_INT("lines", lost), {0}});
+	line_make(&l, LOG_WARN, "log lines were lost: the reader of this log had stopped", (struct log_field[]){LOG_INT("lines", lost), {0}});
 	if (keep(&l))
 		lost = 0;
 }

@@ -110,7 +110,7 @@ static int bearable(const struct config *c)
 		left = 8;
 	if (want <= left)
 		return (int)want;
-	log_warn("max_connections is lowered to what the descriptor limit bears", LOG_INT("wanted", want), LOG_INT("is", left),
+	log_warn("max_connections is lowered to fit the descriptor limit", LOG_INT("wanted", want), LOG_INT("is", left),
 		LOG_INT("descriptors", (int64_t)lim.rlim_cur));
 	return (int)left;
 }

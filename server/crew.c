@@ -234,7 +234,7 @@ static struct config *reload_worker(void *ctx, bool *refused)
 	new = config_read(c->file, &files, on_said_before, NULL);
 	buf_free(&files.bytes);
 	if (!new)
-		log_error("a worker cannot read what its supervisor read");
+		log_error("a worker cannot read the supervisor's configuration");
 	return new;
 }
 
@@ -398,13 +398,13 @@ static void reap(struct crew *c)
 static void upgrade(struct crew *c)
 {
 	if (getpid() == 1)
-		log_error("SIGUSR2 is refused: as process 1, the end of this process would be the end of the next one too");
+		log_error("SIGUSR2 is refused: this is process 1, and its end would end the new process too");
 	else if (c->ending || c->successor.pid)
-		log_warn("SIGUSR2 is refused: the server ends, or is being replaced");
+		log_warn("SIGUSR2 is refused: the server is ending, or is being replaced");
 	else if (successor_start(&c->successor, c->argv, c->sockets, c->socket_count))
 		log_info("starting the program anew", LOG_INT("pid", c->successor.pid));
 	else
-		log_error("cannot start the program anew", LOG_STR("cause", strerror(errno)));
+		log_error("cannot start the new process", LOG_STR("cause", strerror(errno)));
 }
 
 /* true, once: the successor serves, and this process can go. */
@@ -414,7 +414,7 @@ static bool is_replaced(struct crew *c)
 	char state[64];
 
 	if (st == SUCCESSOR_FAILED)
-		log_error("the program that was started anew ended, or was not ready within 30 s: this one goes on");
+		log_error("the new process ended, or was not ready within 30 s: the old one goes on");
 	if (st != SUCCESSOR_READY)
 		return false;
 	log_info("the next process serves: this one drains", LOG_INT("pid", c->successor.pid));

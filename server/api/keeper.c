@@ -111,15 +111,15 @@ static void on_may_force(void *ctx, enum outcome oc, int64_t wait_ms)
 	struct errand *e = ctx;
 
 	if (oc == OC_OK && wait_ms == 0) {
-		log_warn("an access_token is to be dropped: forcing a new one",
+		log_warn("an access_token was reported stale: forcing a new one",
 			LOG_STR("appid", e->app.appid));
 		e->forced = true;
 		renew(e);
 		return;
 	}
 	if (oc == OC_OK)
-		log_warn("an access_token is to be dropped, but WeChat's limits forbid to force a "
-			 "new one yet",
+		log_warn("an access_token was reported stale, but WeChat's limits do not allow to "
+			 "force a new one yet",
 			LOG_STR("appid", e->app.appid), LOG_INT("wait_ms", wait_ms));
 	fail(e, &(struct keeper_answer){.oc = oc == OC_OK ? OC_WECHAT_UNAVAILABLE : oc,
 			.retry_after_s = (int)((wait_ms + 999) / 1000)});

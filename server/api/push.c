@@ -145,7 +145,7 @@ static void on_forwarded(void *ctx, const struct fetch_reply *rp)
 	if (forward_ok(rp)) {
 		answer(p, rp->content_type, rp->body, rp->body_len);
 	} else {
-		log_warn("push_forward did not take a message", LOG_STR("appid", p->appid),
+		log_warn("push_forward did not accept a message", LOG_STR("appid", p->appid),
 			LOG_INT("status", rp->status), LOG_STR("cause", rp->error));
 		req_reply_outcome(p->req, OC_BACKEND_UNAVAILABLE);
 	}
@@ -191,7 +191,7 @@ static void note(struct pushing *p, enum outcome oc)
 		.result = ok ? "ok" : outcome_code(oc),
 		.detail = p->m.revoke_info ? p->m.revoke_info : p->m.event});
 	if (!ok)
-		log_error("a withdrawal of consent is not obeyed yet: WeChat will send it again",
+		log_error("a withdrawal of consent was not carried out: WeChat will send it again",
 			LOG_STR("appid", p->appid), LOG_STR("event", p->m.event),
 			LOG_STR("cause", outcome_code(oc)));
 }
@@ -411,7 +411,7 @@ static const char *read_message(struct pushing *p)
 	if (wrong)
 		return wrong;
 	if (!push_read(req_arena(p->req), p->clear, p->clear_len, &p->m))
-		log_warn("a message of WeChat's cannot be read, and goes on as it is",
+		log_warn("a message from WeChat cannot be read: it is forwarded as it is",
 			LOG_STR("appid", p->appid));
 	return is_fresh(p->req) ? NULL : "timestamp";
 }

@@ -218,7 +218,7 @@ void req_overdue(struct req *r)
 {
 	if (!r->open)
 		return; /* its answer is long */
-	log_error("nobody answered a request: this is a fault of the server", LOG_STR("id", r->id), LOG_STR("route", r->route));
+	log_error("a request was never answered: this is a fault of the server", LOG_STR("id", r->id), LOG_STR("route", r->route));
 	req_reply_outcome(r, OC_OVERLOADED);
 }
 
@@ -390,7 +390,7 @@ void req_note(struct req *r, const char *key, const char *value)
 void req_add_header(struct req *r, const char *name, const char *value)
 {
 	if (strpbrk(value, "\r\n") || r->header_count == HEADERS_MAX) {
-		log_error("a header of ours holds a line break, or is one too many", LOG_STR("name", name));
+		log_error("a response header holds a line break, or is one too many", LOG_STR("name", name));
 		return;
 	}
 	r->headers[r->header_count].name = name;

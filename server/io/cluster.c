@@ -207,7 +207,7 @@ static bool is_adoptable(struct cluster *c)
 		return false;
 	if (is_the_same_cluster(c))
 		return true;
-	log_error("a host of redis.url belongs to another cluster now: it is not followed", LOG_STR("host", c->source_host));
+	log_error("a host of redis.url belongs to another cluster now: it is ignored", LOG_STR("host", c->source_host));
 	return false;
 }
 

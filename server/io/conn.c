@@ -145,7 +145,7 @@ static void conn_end(struct conn *c, const char *why, enum conn_fate fate)
 		log_warn("redis connection lost", LOG_STR("address", c->address), LOG_STR("for", c->o.purpose), LOG_STR("reason", why),
 			LOG_INT("waiting", (int64_t)waiting));
 	} else {
-		conn_log_trouble(c, LOG_WARN, "redis is not there", why);
+		conn_log_trouble(c, LOG_WARN, "redis cannot be reached", why);
 	}
 	conn_close(c);
 	conn_retry_later(c);

@@ -154,7 +154,7 @@ void conn_try_next(struct conn *c, const char *why)
 			return;
 		why = strerror(errno);
 	}
-	conn_log_trouble(c, LOG_WARN, "redis is not there", why);
+	conn_log_trouble(c, LOG_WARN, "redis cannot be reached", why);
 	conn_retry_later(c);
 }
 

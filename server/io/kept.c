@@ -59,7 +59,7 @@ static void on_waited(const struct asked *a, enum conn_fate fate, const struct r
 	int64_t have = 0;
 
 	if (fate == CONN_ANSWERED && reply_error(v) && !k->no_wait) {
-		log_warn("redis has no WAIT for us: the end of a session is acknowledged before a replica has it", LOG_STR("needs", "WAIT, or replicas = 0"));
+		log_warn("redis does not allow WAIT: the end of a session is acknowledged before a replica has it", LOG_STR("needs", "WAIT, or replicas = 0"));
 		k->no_wait = true;
 	}
 	redis_reply_int(v, &have);

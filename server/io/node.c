@@ -308,7 +308,7 @@ static void on_push(void *ctx, const struct redisReply *message)
 static void no_tracking(struct node *n)
 {
 	if (say_once(n, SAID_NO_TRACKING))
-		log_warn("redis does not tell of changes: every question goes to it", LOG_STR("needs", "CLIENT TRACKING, Redis 6 or later"));
+		log_warn("redis has no client tracking: every check asks redis", LOG_STR("needs", "CLIENT TRACKING, Redis 6 or later"));
 }
 
 static void on_told(const struct asked *a, enum conn_fate fate, const struct redisReply *v)

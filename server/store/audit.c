@@ -65,7 +65,7 @@ static void reopen(struct file *f)
 	int fd = open_file(f->path);
 
 	if (fd < 0) {
-		log_error("the audit log cannot be opened anew: the old file is written on",
+		log_error("the audit log cannot be reopened: writing goes on in the old file",
 			LOG_STR("file", f->path), LOG_STR("cause", strerror(errno)));
 		return;
 	}
@@ -163,7 +163,7 @@ static void say_loss(struct audit *a, enum outcome oc)
 	metric_add(metric_series(METRIC_AUDIT_LOST, NULL, NULL, NULL), 1);
 	if (a->said_ms && now - a->said_ms < SAY_EVERY_MS)
 		return;
-	log_error("audit lines are lost: look at the disk of [audit] file", LOG_INT("lines", a->lost),
+	log_error("audit lines were lost: check the disk of [audit] file", LOG_INT("lines", a->lost),
 		LOG_STR("cause", oc == OC_OVERLOADED ? "the queue is full" : "it could not be written"));
 	a->said_ms = now;
 	a->lost = 0;

@@ -235,7 +235,7 @@ static void on_keys(void *ctx, enum outcome oc, const struct redisReply *reply)
 		if (bytes && (keys[n] = unseal_text(k->s->seal, a, k->u.place, bytes, len)))
 			n++;
 		else if (n == 0) /* the one before may be from before encryption_key was changed */
-			log_error("a session_key in redis does not open: is encryption_key the same everywhere?", LOG_STR("key", k->u.place));
+			log_error("a session_key in redis cannot be decrypted: is encryption_key the same everywhere?", LOG_STR("key", k->u.place));
 	}
 	k->cb(k->ctx, oc, keys, n);
 	arena_free(a);

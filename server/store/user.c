@@ -330,7 +330,7 @@ static void note(struct core *c, enum user_status st, bool wrote)
 
 	atomic_store(&c->away, st == USER_AWAY);
 	if (!good && (!c->failing || st == USER_BAD_ROW))
-		log_error(st == USER_AWAY ? "the user database is away" : "the user database failed", LOG_STR("scheme", c->ops->scheme),
+		log_error(st == USER_AWAY ? "the user database cannot be reached" : "the user database failed", LOG_STR("scheme", c->ops->scheme),
 			LOG_STR("cause", c->why));
 	else if (good && wrote && c->failing)
 		log_info("the user database works again", LOG_STR("scheme", c->ops->scheme));

@@ -681,7 +681,7 @@ static int64_t tend(void *tender)
 		rc = force(t);
 	rc &= 0xff;
 	if (rc != SQLITE_OK && rc != SQLITE_BUSY && rc != SQLITE_LOCKED && !t->failing) /* busy: another process is at it */
-		log_warn("the user database's log cannot be moved into its file", LOG_STR("file", t->path), LOG_STR("cause", sqlite3_errstr(rc)));
+		log_warn("the user database's write-ahead log cannot be moved into its file", LOG_STR("file", t->path), LOG_STR("cause", sqlite3_errstr(rc)));
 	t->failing = rc != SQLITE_OK && rc != SQLITE_BUSY && rc != SQLITE_LOCKED;
 	return TEND_MS;
 }

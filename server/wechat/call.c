@@ -47,7 +47,7 @@ static void call_end(struct call *c, enum outcome oc)
 
 enum outcome call_wrong(const struct call *c, const char *what, const struct fetch_reply *rp)
 {
-	log_warn("wechat answered what it should not", LOG_STR("api", c->kind->name),
+	log_warn("wechat sent an unexpected answer", LOG_STR("api", c->kind->name),
 		LOG_STR("what", what), LOG_INT("status", rp->status),
 		LOG_INT("bytes", (int64_t)rp->body_len), LOG_STR("content_type", rp->content_type));
 	return OC_WECHAT_ERROR;

@@ -57,9 +57,9 @@ static void skip(struct peer *pr, const char *cause)
 	bool is_last = !another_is_healthy(pr);
 
 	log_at(is_last ? LOG_ERROR : LOG_WARN,
-		is_last ? "wechat is away: asking once a second until it answers"
-			: "a wechat host is away: it is skipped, and asked once a second until it "
-			  "answers",
+		is_last ? "wechat does not answer: asking once a second until it does"
+			: "a wechat host does not answer: it is skipped, and asked once a second until it "
+			  "does",
 		LOG_STR("host", pr->url), LOG_STR("cause", cause));
 	pr->skipped = true;
 	metric_set(pr->up, 0);

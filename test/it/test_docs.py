@@ -133,7 +133,7 @@ def test_the_documented_redis_user_has_rights_enough(tmp_path, stack, wxfake):
         token = server.login(wxfake.code(openid="oRights")).token
         assert server.session(token, "DELETE").status == 204
         text = server.process.text()
-        assert "refused" not in text and "does not tell" not in text and "NOPERM" not in text, text
+        assert "refused" not in text and "no client tracking" not in text and "NOPERM" not in text, text
     finally:
         end(redis)
 

@@ -92,7 +92,7 @@ def test_away_under_load(server, wxfake, mariadb, how):
         assert a.seconds < 5
     load.nothing_is_lost()
     assert Mariadb.PASSWORD not in server.process.text()
-    assert server.process.text().count("user database is away") <= 3  # once for each time, not for each call
+    assert server.process.text().count("user database cannot be reached") <= 3  # once for each time, not for each call
 
 
 @pytest.mark.parametrize("what", ["erase", "phone"])
@@ -238,7 +238,7 @@ def test_read_only(stack, redis, wxfake, mariadb):
         assert server.login(wxfake.code()).status == 200
     assert server.metric("wxlogind_users_up") == 0
     log = server.process.text()
-    assert log.count("the user database is away") == 1 and "works again" not in log and "read-only" in log
+    assert log.count("the user database cannot be reached") == 1 and "works again" not in log and "read-only" in log
     mariadb.sql("SET GLOBAL read_only = 0")
     poll(lambda: profile(server, token, {"city": "after"}).status == 200, what="written again")
     poll(lambda: server.metric("wxlogind_users_up") == 1, what="the metric")
@@ -315,5 +315,5 @@ def test_a_silent_server_does_not_keep_the_start(stack, redis, wxfake):
         server = stack.server(redis, wxfake, wait=False, users__url=f"mysql://u:p@127.0.0.1:{silent.getsockname()[1]}/db")
         poll(server.ready, what="ready")
         assert server.login(wxfake.code()).status == 200
-        text = poll(lambda: "the user database is away" in server.process.text() and server.process.text(), seconds=30, what="away")
-        assert text.index("wxlogind is up") < text.index("the user database is away")
+        text = poll(lambda: "the user database cannot be reached" in server.process.text() and server.process.text(), seconds=30, what="away")
+        assert text.index("wxlogind is up") < text.index("the user database cannot be reached")

@@ -131,7 +131,7 @@ def test_encryption_keys_rotate(stack, redis, wxfake):
     assert ask(both, token, e).status == 200
     only = stack.server(redis, wxfake, session__encryption_key=new)
     assert ask(only, token, {"encryptedData": e["encryptedData"], "iv": e["iv"]}).error == "decrypt_failed"
-    assert "does not open" in only.process.text()
+    assert "cannot be decrypted" in only.process.text()
 
 
 def test_check_wechat(server, wxfake):

@@ -133,7 +133,7 @@ def test_without_tracking_setname_and_role(stack, group, wxfake):
         assert good(server, token)
     assert server.session(token, "DELETE").status == 204 and server.auth(token).status == 401
     text = server.process.text()
-    assert text.count("redis does not tell of changes") == 1 and text.count("redis does not say whether it is a master") == 1
+    assert text.count("redis has no client tracking") == 1 and text.count("redis does not say whether it is a master") == 1
     assert server.metric("wxlogind_session_cache_total", result="hit") == 0
 
 
@@ -183,4 +183,4 @@ def test_without_wait(stack, wxfake):
     server = stack.server(redis, wxfake, redis__replicas="1")
     for _ in range(2):
         assert end(server, server.login(wxfake.code()).token) == 204
-    assert server.process.text().count("redis has no WAIT for us") == 1
+    assert server.process.text().count("redis does not allow WAIT") == 1

@@ -116,7 +116,7 @@ def test_one_that_does_not_open_is_none(stack, redis, wxfake):
     assert (a.status, a.json["access_token"]) == (200, first) and a.seconds < 2  # not forced: others may hold it
     assert wxfake.calls("stable_token") == 2
     assert token(server).status == 200 and wxfake.calls("stable_token") == 2
-    assert server.process.text().count("does not open") == 1
+    assert server.process.text().count("cannot be decrypted") == 1
 
 
 def test_never_forced_twice_within_30_seconds(stack, redis, wxfake):

@@ -151,7 +151,7 @@ def test_a_first_host_that_swallows_connections(stack, redis, wxfake, swallower)
         a = server.login(wxfake.code())
         assert a.status == 200 and a.seconds < 0.9, a
     text = server.process.text()
-    assert "a wechat host is away" in text and swallower.url in text
+    assert "a wechat host does not answer" in text and swallower.url in text
 
 
 def test_the_first_host_comes_back(stack, redis, wxfake):
