@@ -293,7 +293,7 @@ class Server:
         if wait and sections["server"].get("workers", "1") != "1":
             poll(lambda: self.metric("wxlogind_redis_connected") == 1, what="ready, every worker")
         if wait and self.users.startswith("mysql"):  # there, or known to be away: on a busy machine it takes seconds to make the tables
-            poll(lambda: self.metric("wxlogind_users_up") >= 1 or "the user database is away" in self.process.text(), seconds=60, what="users")
+            poll(lambda: self.metric("wxlogind_users_up") >= 1 or "the user database cannot be reached" in self.process.text(), seconds=60, what="users")
 
     def is_up(self):
         assert self.process.proc.poll() is None, self.process.text()
