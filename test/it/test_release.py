@@ -23,8 +23,10 @@ def test_one_version():
     assert yaml.safe_load((ROOT / "docs/openapi.yaml").read_text())["info"]["version"] == VERSION
     tags = [i["newTag"] for i in yaml.safe_load((ROOT / "docs/kubernetes/kustomization.yaml").read_text())["images"]]
     assert tags == [VERSION]
-    image = yaml.safe_load((ROOT / "docker-compose.prod.yml").read_text())["services"]["wxlogind"]["image"]
-    assert image == f"${{WXLOGIND_IMAGE:-wxlogind:{VERSION}}}"
+    for name in ("docker-compose.yml", "docker-compose.prod.yml"):
+        services = yaml.safe_load((ROOT / name).read_text())["services"]
+        assert services["wxlogind"]["image"] == f"${{WXLOGIND_IMAGE:-wxlogind:{VERSION}}}"
+    assert yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["wxfake"]["image"] == f"${{WXFAKE_IMAGE:-wxfake:{VERSION}}}"
     assert subprocess.run([BUILD / "wxlogind", "--version"], capture_output=True, text=True).stdout.split()[1] == VERSION
 
 

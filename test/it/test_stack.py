@@ -256,15 +256,65 @@ def test_the_caddyfile_is_the_recipe(tmp_path):
     assert r.returncode == 0 and "Valid configuration" in r.stdout + r.stderr, r.stderr
 
 
-def installed(dockerfile, stage):
-    text = (ROOT / dockerfile).read_text().split("\nFROM ")[stage]
+@pytest.mark.parametrize("name", [LOCAL, PROD])
+def test_images_come_from_where_one_says(name):
+    """A registry and a mirror within reach; an image that is there already."""
+    services = load(name, WX_REGISTRY="registry.example.com/library/", WX_APT_MIRROR="http://mirror.example.com", WXLOGIND_IMAGE="there:1")["services"]
+    assert services["wxlogind"]["image"] == "there:1"
+    arguments = stage("")[0]
+    for service, s in services.items():
+        if "build" in s:
+            assert s["build"]["context"] == "." and s["build"]["args"] == {
+                "BASE_IMAGE": "registry.example.com/library/debian:bookworm-slim", "APT_MIRROR": "http://mirror.example.com"}
+            assert s["build"].get("target", "wxlogind") == service and stage(service)
+        else:
+            assert s["image"].startswith("registry.example.com/library/"), service
+    assert "ARG BASE_IMAGE=debian:bookworm-slim" in arguments and "\nARG APT_MIRROR\n" in stage("debian")[1]
+
+
+@pytest.mark.parametrize("name", [LOCAL, PROD])
+def test_logs_are_rotated(name):
+    for service, s in load(name)["services"].items():
+        assert s["logging"] == {"driver": "json-file", "options": {"max-size": "10m", "max-file": "3"}}, service
+
+
+def test_the_mirror_is_put_where_debian_s_was(tmp_path):
+    """In both forms of apt's sources; the rest of a line, and lines that name no mirror, stay."""
+    lists = {"sources.list": "deb http://deb.debian.org/debian bookworm main\n", "debian.sources":
+             "Types: deb\n# http://x.example/archive/1\nURIs: http://deb.debian.org/debian\nSuites: bookworm\n\nURIs: https://deb.debian.org/debian-security\n"}
+    for name, text in lists.items():
+        (tmp_path / name).write_text(text)
+    shell = re.search(r"^RUN (.*)$", stage("debian")[1], re.M)[1].replace("/etc/apt", str(tmp_path))
+    there = lambda: {f.name: f.read_text() for f in tmp_path.iterdir()}
+    subprocess.run(["sh", "-ec", shell], check=True, env={"PATH": os.environ["PATH"], "APT_MIRROR": ""})
+    assert there() == lists
+    subprocess.run(["sh", "-ec", shell], check=True, env={"PATH": os.environ["PATH"], "APT_MIRROR": "http://mirror.example.com/a"})
+    assert there() == {name: re.sub(r"https?://deb.debian.org", "http://mirror.example.com/a", text) for name, text in lists.items()}
+
+
+def test_the_production_image_holds_no_fake():
+    last = (ROOT / "Dockerfile").read_text().split("\nFROM ")[-1]
+    assert last == stage("wxlogind")[1] and "COPY --from=build /src/build/wxlogind /usr/local/bin/" in last
+    below = stage("run")[1]
+    assert last.startswith("run AS") and below.startswith("debian AS") and "wxfake" not in last + below + stage("debian")[1]
+    assert "COPY --from=build /src/build/wxfake /usr/local/bin/" in stage("wxfake")[1]
+
+
+def stage(name):
+    """The Dockerfile up to its first FROM, and what this stage does."""
+    first, *stages = (ROOT / "Dockerfile").read_text().split("\nFROM ")
+    return [first, *(s for s in stages if s.splitlines()[0].endswith(f" AS {name}"))]
+
+
+def installed(name):
+    text = stage(name)[1]
     names = re.search(r"--no-install-recommends\s+(.*?)(?:&&|\n[A-Z])", text.replace("\\\n", " "), re.S)[1].split()
     return set(names)
 
 
 def test_the_image_is_built_with_what_scripts_deps_installs():
     build = re.search(r"^build=\((.*?)\)", (ROOT / "scripts/deps").read_text(), re.M | re.S)[1].split()
-    assert installed("Dockerfile", 1) == set(build) - {"ca-certificates"}
+    assert installed("build") == set(build) - {"ca-certificates"}
 
 
 def test_the_image_is_built_from_what_it_takes(tmp_path):
@@ -294,7 +344,7 @@ def test_the_image_holds_the_libraries():
     for so in needed:
         out = subprocess.run(["dpkg-query", "-S", f"*/{so}"], capture_output=True, text=True, check=True).stdout
         packages.add(out.splitlines()[0].split(":")[0])
-    assert packages - {"libc6", "libgcc-s1"} <= installed("Dockerfile", 2), packages
+    assert packages - {"libc6", "libgcc-s1"} <= installed("run"), packages
 
 
 def test_redis_takes_its_settings(tmp_path):
