@@ -75,6 +75,23 @@ def test_a_login_changes_the_sessions_before_it(redis, run, create):
     assert run("session_trim", [INDEX], BASE, NAME, 1) == ["0"]
 
 
+def test_one_script_does_a_bounded_part(redis, run, create):
+    """However many sessions a user has: while it runs, Redis serves nobody."""
+    create(1)
+    redis.cli("EVAL", """
+        local value, member = redis.call('GET', KEYS[1]), redis.call('ZRANGE', KEYS[2], 0, 0)[1]
+        for i = 2, 20000 do
+            local id = string.format('%020d', i)
+            redis.call('SET', ARGV[1] .. id, value)
+            redis.call('ZADD', KEYS[2], 0, string.sub(member, 1, -21) .. id)
+        end""", 2, BASE + identity(1), INDEX, BASE)
+    redis.cli("CONFIG", "RESETSTAT")
+    assert run("session_trim", [INDEX], BASE, NAME, 1) == ["1", *(identity(n) for n in range(1, 251))]
+    calls = re.findall(r"^cmdstat_\w+:calls=(\d+)", redis.cli("INFO", "commandstats"), re.M)
+    assert sum(map(int, calls)) < 2000
+    assert redis.cli("ZCARD", INDEX) == "19750\n"
+
+
 def test_list_and_end_user(redis, run, create):
     for n in range(5):
         create(n)

@@ -77,7 +77,7 @@ def pair(stack):
     """A master and its replica behind one name: connections that are made from now on go to `target`, the old ones stay where they are."""
     class Pair(Proxy):
         def __init__(self):
-            self.old, self.new = stack.redis(), stack.redis()
+            self.old, self.new = (stack.redis("--repl-diskless-sync-delay", "0") for _ in range(2))
             self.new.cli("REPLICAOF", "127.0.0.1", self.old.port)
             poll(lambda: "master_link_status:up" in self.new.cli("INFO", "replication"), what="the replica follows")
             super().__init__(self.old.port)
