@@ -111,8 +111,8 @@ const struct key key_table[] = {
 		"A code that is sent again this soon gets the same session; 0 = only simultaneous "
 		"requests share one.", .max = 300000),
 	KEY(session, encryption_key, KEYS, encryption_keys, "",
-		"Keys that encrypt session_key in Redis (AES-256-GCM): the first writes, all read; "
-		"empty = not encrypted."),
+		"Keys that encrypt session_key in Redis and phone numbers in the user database "
+		"(AES-256-GCM): the first writes, all read; empty = not encrypted."),
 	KEY(session, cache_entries, INT, cache_entries, "100000",
 		"Maximum number of sessions that a worker answers for from its memory; 0 = always "
 		"ask Redis.", .max = 100000000),

@@ -25,6 +25,7 @@ RUN = {
     r"curl .*(?:9090/fake|8080/v1|8081/internal)": "test_the_readmes_calls",
     r"curl .*8000/": "test_the_backend_of_the_recipes",
     r"docs/forward-auth/backend.py|caddy run": "test_the_backend_of_the_recipes",
+    r"while IFS=|curl -fsS -o /dev/null -X PUT|done <users.tsv": "test_docs.py::test_the_import",
     r"redis-cli ": "test_all_sessions_end",
     r"install -d|for s in|cat >secrets|chmod 444|printf 'WX": "test_the_production_secrets",
     r"openssl rand -base64 32": "test_keys_are_made",

@@ -1,5 +1,6 @@
 """What the documents say that can be checked: languages that agree, links that lead somewhere, names that exist, examples that run."""
 import json
+import os
 import re
 import sqlite3
 import subprocess
@@ -175,6 +176,22 @@ def test_your_own_user_ids(server, wxfake):
     assert found[0] == found[1] and len(found[0]) == 1
     length = int(re.search(r"`third_session` has (\d+) characters", page)[1])
     assert len(server.login(wxfake.code()).token) == length
+
+
+def test_the_import(stack, redis, wxfake, tmp_path):
+    """docs/migration.md: who was imported is not new; a line that is refused is named, and keeps no other from its turn."""
+    server = stack.server(redis, wxfake, server__internal_token="local-stack-only", users__url=f"sqlite://{tmp_path}/users.db")
+    script = re.search(r"```sh\n(.*?)```", (ROOT / "docs/migration.md").read_text(), re.S)[1]
+    (tmp_path / "users.tsv").write_text(
+        'oOne\t{"created_at":1600000000,"nickName":"一"}\noBad\t{"created_at":"x"}\noTwo\t{"phoneNumber":"13812345678"}\n')
+    server.phones.append("13812345678")
+    env = {**os.environ, "WXLOGIND": f"http://127.0.0.1:{server.internal}", "APPID": APPID, "TOKEN": "local-stack-only"}
+    for _ in range(2):  # it may be repeated
+        r = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
+        assert (r.returncode, r.stdout) == (0, "not imported: oBad\n"), r
+    for openid in ("oOne", "oTwo"):
+        poll(lambda: server.login(wxfake.code(openid=openid)).json.get("new_user") is False, what="known")
+    assert server.login(wxfake.code(openid="oBad")).json.get("new_user") is not False  # a busy machine may leave it out
 
 
 def test_two_logins_side_by_side(server, wxfake):
