@@ -6,6 +6,7 @@ import time
 
 import caller_drills  # noqa: F401
 import group_drills  # noqa: F401
+import people_drills  # noqa: F401
 import process_drills  # noqa: F401
 import redis_drills  # noqa: F401
 import wechat_drills  # noqa: F401

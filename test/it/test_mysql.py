@@ -21,7 +21,8 @@ def profile(server, token, body=None):
 
 @pytest.fixture
 def server(stack, redis, wxfake, mariadb):
-    s = stack.server(redis, wxfake, users__url=mariadb.database())
+    # thousands of connections are made one after the other, on a busy machine for long
+    s = stack.server(redis, wxfake, users__url=mariadb.database(), server__client_timeout="2m")
     yield s
     mariadb.signal(signal.SIGCONT) if mariadb.process.proc.poll() is None else None
 
