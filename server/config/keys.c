@@ -33,8 +33,8 @@ const struct key key_table[] = {
 		"Number of processes that share the listening ports; 0 = one per core.",
 		.max = 256),
 	KEY(server, max_connections, INT, max_connections, "20000",
-		"Maximum number of connections of one worker; public and internal are counted "
-		"apart.", .min = 1, .max = 1000000, .reload = true),
+		"Maximum number of connections of one worker; the public and the internal side "
+		"are counted separately.", .min = 1, .max = 1000000, .reload = true),
 	KEY(server, client_timeout, DURATION, client_timeout_ms, "15s",
 		"Time limit for a whole request to arrive, and for an idle connection.",
 		.min = 100, .max = DAY, .reload = true),
@@ -49,17 +49,17 @@ const struct key key_table[] = {
 	KEY(server, drain_timeout, DURATION, drain_timeout_ms, "30s",
 		"How long SIGTERM waits for requests in flight.", .max = DAY, .reload = true),
 	KEY(server, drain_delay, DURATION, drain_delay_ms, "0s",
-		"How long SIGTERM only turns /readyz to 503 and goes on serving, so that balancers "
-		"can look away; drain_timeout begins after it.",
+		"After SIGTERM, how long the server goes on serving while /readyz answers 503, "
+		"so that load balancers stop sending requests; drain_timeout begins after it.",
 		.max = 3600000, .reload = true),
 	KEY(server, unix_mode, MODE, unix_mode, "0660",
-		"Mode of unix sockets that are listened on.", .max = 0777),
+		"File mode of the unix sockets that the server listens on.", .max = 0777),
 	KEY(server, unix_group, TEXT, unix_group, "",
-		"Group of unix sockets that are listened on, as a name or a number; empty = the "
-		"process's own."),
+		"Group of the unix sockets that the server listens on, as a name or a number; "
+		"empty = the group of the process."),
 
 	KEY(log, level, WORD, log_level, "info",
-		"The least severe lines that are written.", .words = "debug info warn error",
+		"Log lines of this level and above are written.", .words = "debug info warn error",
 		.reload = true),
 	KEY(log, format, WORD, log_format, "logfmt",
 		"Format of log lines, always on standard error.", .words = "logfmt json"),
@@ -69,8 +69,8 @@ const struct key key_table[] = {
 		.words = "all errors none", .reload = true),
 
 	KEY(redis, url, TEXT, redis_url, "redis://127.0.0.1:6379/0",
-		"Where sessions are kept: redis://[user[:password]@]host:port/db, rediss:// (TLS), "
-		"unix:///path?db=0, "
+		"Redis, where sessions are stored: redis://[user[:password]@]host:port/db, "
+		"rediss:// (TLS), unix:///path?db=0, "
 		"sentinel://[user[:password]@]h1:26379,h2:26379,h3:26379/mymaster or "
 		"cluster://[user[:password]@]h1:6379,h2:6379. See redis.md."),
 	KEY(redis, tls, BOOL, redis_tls, "no",
@@ -81,19 +81,19 @@ const struct key key_table[] = {
 	KEY(redis, tls_name, TEXT, redis_tls_name, "",
 		"Name that Redis' certificate must have, instead of the host that is connected to."),
 	KEY(redis, cert_file, PATH, redis_cert_file, "",
-		"Certificate of our own, where Redis asks for one."),
+		"Client certificate, if Redis asks for one."),
 	KEY(redis, key_file, PATH, redis_key_file, "",
 		"Private key of cert_file."),
 	KEY(redis, sentinel_user, TEXT, redis_sentinel_user, "",
-		"User at the sentinels, where they ask for one."),
+		"User for the sentinels, if they ask for one."),
 	KEY(redis, sentinel_password, SECRET, redis_sentinel_password, "",
-		"Password at the sentinels, where they ask for one."),
+		"Password for the sentinels, if they ask for one."),
 	KEY(redis, replicas, TEXT, redis_replicas_text, "",
 		"How many replicas must have the end of a session before it is acknowledged; empty "
 		"= 1 for sentinel:// and cluster://, else 0.",
 		.reload = true),
 	KEY(redis, password, SECRET, redis_password, "",
-		"Password of Redis, instead of one in the URL."),
+		"Password for Redis, instead of one in the URL."),
 	KEY(redis, key_prefix, TEXT, redis_key_prefix, "wxlogin:",
 		"Prefix of every key in Redis."),
 	KEY(redis, timeout, DURATION, redis_timeout_ms, "500ms",
@@ -105,7 +105,8 @@ const struct key key_table[] = {
 	KEY(session, max_age, DURATION, max_age_ms, "30d",
 		"A session older than this ends, used or not.", .min = 1000, .max = 3650 * DAY),
 	KEY(session, max_per_user, INT, max_per_user, "0",
-		"Maximum number of sessions of one user, the oldest end first; 0 = as many as 1000.",
+		"Maximum number of sessions of one user; a login that is one too many ends the "
+		"oldest; 0 = 1000.",
 		.max = 1000),
 	KEY(session, replay_window, DURATION, replay_window_ms, "60s",
 		"A code that is sent again this soon gets the same session; 0 = only simultaneous "
@@ -114,8 +115,8 @@ const struct key key_table[] = {
 		"Keys that encrypt session_key in Redis and phone numbers in the user database "
 		"(AES-256-GCM): the first writes, all read; empty = not encrypted."),
 	KEY(session, cache_entries, INT, cache_entries, "100000",
-		"Maximum number of sessions that a worker answers for from its memory; 0 = always "
-		"ask Redis.", .max = 100000000),
+		"Maximum number of sessions that a worker keeps in its memory; 0 = always ask "
+		"Redis.", .max = 100000000),
 
 	KEY(wechat, base_url, TEXT, wechat_base_url, "https://api.weixin.qq.com",
 		"URL of WeChat's API."),
@@ -125,7 +126,7 @@ const struct key key_table[] = {
 		"Time limit for name lookup, TCP and TLS of one connection.",
 		.min = 10, .max = 60000),
 	KEY(wechat, timeout, DURATION, wechat_timeout_ms, "3s",
-		"Time limit for one login's calls to WeChat, retries included.",
+		"Time limit for the calls to WeChat of one login, retries included.",
 		.min = 50, .max = 60000),
 	KEY(wechat, max_connections, INT, wechat_max_connections, "64",
 		"Maximum number of simultaneous login calls to WeChat.", .min = 1, .max = 4096),
@@ -136,7 +137,7 @@ const struct key key_table[] = {
 		"HTTP(S)_PROXY in the environment is not used."),
 
 	KEY(users, url, TEXT, users_url, "sqlite:///var/lib/wxlogind/users.db",
-		"Where user profiles are kept: sqlite:///path, "
+		"Where user profiles are stored: sqlite:///path, "
 		"mysql://user[:password]@host[:port]/database (and ?tls=off, ?tls=on or "
 		"?tls=verify) or none."),
 	KEY(users, password, SECRET, users_password, "",
@@ -164,15 +165,16 @@ const struct key key_table[] = {
 		.words = "hash clear"),
 
 	APP_KEY(secret, SECRETS, secrets,
-		"AppSecret from WeChat's console; two, by a comma, while it is being changed: the "
-		"second is used when WeChat refuses the first."),
+		"AppSecret from WeChat's console. While it is being changed, give two, separated "
+		"by a comma: the second is used when WeChat refuses the first."),
 	APP_KEY(push_token, SECRET, push_token,
 		"Token from WeChat's console under message push; empty = no /v1/push/{appid}."),
 	APP_KEY(push_aes_key, SECRET, push_aes_key,
 		"EncodingAESKey from WeChat's console: 43 characters. Without it no event is "
-		"obeyed, since a plain message's signature does not cover the message."),
+		"carried out, because the signature of a plain message does not cover the "
+		"message."),
 	APP_KEY(push_forward, SECRET, push_forward,
-		"Address of your backend that every message goes on to, decrypted: http://, "
+		"Address of your backend: every message is sent there, decrypted. http://, "
 		"https:// or unix:/socket[:/path]."),
 	APP_KEY(push_forward_token, SECRET, push_forward_token,
 		"Bearer token that is sent to push_forward."),
