@@ -22,7 +22,7 @@ def blocks(text):
 def tables(text):
     """Each row's code and links, which no language changes, and how many cells it has."""
     rows = [line for line in re.sub(r"^```.*?^```", "", text, flags=re.M | re.S).splitlines() if line.startswith("|")]
-    neutral = lambda row: [s.replace(".zh-CN.md", ".md").replace("docs/zh/", "docs/") for s in re.findall(r"`[^`]+`|\]\([^)]+\)", row)]
+    neutral = lambda row: sorted(s.replace(".zh-CN.md", ".md").replace("docs/zh/", "docs/") for s in re.findall(r"`[^`]+`|\]\([^)]+\)", row))
     return [(row.count("|") - row.count("\\|"), neutral(row)) for row in rows]
 
 
