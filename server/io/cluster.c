@@ -11,6 +11,7 @@ enum {
 	TICK_MS = 50,
 	SETTLE_MS = 150,    /* who was voted for tells everybody in less than that */
 	MAP_MS = 10000,     /* how often the map is asked for anyhow, more or less */
+	PARTIAL_MS = 1000,  /* and while there are slots that nobody owns */
 	PARTIAL_MAX = 3,    /* maps with slots that nobody owns, one after another, until that is believed */
 	PENDING = 4,
 };
@@ -207,6 +208,8 @@ static bool is_adoptable(struct cluster *c)
 		return false;
 	if (is_the_same_cluster(c))
 		return true;
+	c->sure = false; /* it may be the address of one of our masters */
+	c->o.on_proof(c->o.ctx, PROOF_NEVER);
 	log_error("a host of redis.url belongs to another cluster now: it is ignored", LOG_STR("host", c->source_host));
 	return false;
 }
@@ -269,7 +272,7 @@ static void on_slots(const struct asked *a, enum conn_fate fate, const struct re
 		return;
 	good = fate == CONN_ANSWERED && slot_map_read(&c->map, v, c->source_host) && is_adoptable(c);
 	c->distrust = !good;
-	next_map_in(c, good ? MAP_MS * 8 / 10 + rand_r(&c->random) % (MAP_MS * 4 / 10) : TICK_MS);
+	next_map_in(c, !good ? TICK_MS : c->partial ? PARTIAL_MS : MAP_MS * 8 / 10 + rand_r(&c->random) % (MAP_MS * 4 / 10));
 	if (!good)
 		return;
 	c->sure = c->map_asked_ms >= c->epoch_ms + SETTLE_MS;

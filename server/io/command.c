@@ -26,6 +26,7 @@ struct command {
 	bool     is_sent;           /* somebody else will come back with it */
 	bool     is_told;
 	bool     is_kept;           /* enough replicas must have what it did */
+	bool     is_text;           /* its script travelled as text last */
 	int      argc;
 	size_t   len;
 	char     args[];            /* encoded */
@@ -105,6 +106,7 @@ static bool send_to(struct redis *r, struct command *c, struct conn *to)
 
 	c->is_sent = conn_send_encoded(to, s ? known ? "EVALSHA" : "EVAL" : NULL, known ? s->hash : s ? s->text : NULL, c->argc, c->args,
 		c->len, &a);
+	c->is_text = s && !known;
 	if (c->is_sent && s && s->number > 0)
 		conn_learns(to, s->number, true);
 	return c->is_sent;
@@ -219,7 +221,7 @@ static bool send_text(struct redis *r, struct command *c)
 {
 	struct conn *to = redis_conn_at(r, c->place);
 
-	if (!to || !c->script || c->is_kept)
+	if (!to || !c->script || c->is_kept || c->is_text)
 		return false;
 	conn_learns(to, c->script->number, false);
 	return send_to(r, c, to);

@@ -153,7 +153,7 @@ static void on_info(const struct asked *a, enum conn_fate fate, const struct red
 		return;
 	if (info) {
 		field_of(info, "run_id:", n->run_id, sizeof(n->run_id));
-		field_of(info, "redis_mode:", mode, sizeof(mode));
+		field_of(info, strstr(info, "server_mode:") ? "server_mode:" : "redis_mode:", mode, sizeof(mode)); /* Valkey: server */
 		field_of(info, "redis_version:", version, sizeof(version));
 	} else if (say_once(n, SAID_NO_INFO)) {
 		log_info("redis does not say who it is: after a failover behind a name, memory may be used up to a second too long",

@@ -1,6 +1,7 @@
 /* The store as its callers see it, and what it is made of: one node, the node that the sentinels name, or the nodes of a cluster. */
 #include "io/redis.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -94,13 +95,19 @@ bool redis_is_believed(const struct redis *r)
 
 /* --- what it is made of --- */
 
+/* In a cluster, who was lost may own nothing any more; and who is there now, at the same address, is asked whose map it has. */
 static void on_ready(void *ctx, struct node *n, bool ready)
 {
 	struct redis *r = ctx;
+	unsigned place = 0;
 
-	(void)n;
 	if (r->o.kind == REDIS_ONE)
 		metric_set(r->connected, ready);
+	if (!r->cluster)
+		return;
+	while (place < NOBODY && r->nodes[place] != n)
+		place++;
+	cluster_want_map(r->cluster, ready && place < NOBODY ? place : CLUSTER_NOBODY);
 }
 
 static void on_part_gone(void *ctx)
@@ -337,15 +344,12 @@ bool redis_is_ready(const struct redis *r)
 
 int redis_major(const struct redis *r)
 {
-	int least = 0;
+	int least = INT_MAX;
 
-	for (unsigned i = 0; i < NOBODY; i++) {
-		int major = r->nodes[i] ? node_major(r->nodes[i]) : 0;
-
-		if (r->nodes[i] && (least == 0 || major < least))
-			least = major;
-	}
-	return least;
+	for (unsigned i = 0; i < NOBODY; i++)
+		if (r->nodes[i] && node_major(r->nodes[i]) < least)
+			least = node_major(r->nodes[i]);
+	return least < INT_MAX ? least : 0;
 }
 
 static const char *trouble_of_nodes(const struct redis *r)

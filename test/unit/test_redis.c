@@ -617,6 +617,7 @@ static void test_who_it_is(void **state)
 	say_for_ever(&fake.info, "$42\r\n# Server\r\nredis_mode:sentinel\r\nrun_id:ab\r\n\r\n", "sentinel://");
 	fake.get = "-MOVED 3421 127.0.0.1:1\r\n";
 	say_for_ever(&fake.info, "$41\r\n# Server\r\nredis_mode:cluster\r\nrun_id:ab\r\n\r\n", "cluster://");
+	say_for_ever(&fake.info, "$42\r\n# Server\r\nserver_mode:cluster\r\nrun_id:ab\r\n\r\n", "cluster://"); /* Valkey */
 	fake.get = "$-1\r\n"; /* in cluster mode, but it has every slot */
 	fake.info = "$41\r\n# Server\r\nredis_mode:cluster\r\nrun_id:ab\r\n\r\n";
 	redis_free(connected());

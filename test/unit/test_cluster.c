@@ -1,0 +1,668 @@
+/* A store of several servers against nodes on the same loop that say whatever a Redis Cluster may say, once and for ever. */
+#include "io/redis.h"
+
+#include "unit.h"
+
+#include <arpa/inet.h>
+
+#include <event2/bufferevent.h>
+#include <event2/listener.h>
+#include <hiredis/hiredis.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "io/reply.h"
+#include "io/slots.h"
+
+/* BUSY_MS: what a busy machine may add. */
+enum { TIMEOUT_MS = 250, PATIENCE_MS = 20000, BUSY_MS = 3000, FOREVER = 1000000 };
+
+/* ---- the nodes: a owns the lower half of the slots, b and c a quarter each; d is to come ---- */
+
+struct conn {
+	struct node        *node;
+	struct bufferevent *bev;
+	redisReader        *reader;
+	struct conn        *next;
+	bool                is_asking; /* ASKING was its last word */
+	bool                is_silent; /* from now on */
+};
+
+enum then { GOES_ON, HANGS_UP, FALLS_SILENT };
+
+struct node {
+	struct evconnlistener *listener;
+	int         port;
+	const char *id;
+	struct conn *conns;
+	const char *word;         /* the raw answer to whatever is asked of keys below k:, */
+	int         times;        /* so often; then it answers well */
+	enum then   then;         /* after that word */
+	bool        says_no_votes; /* CLUSTER INFO is not answered */
+	int         asked, scripts; /* commands below k: */
+	const char *version;
+};
+
+static struct node nodes[4];
+static struct loop *loop;
+static struct event *tick;
+static int owned;        /* slots from here on are nobody's */
+static int epoch;
+static const char *map_ids[3];
+static int map_ports[3];
+static int maps;         /* how many were told */
+
+static void conn_end(struct conn *c)
+{
+	struct conn **p = &c->node->conns;
+
+	while (*p != c)
+		p = &(*p)->next;
+	*p = c->next;
+	bufferevent_free(c->bev);
+	redisReaderFree(c->reader);
+	free(c);
+}
+
+static void says(struct conn *c, const char *s)
+{
+	bufferevent_write(c->bev, s, strlen(s));
+}
+
+static void says_bulk(struct conn *c, const char *s)
+{
+	char head[32];
+
+	snprintf(head, sizeof(head), "$%zu\r\n", strlen(s));
+	says(c, head);
+	says(c, s);
+	says(c, "\r\n");
+}
+
+static void say_range(struct conn *c, int from, int to, int who)
+{
+	char text[200];
+
+	snprintf(text, sizeof(text), "*3\r\n:%d\r\n:%d\r\n*3\r\n$9\r\n127.0.0.1\r\n:%d\r\n$%zu\r\n%s\r\n", from, to, map_ports[who],
+		strlen(map_ids[who]), map_ids[who]);
+	says(c, text);
+}
+
+static void say_map(struct conn *c)
+{
+	maps++;
+	says(c, "*3\r\n");
+	say_range(c, 0, 8191, 0);
+	say_range(c, 8192, 12287, 1);
+	say_range(c, 12288, owned - 1, 2);
+}
+
+static void say_info(struct conn *c)
+{
+	char text[100];
+
+	if (c->node->says_no_votes)
+		return;
+	snprintf(text, sizeof(text), "cluster_state:ok\r\ncluster_current_epoch:%d\r\n", epoch);
+	says_bulk(c, text);
+}
+
+static const char *word_for(const char *key, const struct node *n, bool by_script, bool asking);
+
+/* false: the connection is gone. */
+static bool answer_key(struct conn *c, const char *name, const char *key, bool asking)
+{
+	struct node *n = c->node;
+	bool script = !strncmp(name, "EVAL", 4);
+	const char *word = n->times-- > 0 ? n->word : word_for(key, n, script, asking);
+
+	n->asked++;
+	n->scripts += script;
+	if (word) {
+		says(c, word);
+		c->is_silent = n->then == FALLS_SILENT;
+		if (n->then == HANGS_UP) {
+			bufferevent_flush(c->bev, EV_WRITE, BEV_FLUSH);
+			conn_end(c);
+			return false;
+		}
+		return true;
+	}
+	says_bulk(c, n->id);
+	return true;
+}
+
+static bool answer_command(struct conn *c, const redisReply *cmd)
+{
+	const char *name = cmd->element[0]->str;
+	const char *second = cmd->elements > 1 ? cmd->element[1]->str : "";
+	const char *key = !strncmp(name, "EVAL", 4) ? cmd->element[3]->str : second;
+	bool asking = c->is_asking;
+	char info[100];
+
+	if (c->is_silent)
+		return true;
+	c->is_asking = !strcmp(name, "ASKING");
+	if (!strcmp(name, "PING")) {
+		says(c, "+PONG\r\n");
+	} else if (!strcmp(name, "CLUSTER")) {
+		!strcmp(second, "SLOTS") ? say_map(c) : say_info(c);
+	} else if (!strcmp(name, "INFO")) {
+		snprintf(info, sizeof(info), "redis_version:%s\r\nredis_mode:cluster\r\nrun_id:%s\r\n", c->node->version, c->node->id);
+		says_bulk(c, info);
+	} else if (!strncmp(key, "k:", 2)) {
+		return answer_key(c, name, key, asking);
+	} else if (!strcmp(name, "GET")) {
+		says(c, "$-1\r\n"); /* whether it owns its slots */
+	} else {
+		says(c, "+OK\r\n");
+	}
+	return true;
+}
+
+static void on_read(struct bufferevent *bev, void *arg)
+{
+	struct conn *c = arg;
+	char bytes[65536];
+	bool lives = true;
+	size_t n;
+
+	while ((n = bufferevent_read(bev, bytes, sizeof(bytes))) > 0)
+		redisReaderFeed(c->reader, bytes, n);
+	while (lives) {
+		void *cmd = NULL;
+
+		assert_int_equal(redisReaderGetReply(c->reader, &cmd), REDIS_OK);
+		if (!cmd)
+			return;
+		lives = answer_command(c, cmd);
+		freeReplyObject(cmd);
+	}
+}
+
+static void on_event(struct bufferevent *bev, short what, void *arg)
+{
+	(void)bev;
+	if (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR))
+		conn_end(arg);
+}
+
+static void on_accept(struct evconnlistener *li, evutil_socket_t fd, struct sockaddr *sa, int len, void *arg)
+{
+	struct conn *c = mem_alloc(sizeof(*c));
+
+	(void)li, (void)sa, (void)len;
+	c->node = arg;
+	c->bev = bufferevent_socket_new(loop_base(loop), fd, BEV_OPT_CLOSE_ON_FREE);
+	c->reader = redisReaderCreate();
+	c->next = c->node->conns;
+	c->node->conns = c;
+	bufferevent_setcb(c->bev, on_read, NULL, on_event, c);
+	bufferevent_enable(c->bev, EV_READ | EV_WRITE);
+}
+
+static void node_up(struct node *n)
+{
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons((uint16_t)n->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t len = sizeof(in);
+
+	n->listener = evconnlistener_new_bind(loop_base(loop), on_accept, n, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_REUSEABLE, 16,
+		(struct sockaddr *)&in, sizeof(in));
+	assert_non_null(n->listener);
+	getsockname(evconnlistener_get_fd(n->listener), (struct sockaddr *)&in, &len);
+	n->port = ntohs(in.sin_port);
+}
+
+static void node_down(struct node *n)
+{
+	if (n->listener)
+		evconnlistener_free(n->listener);
+	n->listener = NULL;
+	while (n->conns)
+		conn_end(n->conns);
+}
+
+/* ---- turning the loop until something holds ---- */
+
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd, (void)what, (void)arg;
+}
+
+#define UNTIL(cond) \
+	do { \
+		int64_t give_up = clock_ms() + PATIENCE_MS; \
+		while (!(cond)) { \
+			if (clock_ms() > give_up) \
+				fail_msg("never came: %s", #cond); \
+			event_base_loop(loop_base(loop), EVLOOP_ONCE); \
+		} \
+	} while (0)
+
+static void turn_for(int ms)
+{
+	int64_t end = clock_ms() + ms;
+
+	UNTIL(clock_ms() >= end);
+}
+
+static int setup(void **state)
+{
+	static const char *const ids[] = {"a", "b", "c", "d"};
+
+	(void)state;
+	log_init(LOG_ERROR + 1, LOG_LOGFMT);
+	memset(nodes, 0, sizeof(nodes));
+	loop = loop_new();
+	tick = event_new(loop_base(loop), -1, EV_PERSIST, on_tick, NULL);
+	event_add(tick, &(struct timeval){.tv_usec = 2000});
+	for (size_t i = 0; i < NELEM(nodes); i++) {
+		nodes[i].id = ids[i];
+		nodes[i].version = "7.0.15";
+		node_up(&nodes[i]);
+	}
+	owned = SLOTS;
+	epoch = 1;
+	maps = 0;
+	for (int i = 0; i < 3; i++) {
+		map_ids[i] = ids[i];
+		map_ports[i] = nodes[i].port;
+	}
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < NELEM(nodes); i++)
+		node_down(&nodes[i]);
+	event_free(tick);
+	loop_free(loop);
+	return 0;
+}
+
+static struct redis *opened(void)
+{
+	struct redis_host hosts[3] = {{"127.0.0.1", nodes[0].port}, {"127.0.0.1", nodes[1].port},
+		{"127.0.0.1", nodes[2].port}};
+
+	return redis_new(loop, &(struct redis_options){.kind = REDIS_CLUSTER, .hosts = hosts, .host_count = 3, .key_prefix = "t:",
+		.timeout_ms = TIMEOUT_MS, .max_pending = 1000});
+}
+
+static struct redis *connected(void)
+{
+	struct redis *r = opened();
+
+	UNTIL(redis_is_ready(r));
+	return r;
+}
+
+/* ---- a caller ---- */
+
+struct answer {
+	int          calls;
+	enum outcome oc;
+	char         text[16];
+	int64_t      asked_ms, took_ms;
+};
+
+static void on_answer(void *ctx, enum outcome oc, const struct redisReply *v)
+{
+	struct answer *a = ctx;
+	const char *s = redis_reply_str(v, NULL);
+
+	a->calls++;
+	a->oc = oc;
+	a->took_ms = clock_ms() - a->asked_ms;
+	snprintf(a->text, sizeof(a->text), "%s", s ? s : "");
+}
+
+static struct redis_script a_script = {.text = "return 1"};
+
+static void ask(struct redis *r, bool by_script, const char *key, struct answer *a)
+{
+	*a = (struct answer){.asked_ms = clock_ms()};
+	if (by_script)
+		redis_eval(r, &a_script, 2, (const char *[]){"1", key}, NULL, on_answer, a);
+	else
+		redis_command(r, 2, (const char *[]){"GET", key}, NULL, on_answer, a);
+	assert_int_equal(a->calls, 0); /* never before it returns */
+}
+
+static const char *ask_and_wait(struct redis *r, bool by_script, const char *key, struct answer *a)
+{
+	ask(r, by_script, key, a);
+	UNTIL(a->calls);
+	return a->oc == OC_OK ? a->text : "unavailable";
+}
+
+#define LOW "k:{b}"  /* slot 3300 */
+#define HIGH "k:{a}" /* slot 15495 */
+
+static void test_each_slot_at_its_owner(void **state)
+{
+	struct redis *r = connected();
+	struct answer a;
+
+	(void)state;
+	assert_true(slot_of(LOW, strlen(LOW)) == 3300 && slot_of(HIGH, strlen(HIGH)) == 15495);
+	for (int script = 0; script < 2; script++) {
+		assert_string_equal(ask_and_wait(r, script, LOW, &a), "a");
+		assert_string_equal(ask_and_wait(r, script, HIGH, &a), "c");
+	}
+	assert_int_equal(redis_major(r), 7);
+	redis_free(r);
+}
+
+/* What comes of each word: said once, and for ever; to a read, and to a script. "a" and "b" are who answers in the end. # stands for the
+ * key's slot, @ for b's port. */
+static const struct row {
+	const char *word;
+	const char *once_read, *ever_read, *once_script, *ever_script;
+} rows[] = {
+#define UN "unavailable"
+	{"-MOVED # 127.0.0.1:@\r\n", "b", "b", "b", "b"}, /* b answers well, so for ever is not for long */
+	{"-MOVED # :@\r\n", "b", "b", "b", "b"},          /* the host that was asked */
+	{"-MOVED # localhost:@\r\n", "ab", "ab", "ab", "ab"}, /* a name: another node to us; the map may come first */
+	{"-MOVED # ?:@\r\n", "a", UN, "a", UN},
+	{"-MOVED 16384 127.0.0.1:@\r\n", "a", UN, "a", UN},
+	{"-MOVED -1 127.0.0.1:@\r\n", "a", UN, "a", UN},
+	{"-MOVED\r\n", "a", UN, "a", UN},
+	{"-ASK # 127.0.0.1:@\r\n", "b", "b", "a", UN},
+	{"-ASK # 127.0.0.1\r\n", "a", UN, "a", UN},
+	{"-TRYAGAIN Multiple keys request during rehashing of slot\r\n", "a", UN, "a", UN},
+	{"-ERR Script attempted to access a non local key in a cluster node script: f_1\r\n", "a", UN, "a", UN},
+	{"-ERR Unable to execute command 'del' in script because undeclared keys were accessed during rehashing of the slot\r\n",
+		"a", UN, "a", UN},
+	{"-CLUSTERDOWN The cluster is down\r\n", "a", UN, "a", UN},
+	{"-CLUSTERDOWN Hash slot not served\r\n", "a", UN, "a", UN},
+	{"-NOSCRIPT No matching script. Please use EVAL.\r\n", "a", UN, "a", UN},
+	{"-LOADING Redis is loading the dataset in memory\r\n", "a", UN, "a", UN},
+	{"-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.\r\n", "a", UN, "a", UN},
+	{"-READONLY You can't write against a read only replica.\r\n", "a", UN, "a", UN},
+	{"-ERR Error running script (call to f_1): @user_script:1: @user_script: 1: -READONLY You can't write\r\n", "a", UN, "a", UN},
+	{"-NOREPLICAS Not enough good replicas to write.\r\n", UN, UN, UN, UN},
+	{"-OOM command not allowed when used memory > 'maxmemory'.\r\n", UN, UN, UN, UN},
+	{"-CROSSSLOT Keys in request don't hash to the same slot\r\n", UN, UN, UN, UN},
+	{"-NOPERM this user has no permissions\r\n", UN, UN, UN, UN},
+	{"-\r\n", UN, UN, UN, UN},
+};
+
+/* Each word, said of a key of its own, so that all may be tried at the same time. */
+static struct trial {
+	const struct row *row;
+	bool        by_script, ever;
+	const char *expected;
+	char        key[32], word[200];
+	int         asked, asking, asking_script;
+	struct answer a;
+} trials[4 * NELEM(rows)];
+
+static const char *word_for(const char *key, const struct node *n, bool by_script, bool asking)
+{
+	for (struct trial *t = trials; t < trials + NELEM(trials); t++) {
+		if (strcmp(key, t->key) != 0)
+			continue;
+		t->asked++;
+		t->asking += asking;
+		t->asking_script += by_script && asking;
+		return n == &nodes[0] && (t->ever || t->asked == 1) ? t->word : NULL;
+	}
+	return NULL;
+}
+
+static void prepare(struct trial *t, const struct row *row, int variant, int *tags)
+{
+	unsigned slot;
+	size_t len = 0;
+
+	*t = (struct trial){.row = row, .by_script = variant / 2, .ever = variant % 2};
+	t->expected = (const char *[]){row->once_read, row->ever_read, row->once_script, row->ever_script}[variant];
+	do {
+		snprintf(t->key, sizeof(t->key), "k:{%d}", (*tags)++);
+		slot = slot_of(t->key, strlen(t->key));
+	} while (slot >= 8192);
+	for (const char *p = row->word; *p; p++)
+		len += (size_t)(*p == '#' ? sprintf(t->word + len, "%u", slot) : *p == '@' ? sprintf(t->word + len, "%d", nodes[1].port)
+			: sprintf(t->word + len, "%c", *p));
+}
+
+static void judge(const struct trial *t)
+{
+	const char *got = !t->a.calls ? "no answer" : t->a.oc == OC_OK ? t->a.text : UN;
+	bool may_ask = strstr(t->word, "-ASK ") && strstr(t->word, "127.0.0.1:") && !t->by_script;
+
+	if (!*got || !strstr(t->expected, got) || t->a.calls > 1 || t->asked > 40 || t->asking_script || t->asking > may_ask ||
+	    t->a.took_ms > TIMEOUT_MS * 11 / 10 + BUSY_MS)
+		fail_msg("%s (%s, %s): %s after %d ms; %d times asked, %d by ASKING, answered %d times", t->row->word, t->by_script ? "script" : "read",
+			t->ever ? "for ever" : "once", got, (int)t->a.took_ms, t->asked, t->asking, t->a.calls);
+}
+
+static void test_each_word(void **state)
+{
+	struct redis *r = connected();
+	struct answer other;
+	int tags = 0;
+
+	(void)state;
+	ask_and_wait(r, true, LOW, &other); /* the script's text is known from here on */
+	for (size_t i = 0; i < NELEM(trials); i++) {
+		prepare(&trials[i], &rows[i / 4], (int)(i % 4), &tags);
+		ask(r, trials[i].by_script, trials[i].key, &trials[i].a);
+	}
+	assert_string_equal(ask_and_wait(r, true, HIGH, &other), "c"); /* another slot knows nothing of it */
+	turn_for(2 * TIMEOUT_MS);
+	for (size_t i = 0; i < NELEM(trials); i++)
+		judge(&trials[i]);
+	redis_free(r);
+	memset(trials, 0, sizeof(trials));
+}
+
+/* What ends a connection: nothing is known of what was sent, and all is well again after that. */
+static void test_each_end(void **state)
+{
+	static const struct { const char *word; enum then then; } ends[] = {
+		{"$10\r\nabc", FALLS_SILENT}, {"", FALLS_SILENT},
+		{"HTTP/1.1 400 Bad Request\r\n\r\n", GOES_ON}, {"*2147483647\r\n", GOES_ON}, {":1\r\n:2\r\n", HANGS_UP},
+	};
+	struct redis *r = connected();
+	struct answer read, eval, other;
+
+	(void)state;
+	for (size_t i = 0; i < NELEM(ends); i++) {
+		nodes[0].word = ends[i].word;
+		nodes[0].then = ends[i].then;
+		nodes[0].times = 1;
+		ask(r, true, LOW, &eval);
+		ask(r, false, LOW, &read);
+		ask(r, false, HIGH, &other);
+		UNTIL(read.calls && eval.calls && other.calls);
+		assert_true(read.oc == OC_STORE_UNAVAILABLE && read.took_ms <= TIMEOUT_MS * 11 / 10 + BUSY_MS);
+		assert_true(other.oc == OC_OK && !strcmp(other.text, "c"));
+		UNTIL(!strcmp(ask_and_wait(r, true, LOW, &eval), "a"));
+	}
+	redis_free(r);
+}
+
+/* Two nodes that each say it is the other's: five redirections and no more. */
+static void test_redirections_without_end(void **state)
+{
+	struct redis *r = connected();
+	char words[2][64];
+	struct answer a;
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		snprintf(words[i], sizeof(words[i]), "-MOVED 3300 127.0.0.1:%d\r\n", nodes[1 - i].port);
+		nodes[i].word = words[i];
+		nodes[i].times = FOREVER;
+	}
+	for (int script = 0; script < 2; script++) {
+		nodes[0].asked = nodes[1].asked = 0;
+		assert_string_equal(ask_and_wait(r, script, LOW, &a), UN);
+		assert_in_range(nodes[0].asked + nodes[1].asked, 2, 6);
+	}
+	redis_free(r);
+}
+
+/* What was sent and not answered may have been done: it is never sent again. */
+static void test_what_was_sent_is_not_sent_again(void **state)
+{
+	struct redis *r = connected();
+	struct answer a;
+
+	(void)state;
+	nodes[0].word = "";
+	nodes[0].times = 1;
+	nodes[0].then = HANGS_UP;
+	assert_string_equal(ask_and_wait(r, true, LOW, &a), UN);
+	turn_for(2 * TIMEOUT_MS);
+	assert_int_equal(nodes[0].scripts, 1);
+	redis_free(r);
+}
+
+/* ---- the map ---- */
+
+static void test_a_map_with_gaps(void **state)
+{
+	struct redis *r;
+	struct answer a;
+
+	(void)state;
+	owned = 13107;
+	r = opened();
+	UNTIL(maps == 2);
+	turn_for(20);
+	assert_int_equal(redis_place_of(r, LOW), REDIS_PLACES - 1); /* not adopted: nobody's */
+	UNTIL(maps >= 3 && redis_place_of(r, LOW) != REDIS_PLACES - 1); /* the third in a row says the same */
+	assert_int_equal(redis_place_of(r, HIGH), REDIS_PLACES - 1);
+	UNTIL(!strcmp(ask_and_wait(r, false, LOW, &a), "a"));
+	assert_false(redis_is_ready(r));
+	owned = SLOTS;
+	UNTIL(redis_is_ready(r));
+	assert_string_equal(ask_and_wait(r, false, HIGH, &a), "c");
+	redis_free(r);
+}
+
+/* The cluster is gone, and another answers at its addresses: it is not followed, and nothing that it says is believed. */
+static void test_another_cluster_at_the_same_addresses(void **state)
+{
+	struct redis *r = connected();
+	struct answer a;
+
+	(void)state;
+	for (int i = 0; i < 3; i++) {
+		node_down(&nodes[i]);
+		map_ids[i] = (const char *[]){"x", "y", "z"}[i];
+	}
+	UNTIL(!redis_is_ready(r));
+	for (int i = 0; i < 3; i++)
+		node_up(&nodes[i]);
+	maps = 0;
+	UNTIL(maps >= 4);
+	for (int64_t end = clock_ms() + 3 * TIMEOUT_MS; clock_ms() < end;) {
+		assert_string_equal(ask_and_wait(r, false, LOW, &a), UN);
+		assert_false(redis_is_ready(r));
+	}
+	map_ids[0] = "a";
+	UNTIL(redis_is_ready(r));
+	assert_string_equal(ask_and_wait(r, false, LOW, &a), "a");
+	redis_free(r);
+}
+
+static void test_all_hosts_away_and_back(void **state)
+{
+	struct redis *r = connected();
+	struct answer a;
+	int64_t back_ms;
+
+	(void)state;
+	for (int i = 0; i < 3; i++)
+		node_down(&nodes[i]);
+	UNTIL(!redis_is_ready(r));
+	assert_string_equal(ask_and_wait(r, false, LOW, &a), UN);
+	turn_for(3 * TIMEOUT_MS);
+	for (int i = 0; i < 3; i++)
+		node_up(&nodes[i]);
+	back_ms = clock_ms();
+	UNTIL(redis_is_ready(r));
+	assert_true(clock_ms() - back_ms < 2000 + BUSY_MS);
+	assert_string_equal(ask_and_wait(r, true, HIGH, &a), "c");
+	redis_free(r);
+}
+
+/* The same node says that it is somewhere else now. */
+static void test_an_address_that_changes(void **state)
+{
+	struct redis *r = connected();
+	struct answer a;
+
+	(void)state;
+	nodes[3].id = "a";
+	map_ports[0] = nodes[3].port;
+	epoch++;
+	node_down(&nodes[0]);
+	UNTIL(!strcmp(ask_and_wait(r, false, LOW, &a), "a"));
+	assert_true(nodes[3].asked > 0);
+	UNTIL(redis_is_ready(r));
+	redis_free(r);
+}
+
+static void test_the_oldest_version_counts(void **state)
+{
+	struct redis *r;
+
+	(void)state;
+	nodes[1].version = "6.2.14";
+	r = connected();
+	assert_int_equal(redis_major(r), 6);
+	redis_free(r);
+}
+
+/* One that has not said its version may be the oldest. */
+static void test_a_version_that_is_not_known(void **state)
+{
+	struct redis *r;
+
+	(void)state;
+	nodes[0].version = "";
+	r = connected();
+	assert_int_equal(redis_major(r), 0);
+	redis_free(r);
+}
+
+/* ---- the end ---- */
+
+/* While votes and a map are under way, and commands wait, at a node and for one. */
+static void test_free_with_votes_under_way(void **state)
+{
+	struct redis *r = connected();
+	struct answer a, b;
+
+	(void)state;
+	nodes[0].says_no_votes = nodes[2].says_no_votes = true;
+	nodes[0].word = "-TRYAGAIN\r\n";
+	nodes[0].times = nodes[2].times = FOREVER;
+	nodes[2].word = "";
+	ask(r, true, LOW, &a);
+	ask(r, false, HIGH, &b);
+	turn_for(TIMEOUT_MS / 2);
+	redis_free(r);
+	assert_int_equal(a.calls, 1);
+	assert_int_equal(b.calls, 1);
+	turn_for(20);
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(test_each_slot_at_its_owner), T(test_each_word), T(test_each_end), T(test_redirections_without_end), T(test_what_was_sent_is_not_sent_again),
+		T(test_a_map_with_gaps), T(test_another_cluster_at_the_same_addresses), T(test_all_hosts_away_and_back), T(test_an_address_that_changes),
+		T(test_the_oldest_version_counts), T(test_a_version_that_is_not_known), T(test_free_with_votes_under_way),
+	};
+
+	return cmocka_run_group_tests_name("cluster", tests, NULL, NULL);
+}
