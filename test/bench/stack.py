@@ -106,6 +106,29 @@ class Stack:
         until_up(p, lambda: "PONG" in redis_cli(p, "PING"))
         return p
 
+    def cluster(self, masters, cores=None):
+        """That many, without replicas; each with its port."""
+        nodes = []
+        for _ in range(masters):
+            port, bus = free_port(), free_port()
+            d = self.dir / f"node{len(self.processes)}"
+            d.mkdir()
+            p = self.start(["redis-server", "--port", port, "--cluster-port", bus, "--cluster-enabled", "yes", "--cluster-node-timeout", 5000, "--dir", d,
+                            "--unixsocket", d / "redis.sock", "--save", ""], cores or OTHER_CORES, "node")
+            p.port, p.socket = port, str(d / "redis.sock")
+            until_up(p, lambda: "PONG" in redis_cli(p, "PING"))
+            nodes.append(p)
+        if masters < 3:  # redis-cli makes none of those
+            for i, p in enumerate(nodes):
+                redis_cli(p, "CLUSTER", "ADDSLOTSRANGE", 16384 * i // masters, 16384 * (i + 1) // masters - 1)
+                redis_cli(p, "CLUSTER", "MEET", "127.0.0.1", nodes[0].port, nodes[0].port)
+        else:
+            out = subprocess.run(["redis-cli", "--cluster", "create", *[f"127.0.0.1:{p.port}" for p in nodes], "--cluster-yes"], capture_output=True, text=True)
+            assert out.returncode == 0, out.stdout + out.stderr
+        for p in nodes:
+            poll(lambda: "cluster_state:ok" in redis_cli(p, "CLUSTER", "INFO"), what="the cluster")
+        return nodes
+
     def wxfake(self, *args, tls=False):
         port, ca = free_port(), None
         if tls:
@@ -127,7 +150,8 @@ class Stack:
         sections = {
             "server": {"listen": f"127.0.0.1:{port}", "internal_listen": f"127.0.0.1:{internal}"},
             "log": {"level": "warn"},
-            "redis": {"url": f"unix://{redis.socket}"},
+            "redis": {"url": f"unix://{redis.socket}"} if not isinstance(redis, list)
+            else {"url": "cluster://" + ",".join(f"127.0.0.1:{p.port}" for p in redis), "replicas": "0"},
             "session": {"encryption_key": "00112233445566778899aabbccddeeff" * 2},
             "wechat": {"base_url": wxfake.url, "fallback_urls": "", "ca_file": wxfake.ca or ""},
             "users": {"url": "none"},

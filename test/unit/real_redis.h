@@ -15,7 +15,8 @@ struct real_redis {
 	pid_t pid;
 };
 
-static inline void real_redis_start(struct real_redis *rr)
+/* cluster_port: of a node of a cluster, or NULL. */
+static inline void real_redis_start_as(struct real_redis *rr, const char *cluster_port)
 {
 	snprintf(rr->dir, sizeof(rr->dir), "/tmp/wxlogind-test-XXXXXX");
 	if (!mkdtemp(rr->dir))
@@ -25,15 +26,23 @@ static inline void real_redis_start(struct real_redis *rr)
 	if (rr->pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL); /* an aborted test leaves nothing behind */
 		if (freopen("/dev/null", "w", stdout))
-			execlp("redis-server", "redis-server", "--port", "0", "--unixsocket", rr->socket, "--save", "", "--dir", rr->dir, (char *)NULL);
+			execlp("redis-server", "redis-server", "--port", "0", "--unixsocket", rr->socket, "--save", "", "--dir", rr->dir,
+				"--cluster-enabled", cluster_port ? "yes" : "no", "--cluster-port", cluster_port ? cluster_port : "0", (char *)NULL);
 		_exit(127);
 	}
+}
+
+static inline void real_redis_start(struct real_redis *rr)
+{
+	real_redis_start_as(rr, NULL);
 }
 
 static inline void real_redis_stop(struct real_redis *rr)
 {
 	kill(rr->pid, SIGKILL);
 	waitpid(rr->pid, NULL, 0);
+	unlink(rr->socket);
+	snprintf(rr->socket, sizeof(rr->socket), "%s/nodes.conf", rr->dir); /* a node of a cluster */
 	unlink(rr->socket);
 	rmdir(rr->dir);
 }

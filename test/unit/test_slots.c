@@ -1,4 +1,4 @@
-/* What a Redis Cluster says of itself, without one. */
+/* What a Redis Cluster says of itself. */
 #include "io/slots.h"
 
 #include <setjmp.h>
@@ -7,11 +7,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 
 #include <cmocka.h>
 #include <hiredis/hiredis.h>
 
+#include "common/encode.h"
 #include "common/mem.h"
+#include "real_redis.h"
 
 /* By CLUSTER KEYSLOT of Redis 7.0. */
 static void test_slots_of_keys(void **state)
@@ -25,6 +29,65 @@ static void test_slots_of_keys(void **state)
 	for (size_t i = 0; i < NELEM(known); i++)
 		assert_int_equal(slot_of(known[i].key, strlen(known[i].key)), known[i].slot);
 	assert_int_equal(slot_of("foo{bar", 3), slot_of("foo", 3)); /* what is behind its end is none of the key */
+}
+
+/* Nobody listens there just now. */
+static int free_port(void)
+{
+	struct sockaddr_in in = {.sin_family = AF_INET};
+	socklen_t len = sizeof(in);
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	assert_int_equal(bind(fd, (struct sockaddr *)&in, len), 0);
+	getsockname(fd, (struct sockaddr *)&in, &len);
+	close(fd);
+	return ntohs(in.sin_port);
+}
+
+static redisContext *a_node(struct real_redis *rr)
+{
+	redisContext *c;
+	char port[8];
+
+	for (int tries = 0; tries < 5; tries++) { /* somebody else may take the port first */
+		snprintf(port, sizeof(port), "%d", free_port());
+		real_redis_start_as(rr, port);
+		for (int i = 0; i < 500 && waitpid(rr->pid, NULL, WNOHANG) == 0; i++, usleep(10000)) {
+			c = redisConnectUnix(rr->socket);
+			if (c && !c->err)
+				return c;
+			redisFree(c);
+		}
+	}
+	fail_msg("no redis");
+	return NULL;
+}
+
+/* All 65,536 tags that a session may have, against a real server. */
+static void test_slots_of_all_tags(void **state)
+{
+	struct real_redis rr;
+	redisContext *c = a_node(&rr);
+	char keys[256][32], tag[8];
+
+	(void)state;
+	for (unsigned i = 0; i < 65536; i++) {
+		const uint8_t bytes[2] = {(uint8_t)(i >> 8), (uint8_t)i};
+
+		base64url_encode(tag, bytes, sizeof(bytes));
+		snprintf(keys[i % 256], sizeof(keys[0]), "wxlogin:s:{%s}:%u", tag, i);
+		redisAppendCommand(c, "CLUSTER KEYSLOT %s", keys[i % 256]);
+		for (unsigned k = 0; i % 256 == 255 && k < 256; k++) {
+			redisReply *v = NULL;
+
+			assert_int_equal(redisGetReply(c, (void **)&v), REDIS_OK);
+			assert_int_equal(v->type, REDIS_REPLY_INTEGER);
+			assert_int_equal(v->integer, slot_of(keys[k], strlen(keys[k])));
+			freeReplyObject(v);
+		}
+	}
+	redisFree(c);
+	real_redis_stop(&rr);
 }
 
 static redisReply *reply_of(const char *bytes)
@@ -164,7 +227,7 @@ static void test_tags(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_slots_of_keys), cmocka_unit_test(test_a_map), cmocka_unit_test(test_maps_that_lack_something),
+		cmocka_unit_test(test_slots_of_keys), cmocka_unit_test(test_slots_of_all_tags), cmocka_unit_test(test_a_map), cmocka_unit_test(test_maps_that_lack_something),
 		cmocka_unit_test(test_what_is_no_map), cmocka_unit_test(test_redirections), cmocka_unit_test(test_info), cmocka_unit_test(test_tags),
 	};
 
