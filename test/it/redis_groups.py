@@ -1,5 +1,6 @@
 """Several Redis servers that are one store: a master with replicas and sentinels, or a cluster. Each server has a loopback address of its
 own, so that a packet filter can cut between any two; only a test that has a network namespace to itself may do that."""
+import base64
 import contextlib
 import pathlib
 import signal
@@ -155,6 +156,15 @@ class Cluster(Group):
                 return [(by[line.split()[1].split("@")[0]], line.split()[2].split(","), line.split()[3], line.split()[0], line.split()[8:])
                         for line in text.splitlines()]
         return []
+
+    @staticmethod
+    def tag_of(token):
+        return base64.urlsafe_b64encode(base64.urlsafe_b64decode(token[:4])[:2]).decode().rstrip("=")
+
+    def slot(self, token):
+        """Of a session."""
+        lives = next(s for s in self.servers if s.process.proc.poll() is None)
+        return int(lives.cli("CLUSTER", "KEYSLOT", "{" + self.tag_of(token) + "}"))
 
     def masters(self):
         return [n[0] for n in self.nodes() if "master" in n[1] and "fail" not in n[1] and n[4]]

@@ -1,10 +1,11 @@
 """cluster://: each session is asked for where its slot is; who loses a slot is believed no longer."""
+import re
 import signal
 import time
 
 import pytest
 
-from conftest import poll
+from conftest import APPID, ROOT, poll
 from redis_groups import Cluster
 
 
@@ -24,9 +25,7 @@ def good(server, token):
     return server.auth(token).status == 200
 
 
-def tag_of(token):
-    import base64
-    return base64.urlsafe_b64encode(base64.urlsafe_b64decode(token[:4])[:2]).decode().rstrip("=")
+tag_of = Cluster.tag_of
 
 
 def test_login_check_memory_and_end(stack, cluster, wxfake):
@@ -108,31 +107,80 @@ def test_reshard(stack, cluster, wxfake):
 
 
 def test_a_slot_held_half_moved(stack, cluster, wxfake):
-    """A script is never sent to a node that does not have the slot yet: an end is not acknowledged, and nothing leaves the index."""
+    """A script is never sent to a node that does not have the slot yet: an end that is acknowledged is one, and nothing leaves the index."""
     c = cluster(replicas=0)
     server = stack.server(None, wxfake, redis__url=c.url(), redis__replicas="0", session__cache_entries="0")
-    tokens = [server.login(wxfake.code(openid="oTheSame")).token for _ in range(3)]
-    tag = tag_of(tokens[0])
-    src = c.owner("{" + tag + "}")
+    for first in ("index", "sessions", "nothing"):
+        user, sessions = f"o-{first}", f"/internal/apps/{APPID}/users/o-{first}/sessions"
+        tokens = [server.login(wxfake.code(openid=user)).token for _ in range(5)]
+        src, dst, slot, ids = half_move(c, tokens[0])
+        keys = src.cli("CLUSTER", "GETKEYSINSLOT", slot, 100).split()
+        index = next(k for k in keys if ":u:" in k)
+        members, rest = int(src.cli("ZCARD", index)), [k for k in keys if k != index]
+        for moved in {"index": ([index], rest), "sessions": (rest[:2], rest[2:]), "nothing": ([], [index])}[first]:
+            if moved:
+                assert "OK" in src.cli("MIGRATE", dst.host, dst.port, "", 0, 5000, "KEYS", *moved)
+            for a in (server.session(tokens[0], "DELETE"), server.inside("DELETE", sessions), server.login(wxfake.code(openid=user))):
+                assert a.status == 503 and a.seconds < 0.5 * 1.1 + 0.5, a
+            listed = server.inside("GET", sessions)
+            assert listed.status == 503 or (first == "nothing" and len(listed.json["sessions"]) == 5), listed
+            assert [server.auth(t).status for t in tokens] == [200] * 5
+        assert server.metric("wxlogind_redis_redirections_total", kind="ask") > 0 or first == "index"
+        left = src.cli("CLUSTER", "GETKEYSINSLOT", slot, 100).split()
+        assert not left or "OK" in src.cli("MIGRATE", dst.host, dst.port, "", 0, 5000, "KEYS", *left)
+        for s in (dst, src):
+            s.cli("CLUSTER", "SETSLOT", slot, "NODE", ids[dst.host])
+        poll(lambda: server.login(wxfake.code(openid=user)).status == 200, 5, "logins again")
+        assert int(dst.cli("ZCARD", index)) >= members + 1, "members of the index are lost"
+        assert server.session(tokens[0], "DELETE").status == 204
+        assert [server.auth(t).status for t in tokens] == [401, 200, 200, 200, 200]
+        assert server.inside("DELETE", sessions).status == 204
+        assert [server.auth(t).status for t in tokens] == [401] * 5
+
+
+def half_move(c, token):
+    """The slot of a session stands open, and nothing has moved. Source, target, slot, ids."""
+    src = c.owner("{" + tag_of(token) + "}")
     dst = next(s for s in c.servers if s is not src)
     ids = {n[0].host: n[3] for n in c.nodes()}
-    slot = int(src.cli("CLUSTER", "KEYSLOT", "{" + tag + "}"))
+    slot = c.slot(token)
     dst.cli("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[src.host])
     src.cli("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[dst.host])
-    keys = src.cli("CLUSTER", "GETKEYSINSLOT", slot, 100).split()
-    index = next(k for k in keys if ":u:" in k)
-    members = int(src.cli("ZCARD", index))
-    for moved in ([index], [k for k in keys if k != index]):  # the index first, then the rest
-        assert "OK" in src.cli("MIGRATE", dst.host, dst.port, "", 0, 5000, "KEYS", *moved)
-        for t in tokens:
-            assert good(server, t)
-        for a in (server.session(tokens[0], "DELETE"), server.login(wxfake.code(openid="oTheSame"))):
-            assert a.status == 503 and a.seconds < 0.5 * 1.1 + 0.5, a
-        assert server.metric("wxlogind_redis_redirections_total", kind="ask") > 0 or moved == [index]
-        assert all(good(server, t) for t in tokens)
-    for s in (dst, src):
-        s.cli("CLUSTER", "SETSLOT", slot, "NODE", ids[dst.host])
-    poll(lambda: server.login(wxfake.code(openid="oTheSame")).status == 200, 5, "logins again")
-    assert int(dst.cli("ZCARD", index)) >= members
-    assert server.session(tokens[0], "DELETE").status == 204
-    assert [server.auth(t).status for t in tokens] == [401, 200, 200]
+    return src, dst, slot, ids
+
+
+def calls(node, name):
+    line = next((x for x in node.cli("INFO", "commandstats").split() if x.startswith(f"cmdstat_{name}:")), "calls=0,")
+    return int(line.split("calls=")[1].split(",")[0])
+
+
+def test_one_node_forgets_its_scripts(stack, cluster, wxfake):
+    """Nobody notices, and each text travels once."""
+    c = cluster(replicas=0)
+    server = stack.server(None, wxfake, redis__url=c.url(), redis__replicas="0", session__cache_entries="0")
+    for _ in range(60):
+        assert server.login(wxfake.code()).status == 200
+    forgetful = c.servers[0]
+    for s in c.servers:
+        s.cli("CONFIG", "RESETSTAT")
+    forgetful.cli("SCRIPT", "FLUSH")
+    for _ in range(200):
+        assert server.login(wxfake.code()).status == 200
+    assert [calls(s, "eval") > 0 for s in c.servers] == [True, False, False]
+    assert calls(forgetful, "eval") <= 6 and sum(calls(s, "evalsha") for s in c.servers) >= 200
+
+
+def test_rights_that_the_documents_name(stack, cluster, wxfake):
+    """The Redis user of docs/operations.md may do all that a cluster takes: its map, WAIT, ASKING."""
+    line = re.search(r"^user wxlogind (.*)$", (ROOT / "docs" / "operations.md").read_text(), re.M)[1]
+    c = cluster(args=["--user", "wxlogind", *line.split()])
+    server = stack.server(None, wxfake, redis__url=c.url("wxlogind:password@"))
+    tokens = [server.login(wxfake.code()).token for _ in range(8)]
+    poll(lambda: all(server.auth(t).status == 200 for t in tokens) and server.metric("wxlogind_session_cache_total", result="hit"), what="from memory")
+    assert server.session(tokens[0], "DELETE").status == 204  # WAIT
+    reader = stack.server(None, wxfake, redis__url=c.url("wxlogind:password@"), session__cache_entries="0")
+    src, dst, slot, _ = half_move(c, tokens[1])
+    moved = [k for k in src.cli("CLUSTER", "GETKEYSINSLOT", slot, 100).split() if ":s:" in k]
+    assert "OK" in src.cli("MIGRATE", dst.host, dst.port, "", 0, 5000, "KEYS", *moved)
+    assert reader.auth(tokens[1]).status == 200 and reader.metric("wxlogind_redis_redirections_total", kind="ask") > 0  # ASKING
+    assert not [s.host for s in c.servers if "NOPERM" in s.cli("INFO", "errorstats")] and server.ready()
