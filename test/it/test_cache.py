@@ -82,11 +82,12 @@ def never_after(two, token, ended_at, bound=AT_ONCE):
         asked = time.monotonic()
         status = two.b.auth(token).status
         assert status in (401, 503) or asked - ended_at < bound, f"200 {asked - ended_at:.3f} s after the end"
+        time.sleep(0.002)  # leaves the processor to who is asked
 
 
 @pytest.mark.parametrize("fault", ["none", "kill invalidation", "kill all", "flush", "freeze", "restart"])
 def test_no_fault_makes_an_ended_session_live(two, redis, fault):
-    tokens = [two.session() for _ in range(5)]
+    tokens = [two.session() for _ in range(3)]
     for token in tokens:
         two.warm(token)
         if fault == "kill invalidation":
@@ -172,11 +173,12 @@ def test_unknown_tokens_leave_nothing(two, redis):
 
 def test_renewed_from_memory(stack, redis, wxfake):
     """Answers from memory do not keep a session in use from being renewed."""
-    server = stack.server(redis, wxfake, session__ttl="5s")
+    server = stack.server(redis, wxfake, session__ttl="3s")
     token = server.login(wxfake.code()).token
-    end = time.monotonic() + 8
+    end = time.monotonic() + 4.5
     while time.monotonic() < end:
         assert server.auth(token).status == 200
+        time.sleep(0.002)
     assert server.metric("wxlogind_session_cache_total", result="hit") > 20
 
 

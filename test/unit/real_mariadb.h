@@ -65,7 +65,8 @@ static inline void real_mariadb_up(struct real_mariadb *rm)
 		prctl(PR_SET_PDEATHSIG, SIGKILL); /* an aborted test leaves nothing behind */
 		if (freopen("/dev/null", "w", stdout) && freopen("/dev/null", "w", stderr))
 			execlp("mariadbd", "mariadbd", "--no-defaults", datadir, sock, user, "--skip-networking", "--innodb-buffer-pool-size=16M",
-				"--innodb-log-file-size=8M", "--performance-schema=OFF", (char *)NULL);
+				"--innodb-log-file-size=8M", "--innodb-flush-log-at-trx-commit=2",
+				"--performance-schema=OFF", (char *)NULL);
 		_exit(127);
 	}
 	for (int i = 0; i < 1200 && !(m = real_mariadb_root(rm)); i++)
