@@ -237,7 +237,7 @@ def test_refusals_do_not_fill_the_log(server):
 @pytest.mark.skipif(SANITIZED, reason="a sanitizer keeps freed memory")
 def test_what_a_form_costs(stack, redis, wxfake):
     """Memory goes with what was sent, not with how many pairs it makes."""
-    server, forms = stack.server(redis, wxfake), []
+    server, forms = stack.server(redis, wxfake, redis__timeout="10s", wechat__timeout="30s"), []
     head = b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 65536\r\n\r\n"
     assert statuses(server.raw(head + b"&" * 65536 + GET + CLOSE + b"\r\n")) == [400, 401]
     assert statuses(server.raw(head + b"code=x" + b"&" * 32 + b"a" * 65498 + GET + CLOSE + b"\r\n")) == [400, 401]  # 33 pairs
@@ -248,7 +248,7 @@ def test_what_a_form_costs(stack, redis, wxfake):
             body = b"code=%032d" % n + b"&" * 31
             forms.append(held.enter_context(begun(server.port, head + body + b"a" * (65536 - len(body)))))
             held.enter_context(begun(server.port, head + b"&" * 65535))  # and as many whose last byte is missing
-        poll(lambda: wxfake.calls() == calls + 60, what="sixty logins in flight")
+        poll(lambda: wxfake.calls() == calls + 60, seconds=30, what="sixty logins in flight")
         assert rss_kb(server.process.pid) - before < 24 * 1024
         for s in forms:
             assert statuses(s.recv(4096))[0] in (200, 401, 503)
