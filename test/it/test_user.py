@@ -235,6 +235,15 @@ def test_eight_workers(stack, redis, wxfake, users_url):
 
 # ---- SQLite alone ----
 
+
+def test_its_directory_is_made(stack, redis, wxfake):
+    """For the server's user alone; only the last of the path."""
+    server = stack.server(redis, wxfake, users__url=f"sqlite://{stack.dir}/new/users.db")
+    login(server, wxfake, "oTestDirectory")
+    poll(lambda: inside(server, "oTestDirectory").status == 200, what="kept")
+    assert (stack.dir / "new").stat().st_mode & 0o777 == 0o700
+
+
 def refused(stack, url, status=1):
     port = 1
     file = stack.dir / "refused.ini"
