@@ -4,6 +4,8 @@
  */
 "use strict";
 const assert = require("node:assert/strict");
+const fs = require("node:fs");
+const os = require("node:os");
 const path = require("node:path");
 const { after, afterEach, before, beforeEach, test } = require("node:test");
 const { chromium } = require("playwright-core");
@@ -14,6 +16,8 @@ const AXE = require.resolve("axe-core/axe.min.js");
 const TOKEN = "the-internal-token";
 const EVIL = '<img src=x onerror="window.evil=1">';
 const OPENID = "oConsole0001";
+const DIR = fs.mkdtempSync(path.join(os.tmpdir(), "wxlogind-console-"));
+const AUDIT = path.join(DIR, "audit.log");
 const USER = `/internal/apps/${APPID}/users/${OPENID}`;
 
 let stack, browser, context, page, asked, violations;
@@ -37,7 +41,7 @@ const living = async () => {
 };
 
 before(async () => {
-  stack = await Stack.start({ server: { internal_token: TOKEN } });
+  stack = await Stack.start({ server: { internal_token: TOKEN }, audit: { file: AUDIT, openid: "clear" } });
   browser = await chromium.launch({
     executablePath: BROWSER,
     args: ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"],
@@ -47,6 +51,7 @@ before(async () => {
 after(async () => {
   await browser?.close();
   await stack.stop();
+  fs.rmSync(DIR, { recursive: true, force: true });
 });
 
 beforeEach(() => {
@@ -105,7 +110,7 @@ async function find(value, by = "openid") {
 
 /** Faults that axe-core finds, as "rule: element". It is run from outside, past the page's policy. */
 async function faults() {
-  await page.evaluate(require("node:fs").readFileSync(AXE, "utf8"));
+  await page.evaluate(fs.readFileSync(AXE, "utf8"));
   const { violations: found } = await page.evaluate(() => window.axe.run(document));
   return found.flatMap((rule) => rule.nodes.map((node) => `${rule.id}: ${node.html}`));
 }
@@ -119,62 +124,36 @@ const shot = async (name) => {
 const wide = () =>
   page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
 
-/** The calls that a server may not have yet: one user that is held here. */
-async function stub(state) {
-  const json = (route, status, body) =>
-    route.fulfill({
-      status,
-      contentType: "application/json",
-      body: body ? JSON.stringify(body) : "",
-    });
-  await page.route(`**/internal/apps/${APPID}/users**`, async (route) => {
-    const request = route.request();
-    const { pathname, search } = new URL(request.url());
-    const call = `${request.method()} ${pathname.replace(/.*\/users/, "")}${search}`;
-    state.calls.push([call, request.postDataJSON(), request.headers()["x-wx-actor"]]);
-    if (call.startsWith("GET ?")) {
-      return json(route, 200, { users: state.user ? [state.user] : [], next: null });
-    } else if (call.endsWith("/sessions")) {
-      return json(route, 200, { sessions: state.sessions });
-    } else if (call.endsWith("/export")) {
-      return json(route, 200, { user: state.user });
-    } else if (call.startsWith("GET ")) {
-      return state.user
-        ? json(route, 200, state.user)
-        : json(route, 404, { error: "not_found", message: "No such user." });
-    } else if (call.endsWith("/block")) {
-      state.user.blocked = call.startsWith("PUT")
-        ? { since: 1790000000, until: null, ...request.postDataJSON() }
-        : null;
-    } else {
-      state.user = null;
-    }
-    return json(route, 204);
+/** A call of a backend's own, beside the page. */
+async function inside(method, where, body) {
+  const res = await fetch(`${stack.internal}/internal/apps/${APPID}/users${where}`, {
+    method,
+    headers: { "X-Internal-Token": TOKEN },
+    body: body && JSON.stringify(body),
+  });
+  const text = await res.text();
+  assert.ok([200, 204, 404].includes(res.status), `${method} ${where}: ${res.status} ${text}`);
+  return text ? JSON.parse(text) : null;
+}
+
+/** A user who wrote markup wherever a user can write, and one session of theirs. */
+async function someone(words = EVIL, agent = EVIL) {
+  await inside("DELETE", `/${OPENID}`);
+  await inside("DELETE", `/${OPENID}/block`);
+  await login(OPENID, agent); // WeChat has a unionid of its own for them
+  await inside("PUT", `/${OPENID}`, {
+    nickName: words,
+    unionid: "uConsole",
+    phoneNumber: "+8613812345678",
   });
 }
 
-const held = () => ({
-  calls: [],
-  sessions: [
-    {
-      id: "A".repeat(20),
-      created_at: 1790000000,
-      expires_in: 600,
-      last_seen_at: 1790000100,
-      ip: "192.0.2.7",
-      user_agent: EVIL,
-    },
-  ],
-  user: {
-    appid: APPID,
-    openid: OPENID,
-    unionid: "uConsole",
-    phoneNumber: "138****5678",
-    nickName: EVIL,
-    created_at: 1790000000,
-    blocked: { since: 1790000000, until: 1890000000, note: EVIL },
-  },
-});
+const audited = () =>
+  fs
+    .readFileSync(AUDIT, "utf8")
+    .split("\n")
+    .filter(Boolean)
+    .map((line) => JSON.parse(line));
 
 test("the page and its files come without the token, under a strict policy", async () => {
   const headers = (await open()).headers();
@@ -192,23 +171,18 @@ test("the page and its files come without the token, under a strict policy", asy
 
 for (const width of [1280, 390]) {
   for (const locale of ["en-US", "zh-CN"]) {
-    test(`picture: ${width} px, ${locale}: nothing sticks out, axe-core finds nothing`, async () => {
-      const name = `${locale.slice(0, 2)}-${width}`;
-      await login(OPENID, "MicroMessenger/8.0.50");
+    test(`${width} px, ${locale}: nothing sticks out, axe-core finds nothing`, async () => {
+      await someone("小明", "MicroMessenger/8.0.50");
       await open({ width, locale });
       assert.equal(await page.getAttribute("html", "lang"), locale === "zh-CN" ? "zh-CN" : "en");
       assert.deepEqual(await faults(), []);
       await enter();
       await page.waitForSelector("#health .good");
-      const sample = held();
-      sample.user.nickName = sample.user.blocked.note = sample.sessions[0].user_agent = "小明";
-      await stub(sample);
       await find(OPENID);
       await page.waitForSelector("#sessions li");
       await poll(() => page.evaluate(() => document.querySelector("polyline").points.length > 2), "plots");
       assert.equal(await wide(), 0);
       assert.deepEqual(await faults(), []);
-      await shot(name);
       await page.click("#erase");
       assert.deepEqual(await faults(), []);
       assert.equal(await wide(), 0);
@@ -299,7 +273,7 @@ test("1,000 sessions of one user: all are told, 100 at a time; one ends, then al
   await open({ width: 390 });
   await enter();
   await find(OPENID);
-  await page.getByText("(1000)").waitFor();
+  await page.getByText("(1000: the newest; there may be older ones)").waitFor();
   for (let n = 100; n < 1000; n += 100) {
     assert.equal(await page.locator("#sessions li").count(), n);
     await page.click("#more");
@@ -316,56 +290,186 @@ test("1,000 sessions of one user: all are told, 100 at a time; one ends, then al
   assert.equal(await living(), 0);
 });
 
-test("find, block, unblock, export, erase: what is asked, and HTML stays text", async () => {
-  const state = held();
+test("found by phone, unionid and openid; markup stays text", async () => {
+  await someone();
+  await open();
+  await enter();
+  for (const [by, value] of [["phone", "+8613812345678"], ["unionid", "uConsole"]]) {
+    await find(value, by);
+    await page.getByText("Found: 1", { exact: true }).waitFor();
+    assert.equal(await page.textContent("#found span"), `${OPENID} · +86138****5678 · ${EVIL}`);
+  }
+  await find("+8613800000000", "phone");
+  await page.getByText("Found: 0", { exact: true }).waitFor();
+  await find("uConsole", "unionid");
+  await page.locator("#found button").click();
+  await page.waitForSelector("#sessions li");
+  assert.equal(await page.evaluate(() => document.activeElement.id), "person-name");
+  assert.equal(await page.textContent("#person-name"), OPENID);
+  const facts = await page.textContent("#facts");
+  for (const words of [`nickName${EVIL}`, "phoneNumber+8613812345678", "unioniduConsole"]) {
+    assert.ok(facts.includes(words), words);
+  }
+  assert.ok((await page.textContent("#sessions")).includes(EVIL), "the user agent");
+  await find("oNobody");
+  await page.getByText("does not know this user").waitFor();
+  assert.ok(!(await page.isVisible("#unblock")));
+});
+
+test("blocked with a note and a time, and let in again: what the server holds, and by whom", async () => {
+  await someone();
   await open();
   await page.fill("#actor", "zhang");
   await enter();
-  await stub(state);
-  for (const [by, value] of [["phone", "+8613812345678"], ["unionid", "uConsole"]]) {
-    await find(value, by);
-    await page.getByText("Found: 1").waitFor();
-    assert.equal(state.calls.at(-1)[0], `GET ?${by}=${encodeURIComponent(value)}`);
-    assert.equal(state.calls.at(-1)[2], "zhang");
-  }
-  await page.locator("#found button").click();
-  await page.waitForSelector("#sessions li");
-  assert.equal(await page.textContent("#person-name"), EVIL);
-  assert.ok((await page.textContent("#facts")).includes(`· ${EVIL}`), "the note");
-  assert.ok((await page.textContent("#sessions")).includes(EVIL), "the user agent");
-  assert.equal(await page.locator("main img").count(), 0);
-
-  await page.click("#unblock");
-  await page.getByText("Unblocked.").waitFor();
+  await find(OPENID);
   assert.ok(!(await page.isVisible("#unblock")));
   await page.click("#block");
   await page.fill("#note", EVIL);
-  await page.fill("#until", "2030-01-02T03:04");
+  await page.fill("#until", "2020-01-02T03:04");
+  await page.click("#block-dialog .hard");
+  await page.getByText("until is a time in Unix seconds, and in the future.").waitFor();
+  await page.click("#block");
+  await page.fill("#note", EVIL);
+  await page.fill("#until", "2038-01-02T03:04");
   await page.click("#block-dialog .hard");
   await page.getByText("Blocked: no session").waitFor();
-  const until = await page.evaluate(() => new Date("2030-01-02T03:04").getTime() / 1000);
-  const put = state.calls.find(([call]) => call.startsWith("PUT"));
-  assert.deepEqual(put.slice(0, 2), [`PUT /${OPENID}/block`, { note: EVIL, until }]);
+  const until = await page.evaluate(() => new Date("2038-01-02T03:04").getTime() / 1000);
+  const { blocked } = await inside("GET", `/${OPENID}`);
+  assert.deepEqual([blocked.note, blocked.until], [EVIL, until]);
+  assert.ok((await page.textContent("#facts")).includes(`· ${EVIL}`), "the note is text");
+  assert.equal(await living(), 0);
 
+  await page.selectOption("#by", "blocked");
+  assert.ok(!(await page.isVisible("#value")));
+  await page.click("#find button");
+  await page.getByText("Found: 1", { exact: true }).waitFor();
+  assert.match(await page.textContent("#found span"), /oConsole0001 · .* · blocked · /);
+  await page.locator("#found button").click();
+  await page.click("#unblock");
+  await page.getByText("Unblocked.").waitFor();
+  assert.ok(!(await page.isVisible("#unblock")));
+  assert.equal((await inside("GET", `/${OPENID}`)).blocked, null);
+  const events = await poll(() => {
+    const mine = audited().filter((line) => line.actor === "zhang");
+    return mine.some((line) => line.event === "user_unblocked") && mine;
+  }, "the audit log");
+  assert.ok(events.some((line) => line.event === "user_blocked" && line.by === "backend"));
+});
+
+test("exported and erased: the file, and what is left", async () => {
+  await someone();
+  await open();
+  await enter();
+  await find(OPENID);
+  await page.waitForSelector("#sessions li");
   const saved = page.waitForEvent("download");
   await page.click("#export");
   const file = await saved;
   assert.equal(file.suggestedFilename(), `user-${OPENID}.json`);
-  assert.match(require("node:fs").readFileSync(await file.path(), "utf8"), /uConsole/);
+  const held = JSON.parse(fs.readFileSync(await file.path(), "utf8"));
+  assert.deepEqual(
+    [held.user.nickName, held.user.phoneNumber, held.sessions[0].user_agent],
+    [EVIL, "+8613812345678", EVIL],
+  );
 
   await page.click("#erase");
   assert.ok(await page.isDisabled("#erase-yes"));
   await page.fill("#erase-typed", OPENID.slice(1));
   assert.ok(await page.isDisabled("#erase-yes"));
   await page.keyboard.press("Enter");
-  assert.ok(state.user, "Enter does not pass a wrong confirmation");
+  assert.ok(await inside("GET", `/${OPENID}`), "Enter does not pass a wrong confirmation");
   if (!(await page.isVisible("#erase-dialog"))) {
     await page.click("#erase");
   }
   await page.fill("#erase-typed", OPENID);
   await page.click("#erase-yes");
   await page.getByText("Erased.").waitFor();
-  assert.equal(state.user, null);
+  assert.equal((await inside("GET", `/${OPENID}`)).error, "not_found");
+  assert.equal(await living(), 0);
+  assert.ok(!(await page.textContent("main")).includes(EVIL), "the page forgets, too");
+});
+
+test("all users, 100 at a time, by what the server names as next", async () => {
+  const { users } = await inside("GET", "?limit=1000");
+  const names = Array.from({ length: 250 - users.length }, (_, i) => `oPage${String(i).padStart(3, "0")}`);
+  for (let i = 0; i < names.length; i += 25) {
+    await Promise.all(
+      names.slice(i, i + 25).map((name) => inside("PUT", `/${name}`, { nickName: `\u202e${EVIL}` })),
+    );
+  }
+  await open({ width: 390 });
+  await enter();
+  await page.selectOption("#by", "every");
+  await page.click("#find button");
+  for (const [shown, words] of [
+    [100, "Found: 100, and more"],
+    [200, "Found: 200, and more"],
+    [250, "Found: 250"],
+  ]) {
+    await page.getByText(words, { exact: true }).waitFor();
+    assert.equal(await page.locator("#found li").count(), shown);
+    if (shown < 250) {
+      await page.click("#next");
+    }
+  }
+  assert.ok(!(await page.isVisible("#next")));
+  const shown = await page.locator("#found bdi:first-child").allTextContents();
+  assert.equal(new Set(shown).size, 250);
+  await page.click("#language");
+  assert.equal(await page.locator("#found li").count(), 250);
+  assert.equal(await page.locator("#found button").first().textContent(), "查看");
+  assert.equal(await wide(), 0);
+  await Promise.all(names.map((name) => inside("DELETE", `/${name}`)));
+});
+
+test("a name that would be another path is none", async () => {
+  await open();
+  await enter();
+  await page.waitForSelector("#health .good");
+  for (const [appid, value] of [[APPID, ".."], [APPID, "."], ["..", OPENID]]) {
+    const before = asked.filter((url) => url.includes("/internal/apps") || url.includes("/users")).length;
+    await page.fill("#appid", appid);
+    await page.selectOption("#by", "openid");
+    await page.fill("#value", value);
+    await page.click("#find button");
+    await page.getByText("That cannot be an appid or an openid.").waitFor();
+    const after = asked.filter((url) => url.includes("/internal/apps") || url.includes("/users")).length;
+    assert.equal(after, before);
+    await find("oNobody");
+    await page.getByText("does not know this user").waitFor();
+  }
+});
+
+test("WeChat's hosts and each app's access_token: well, and not", async () => {
+  await open();
+  await enter();
+  const health = (words) => page.locator("#health li", { hasText: words });
+  await health(`${stack.fake}: answers.`).waitFor();
+  await health(`access_token ${APPID}: none now`).waitFor();
+  assert.equal(await page.inputValue("#appid"), APPID, "the only app is filled in");
+  const url = `${stack.internal}/internal/apps/${APPID}/access-token`;
+  const token = async () => (await fetch(url, { headers: { "X-Internal-Token": TOKEN } })).json();
+  await stack.fault({ api: "stable_token", mode: "errcode", errcode: 40125, count: 100 });
+  assert.equal((await token()).error, "wechat_config");
+  await health("failed renewals: 1 (wechat_config)").waitFor();
+  assert.match(await health("failed renewals").getAttribute("class"), /bad/);
+  await stack.askFake("DELETE", "/fake/fault");
+  const { access_token } = await poll(async () => {
+    const answer = await token();
+    return answer.access_token && answer;
+  }, "a token");
+  await health("ends in 119 min").waitFor();
+  assert.ok(!(await page.content()).includes(access_token), "never the token");
+
+  stack.wxfake.kill("SIGTERM");
+  await stack.wxfake.ended;
+  for (let i = 0; i < 12; i++) {
+    const body = JSON.stringify({ code: `none${i}`, appid: APPID });
+    await fetch(`${stack.url}/v1/login`, { method: "POST", body });
+  }
+  await health(`${stack.fake}: away. It is skipped`).waitFor();
+  await stack.startFake();
+  await health(`${stack.fake}: answers.`).waitFor();
 });
 
 test("a call that the server does not have, and an app that is not configured, are sentences", async () => {

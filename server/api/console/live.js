@@ -107,19 +107,57 @@ function build() {
 
 build();
 
-/** One line for each call to WeChat: how the last five minutes went. */
-function wechat(rows) {
+const CALLS = "wxlogind_wechat_requests_total";
+const HOST_UP = "wxlogind_wechat_host_up";
+const RENEWALS = "wxlogind_access_token_renewals_total";
+const TOKEN_END = "wxlogind_access_token_end_timestamp_seconds";
+const named = (rows, name, label) => [
+  ...new Set(rows.filter((row) => row.name === name).map((row) => row.labels[label])),
+];
+
+/** What a counter gained in the last five minutes: { ok, failed, why: the outcomes of those that failed }. */
+function gained(rows, name, label, value) {
   const from = recent[0] || [];
-  const name = "wxlogind_wechat_requests_total";
-  return [...new Set(rows.filter((row) => row.name === name).map((row) => row.labels.api))].map((api) => {
-    const good = (labels) => labels.api === api && labels.outcome === "ok";
-    const bad = (labels) => labels.api === api && labels.outcome !== "ok";
-    const gained = (fits) => Math.max(0, sum(rows, name, fits) - sum(from, name, fits));
-    const [ok, failed] = [gained(good), gained(bad)];
-    const worst = rows.filter((row) => row.name === name && bad(row.labels) && row.value).map((row) => row.labels.outcome);
+  const outcomes = { ok: 0, failed: 0, why: [] };
+  for (const row of rows.filter((row) => row.name === name && row.labels[label] === value)) {
+    const { outcome } = row.labels;
+    const n = row.value - sum(from, name, (old) => old[label] === value && old.outcome === outcome);
+    if (outcome === "ok") {
+      outcomes.ok = Math.max(0, n);
+    } else if (n > 0) {
+      outcomes.failed += n;
+      outcomes.why.push(outcome);
+    }
+  }
+  return outcomes;
+}
+
+/** Each of WeChat's hosts, and each call to it. */
+function wechat(rows) {
+  const hosts = rows
+    .filter((row) => row.name === HOST_UP)
+    .map(({ labels, value: up }) => [up ? "good" : "bad", `${labels.host}: ${text(up ? "host_up" : "host_away")}`]);
+  const calls = named(rows, CALLS, "api").map((api) => {
+    const { ok, failed, why } = gained(rows, CALLS, "api", api);
     const words = `WeChat ${api}: ${ok} ${text("went_well")}, ${failed} ${text("failed")}`;
-    return [failed ? "bad" : ok ? "good" : "", failed ? `${words} (${worst.join(", ")})` : words];
+    return [failed ? "bad" : ok ? "good" : "", failed ? `${words} (${why.join(", ")})` : words];
   });
+  return [...hosts, ...calls];
+}
+
+/** Each app's access_token: how long it lives, and whether its renewal fails. */
+function tokens(rows) {
+  return rows
+    .filter((row) => row.name === TOKEN_END)
+    .map(({ labels, value: end }) => {
+      const minutes = Math.floor((end - Date.now() / 1000) / 60);
+      const lives = minutes > 0 ? `${text("token_ends")} ${minutes} min` : text("token_none");
+      const { failed, why } = gained(rows, RENEWALS, "appid", labels.appid);
+      const words = `access_token ${labels.appid}: ${lives}`;
+      return failed
+        ? ["bad", `${words}, ${text("token_fails")} ${failed} (${why.join(", ")})`]
+        : [minutes > 0 ? "good" : "", words];
+    });
 }
 
 function health(rows) {
@@ -133,7 +171,7 @@ function health(rows) {
   lines.push(up(value(rows, "wxlogind_redis_connected"), "redis_up", "redis_away"));
   const users = value(rows, "wxlogind_users_up");
   lines.push(users === undefined ? ["", text("users_none")] : up(users, "users_up", "users_away"));
-  lines.push(...wechat(rows));
+  lines.push(...wechat(rows), ...tokens(rows));
   const hits = sum(rows, "wxlogind_session_cache_total", (labels) => labels.result === "hit");
   const all = sum(rows, "wxlogind_session_cache_total");
   lines.push(["", `${text("cache")}: ${all ? Math.round((100 * hits) / all) : 0} %`]);
@@ -143,6 +181,19 @@ function health(rows) {
   );
   const build = rows.find((row) => row.name === "wxlogind_build_info");
   document.getElementById("version").textContent = build ? build.labels.version : "";
+}
+
+/** The apps that the server has, for who looks for a user; the only one is filled in. */
+function offerApps(rows) {
+  const apps = named(rows, TOKEN_END, "appid");
+  const field = document.getElementById("appid");
+  document.getElementById("appids").replaceChildren(...apps.map((appid) => element("option", "", { value: appid })));
+  if (apps.length === 1 && !field.value) {
+    field.value = apps[0];
+    if (document.activeElement === field) {
+      field.select();
+    }
+  }
 }
 
 /** The words anew, after the language was switched. */
@@ -155,6 +206,9 @@ export function redraw() {
 
 function take(rows) {
   const now = performance.now();
+  if (!last) {
+    offerApps(rows);
+  }
   if (last) {
     for (const plot of PLOTS) {
       const { points } = figures.get(plot.id);

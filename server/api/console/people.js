@@ -1,8 +1,9 @@
 /* Users: found, seen, blocked, erased, exported; their sessions seen and ended. What they wrote is shown as text, whatever it is. */
-import { ask, call, element } from "./call.js";
+import { Trouble, ask, call, element } from "./call.js";
 import { text } from "./texts.js";
 
-const PAGE = 100; // sessions that are shown at a time
+const PAGE = 100; // sessions that are shown, and users that are asked for, at a time
+const SESSIONS_MAX = 1000; // the server lists no more
 const $ = (id) => document.getElementById(id);
 const PROFILE = ["appid", "openid", "unionid", "phoneNumber", "nickName", "avatarUrl", "gender", "country", "province", "city", "language", "audit_user"];
 const TIMES = ["created_at", "last_login_at", "updated_at"];
@@ -10,10 +11,20 @@ const TIMES = ["created_at", "last_login_at", "updated_at"];
 let who = null; // { appid, openid, user: null where the database has none }
 let sessions = [];
 let shown = 0;
+let question = null; // { appid, filter, next, users } that are listed
 let turn = 0; // an answer that comes after another question is dropped
 
-const app = (appid) => `/internal/apps/${encodeURIComponent(appid)}`;
-const path = (of, below = "") => `${app(of.appid)}/users/${encodeURIComponent(of.openid)}${below}`;
+
+/** A name as a part of a path. A browser would take dots for another path. */
+function segment(name) {
+  if (/^\.{0,2}$/.test(name)) {
+    throw new Trouble(400, text("bad_name"));
+  }
+  return encodeURIComponent(name);
+}
+
+const app = (appid) => `/internal/apps/${segment(appid)}`;
+const path = (of, below = "") => `${app(of.appid)}/users/${segment(of.openid)}${below}`;
 const time = (seconds) => (Number.isFinite(seconds) ? new Date(seconds * 1000).toLocaleString(document.documentElement.lang) : "–");
 
 function say(words = "") {
@@ -75,10 +86,11 @@ function draw() {
   if (!who) {
     return;
   }
-  $("person-name").textContent = who.user?.nickName || who.openid;
-  $("unblock").hidden = who.user && !who.user.blocked;
+  $("person-name").textContent = who.openid; // what a user cannot choose
+  $("unblock").hidden = !who.user?.blocked;
   facts();
-  $("session-count").textContent = `(${sessions.length})`;
+  $("session-count").textContent =
+    `(${sessions.length}${sessions.length < SESSIONS_MAX ? "" : `: ${text("newest")}`})`;
   $("end-all").disabled = !sessions.length;
   $("sessions").replaceChildren();
   const want = Math.max(shown, PAGE);
@@ -178,28 +190,45 @@ async function download() {
 
 // ---- finding one ----
 
-function offer(appid, users) {
-  $("found").replaceChildren(
-    ...users.map((user) => {
-      const row = element("li");
-      const words = [user.nickName, user.openid, user.phoneNumber].filter(Boolean).join(" · ");
-      const open = element("button", text("open"), { type: "button", "aria-label": `${text("open")} ${user.openid}` });
-      open.addEventListener("click", () =>
-        doing(open, async () => {
-          await load({ appid, openid: user.openid });
-          $("person-name").focus();
-        }),
-      );
-      row.append(element("span", words), open);
-      return row;
+function offer(appid, user) {
+  const row = element("li");
+  const words = element("span");
+  [user.openid, user.phoneNumber, user.blocked && text("blocked"), user.nickName]
+    .filter(Boolean)
+    .forEach((part, i) => words.append(i ? " · " : "", element("bdi", part)));
+  const open = element("button", text("open"), { type: "button", "aria-label": `${text("open")} ${user.openid}` });
+  open.addEventListener("click", () =>
+    doing(open, async () => {
+      await load({ appid, openid: user.openid });
+      $("person-name").focus();
     }),
   );
+  row.append(words, open);
+  $("found").append(row);
+}
+
+/** The next users of a question, behind those that stand there. */
+async function page() {
+  const mine = turn;
+  const after = question.next ? { after: question.next } : {};
+  const query = new URLSearchParams({ ...question.filter, ...after, limit: PAGE });
+  const { users, next } = await ask(`${app(question.appid)}/users?${query}`);
+  if (mine !== turn) {
+    return;
+  }
+  users.forEach((user) => offer(question.appid, user));
+  question.next = next;
+  question.users.push(...users);
+  $("next").hidden = !next;
+  say(`${text("found")}: ${question.users.length}${next ? `, ${text("found_more")}` : ""}`);
 }
 
 export function forget() {
   turn++;
   who = null;
   sessions = [];
+  question = null;
+  $("next").hidden = true;
   $("found").replaceChildren();
   $("facts").replaceChildren();
   $("sessions").replaceChildren();
@@ -220,20 +249,30 @@ async function find(event) {
       await load({ appid, openid: value });
       return;
     }
-    const mine = turn;
-    const { users } = await ask(`${app(appid)}/users?${new URLSearchParams({ [by]: value })}`);
-    if (mine === turn) {
-      offer(appid, users);
-      say(`${text("found")}: ${users.length}`);
-    }
+    const filter = by === "every" ? {} : { [by]: by === "blocked" ? "1" : value };
+    question = { appid, filter, next: null, users: [] };
+    await page();
   });
 }
 
+/** Some questions need no value. */
+function chooseBy() {
+  const needs = !["every", "blocked"].includes($("by").value);
+  $("value-label").hidden = !needs;
+  $("value").required = needs;
+}
+
 /** The words anew, after the language was switched. */
-export const redraw = draw;
+export function redraw() {
+  draw();
+  $("found").replaceChildren();
+  question?.users.forEach((user) => offer(question.appid, user));
+}
 
 export function start() {
   $("find").addEventListener("submit", find);
+  $("by").addEventListener("change", chooseBy);
+  $("next").addEventListener("click", () => doing($("next"), page));
   $("more").addEventListener("click", addSessions);
   $("reload").addEventListener("click", () => doing($("reload"), () => load(who)));
   $("end-all").addEventListener("click", endAll);
