@@ -82,8 +82,8 @@ class SentinelGroup(Group):
                     f"sentinel failover-timeout {self.NAME} 5000\n" + (f"sentinel auth-pass {self.NAME} {password}\n" if password else "") +
                     (f"requirepass {sentinel_password}\n" if sentinel_password else ""))
             self.sentinels.append(Server(directory / f"sentinel{i}", hosts[replicas + 1 + i], conf=conf, password=sentinel_password, tls=tls))
-        poll(lambda: all("master_link_status:up" in s.cli("INFO", "replication") for s in self.servers[1:]), 20, "the replicas follow")
-        poll(lambda: all(self.knows_all(s) for s in self.sentinels), 20, "the sentinels know each other and the replicas")
+        poll(lambda: all("master_link_status:up" in s.cli("INFO", "replication") for s in self.servers[1:]), 60, "the replicas follow")
+        poll(lambda: all(self.knows_all(s) for s in self.sentinels), 60, "the sentinels know each other and the replicas")
 
     def knows_all(self, s):
         info = s.cli("INFO", "sentinel")
@@ -113,8 +113,8 @@ class SentinelGroup(Group):
     def fail_over(self):
         """A planned one. Whom the majority names then."""
         old = self.master()
-        poll(lambda: "OK" in self.sentinels[0].cli("SENTINEL", "FAILOVER", self.NAME), 20, "a failover is begun")
-        poll(lambda: self.master() not in (None, old), 20, "the failover is over")
+        poll(lambda: "OK" in self.sentinels[0].cli("SENTINEL", "FAILOVER", self.NAME), 60, "a failover is begun")
+        poll(lambda: self.master() not in (None, old), 60, "the failover is over")
         return self.master()
 
 
@@ -132,10 +132,10 @@ class Cluster(Group):
         out = subprocess.run(["redis-cli", *secret, "--cluster", "create", *[f"{s.host}:{s.port}" for s in self.servers], "--cluster-replicas", str(replicas),
                               "--cluster-yes"], capture_output=True, text=True, timeout=60)
         assert out.returncode == 0, out.stdout + out.stderr
-        poll(lambda: all("cluster_state:ok" in s.cli("CLUSTER", "INFO") for s in self.servers), 20, "the cluster is well")
-        poll(lambda: len(self.masters()) == masters and all(f"connected_slaves:{replicas}" in m.cli("INFO", "replication") for m in self.masters()), 20,
+        poll(lambda: all("cluster_state:ok" in s.cli("CLUSTER", "INFO") for s in self.servers), 60, "the cluster is well")
+        poll(lambda: len(self.masters()) == masters and all(f"connected_slaves:{replicas}" in m.cli("INFO", "replication") for m in self.masters()), 60,
              "the replicas follow")
-        poll(lambda: len({self.epoch(s) for s in self.servers}) == 1, 20, "all know the same epoch")
+        poll(lambda: len({self.epoch(s) for s in self.servers}) == 1, 60, "all know the same epoch")
 
     @staticmethod
     def epoch(s):

@@ -50,9 +50,9 @@ def test_away_at_start(stack, redis, wxfake):
 def test_password_user_db_and_socket(stack, wxfake):
     redis = stack.redis("--requirepass", "p@ss/w%rd", "--user", "app", "on", ">apppass", "~*", "&*", "+@all")
     for url in (f"redis://:p%40ss%2Fw%25rd@127.0.0.1:{redis.port}/3", f"redis://app:apppass@127.0.0.1:{redis.port}"):
-        server = stack.server(redis, wxfake, redis__url=url)
+        server = stack.server(redis, wxfake, redis__url=url, redis__timeout="5s")
         assert server.login(wxfake.code()).status == 200
-    server = stack.server(redis, wxfake, redis__url=f"unix://{redis.socket}?db=2", redis__password="p@ss/w%rd")
+    server = stack.server(redis, wxfake, redis__url=f"unix://{redis.socket}?db=2", redis__password="p@ss/w%rd", redis__timeout="5s")
     assert server.login(wxfake.code()).status == 200
     wrong = stack.server(redis, wxfake, wait=False, redis__url=f"redis://:secret-nope@127.0.0.1:{redis.port}")
     assert wrong.login(wxfake.code()).error == "store_unavailable"
