@@ -7,7 +7,9 @@ import capacity
 import connections
 import instructions
 import race
+import publish
 import report
+import scale
 import sessions
 import users
 
@@ -17,6 +19,7 @@ WORKS = {
     "login": race.login,
     "mixed": race.mixed,
     "connections": connections.connections,
+    "scale": scale.scale,
     "overload": connections.overload,
     "slow": connections.slow,
     "limit": connections.limit,
@@ -30,14 +33,20 @@ WORKS = {
 
 
 def main(argv):
-    if len(argv) not in (2, 3) or argv[1] not in (*WORKS, "all"):
-        raise SystemExit(f"usage: scripts/bench {'|'.join(WORKS)}|all [DIRECTORY]")
+    if len(argv) not in (2, 3) or argv[1] not in (*WORKS, "all", "publish"):
+        raise SystemExit(f"usage: scripts/bench {'|'.join(WORKS)}|all|publish [DIRECTORY]")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is ended
-    result = report.Report(argv[1])
-    for work in WORKS if argv[1] == "all" else [argv[1]]:
-        WORKS[work](result)
-    if len(argv) == 3:
-        result.keep(argv[2])
+    if argv[1] == "publish":
+        failed = publish.publish(*argv[2:])
+    else:
+        result = report.Report(argv[1])
+        for work in WORKS if argv[1] == "all" else [argv[1]]:
+            WORKS[work](result)
+        if len(argv) == 3:
+            result.keep(argv[2])
+        failed = result.failed
+    if failed:
+        sys.exit(f"bench: {'; '.join(failed)}")
 
 
 main(sys.argv)

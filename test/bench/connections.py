@@ -30,15 +30,12 @@ def ms(seconds, p):
     return f"{percentile(seconds, p) * 1000:.1f}" if seconds else "-"
 
 
-def auth_runner(stack, name, process):
-    return race.Runner(name, process, "auth.lua", process.internal, {"TOKENS": str(tokens(stack, process, 1000)), "AUTH_PATH": process.auth_path})
-
-
 def connections(report):
     idle_and_burst(report)
     with Stack() as s:
         redis, fake = s.redis(), s.wxfake()
-        race.race(report, "auth", [auth_runner(s, n, peers.AUTH[n](s, redis, fake)) for n in KEEPALIVE], seconds=max(5, race.SECONDS), connections=ACTIVE)
+        runners = [race.auth_runner(s, n, peers.AUTH[n](s, redis, fake), redis) for n in KEEPALIVE]
+        race.race(report, "auth-active", "auth", runners, seconds=max(5, race.SECONDS), connections=ACTIVE)
     workers(report)
 
 
@@ -73,8 +70,9 @@ def workers(report):
     cores = set(CORES[:2])
     with Stack() as s:
         redis, fake = s.redis(), s.wxfake()
-        runners = [auth_runner(s, f"wxlogind, workers = {n}", s.server(redis, fake, cores=cores, server__workers=n)) for n in (1, 2)]
-        race.race(report, "auth, one and two workers on two cores", runners, connections=256)
+        runners = [race.auth_runner(s, f"wxlogind, workers = {n}", s.server(redis, fake, cores=cores, server__workers=n), redis)
+                   for n in (1, 2)]
+        race.race(report, "workers", "auth, one and two workers on two cores", runners, connections=256)
 
 
 class Meanwhile(threading.Thread):

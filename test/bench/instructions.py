@@ -1,15 +1,16 @@
-"""Instructions of the server for each request, by callgrind, which hardly vary where times do. They are held against the last recorded
-ones (instructions.json beside this file): three in a hundred more fails. BENCH_RECORD=1 records."""
+"""Instructions of the server for each request, by callgrind, which hardly vary where times do, and system calls, by strace. The instructions
+are held against the last recorded ones (instructions.json beside this file): three in a hundred more fails. BENCH_RECORD=1 records."""
 import asyncio
 import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
-import sys
 import time
 
-from stack import HERE, Stack, call, say
+import race
+from stack import HERE, Stack, call, family, say
 
 RECORDED = HERE / "instructions.json"
 REQUESTS = int(os.environ.get("BENCH_REQUESTS", 1000))
@@ -101,9 +102,33 @@ def idle(stack, server):
     return total(stack, server) / IDLE_S
 
 
+CALLS_S = 2
+
+
+def calls_of(stack, server, runner):
+    """System calls for each request, of the server alone in its process."""
+    runner.load(1, AT_ONCE)
+    counted = stack.dir / f"calls{server.pid}"
+    strace = subprocess.Popen(["strace", "-f", "-c", "-U", "name,calls", "-o", counted, *(f"-p{p}" for p in family(server.pid))],
+                              stderr=subprocess.DEVNULL)
+    try:
+        r = runner.load(CALLS_S, AT_ONCE)
+    finally:
+        strace.send_signal(signal.SIGINT)
+        strace.wait()
+    return int(re.search(r"^total +(\d+)|^ *(\d+) total", counted.read_text(), re.M).expand(r"\1\2")) / r["requests"]
+
+
+def calls(stack, redis, tls):
+    """Of the kinds that have a goal, at what speed strace leaves the server."""
+    server = stack.server(redis, tls)
+    yield "auth from memory", calls_of(stack, server, race.auth_runner(stack, "auth", server, redis))
+    yield "login, WeChat over TLS", calls_of(stack, server, race.Runner("login", server, "login.lua", server.port, redis))
+
+
 def instructions(report):
     with Stack() as s:
-        redis, fake, tls = s.redis(), s.wxfake(), s.wxfake(tls=True)
+        redis, fake, tls = s.redis(), s.wechat(), s.wechat(tls=True)
         say(f"==> instructions: three times {REQUESTS} requests of each kind under callgrind, {AT_ONCE} at once")
         found = {
             "auth from memory": auth(s, redis, fake, 100000),
@@ -112,19 +137,21 @@ def instructions(report):
             "login, WeChat over TLS": login(s, redis, tls),
             CLUSTER: login(s, s.cluster(3), fake),
         }
-    more = found[CLUSTER] / found["login, WeChat over HTTP"] - 1
-    found = {name: int(round(n, -1)) for name, n in found.items()}
+        more = found[CLUSTER] / found["login, WeChat over HTTP"] - 1
+        found = {name: int(round(n, -1)) for name, n in found.items()}
+        counted = {name: round(n, 1) for name, n in calls(s, redis, tls)}
     recorded = json.loads(RECORDED.read_text()) if RECORDED.exists() else {}
-    report.section("Instructions for each request")
-    report.table(("", "instructions", "recorded", "change"),
-                 [(name, f"{n:,.0f}", f"{recorded.get(name, 0):,.0f}", f"{n / recorded[name] - 1:+.1%}" if name in recorded else "new")
+    report.record("instructions", {name: {"instructions": n, "calls": counted.get(name)} for name, n in found.items()})
+    report.section("Instructions and system calls for each request")
+    report.table(("", "instructions", "recorded", "change", "system calls"),
+                 [(name, f"{n:,.0f}", f"{recorded.get(name, 0):,.0f}", f"{n / recorded[name] - 1:+.1%}" if name in recorded else "new", counted.get(name, "-"))
                   for name, n in found.items()])
     report.note(f"Through the cluster a login takes {more:+.1%}; what a server does for itself in a second is taken off.")
     if more > CLUSTER_ALLOWED:
-        sys.exit(f"bench: a login through a cluster takes {more:.1%} more instructions than through one server")
+        report.fail(f"a login through a cluster takes {more:.1%} more instructions than through one server")
     if os.environ.get("BENCH_RECORD"):
         pathlib.Path(RECORDED).write_text(json.dumps(found, indent=1) + "\n")
         return
     worse = [name for name, n in found.items() if n > (1 + MORE_ALLOWED) * recorded.get(name, n)]
     if worse:
-        sys.exit(f"bench: more instructions than recorded: {', '.join(worse)}")
+        report.fail(f"more instructions than recorded: {', '.join(worse)}")

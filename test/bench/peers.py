@@ -1,10 +1,24 @@
 """What wxlogind is measured beside. To add a peer: write a function below that starts it (stack, redis, wxfake) and returns its process with
 .port, where POST /v1/login and GET /internal/auth are answered as wxlogind answers them; then name it in AUTH, LOGIN or both."""
+import os
 import secrets
 import shutil
 import subprocess
 
-from stack import APPID, BUILD, HERE, SECRET, SERVER_CORE, can_connect, free_port, say, until_up
+from stack import APPID, BUILD, HERE, SECRET, SERVER_CORE, can_connect, filled, free_port, say, until_up
+
+
+class Unavailable(Exception):
+    """A peer that cannot be had here; the others are measured."""
+
+
+def start_all(report, contenders, stack, redis, wechat):
+    """Name and process of each that can be had."""
+    for name, start in contenders.items():
+        try:
+            yield name, start(stack, redis, wechat)
+        except Unavailable as why:
+            report.note(f"{name} was not measured: {why}.")
 
 
 def wxlogind(**config):
@@ -37,14 +51,22 @@ def nginx(stack, redis, wechat):
     dir = stack.dir / f"nginx{port}"
     dir.mkdir()
     arch = subprocess.run(["gcc", "-print-multiarch"], capture_output=True, text=True).stdout.strip()
-    text = (HERE / "nginx/nginx.conf").read_text()
     scheme, _, host = wechat.url.partition("://")
-    for name, value in {"DIR": dir, "PORT": port, "HERE": HERE, "MODULES": "/usr/lib/nginx/modules", "LUA": f"/usr/lib/{arch}/lua/5.1",
-                        "WECHAT": host, "SCHEME": scheme, "CA": wechat.ca or "/etc/ssl/certs/ca-certificates.crt",
-                        "REDIS": f"unix:{redis.socket}", "APPID": APPID, "SECRET": SECRET}.items():
-        text = text.replace(f"@{name}@", str(value))
-    (dir / "nginx.conf").write_text(text)
+    (dir / "nginx.conf").write_text(filled(HERE / "nginx/nginx.conf", {
+        "DIR": dir, "PORT": port, "HERE": HERE, "MODULES": "/usr/lib/nginx/modules", "LUA": f"/usr/lib/{arch}/lua/5.1",
+        "WECHAT": host, "SCHEME": scheme, "CA": wechat.ca or "/etc/ssl/certs/ca-certificates.crt",
+        "REDIS": f"unix:{redis.socket}", "APPID": APPID, "SECRET": SECRET}))
     return _listening(stack.start(["nginx", "-p", dir, "-e", "stderr", "-c", dir / "nginx.conf"], SERVER_CORE, "nginx"), port)
+
+
+def go(stack, redis, wechat):
+    """Go with net/http both ways and redigo, as Debian has them."""
+    dir, port = BUILD / "bench/go", free_port()
+    dir.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["go", "build", "-o", dir / "peer", HERE / "go/main.go"], check=True,
+                   env={**os.environ, "GO111MODULE": "off", "GOPATH": "/usr/share/gocode", "GOCACHE": str((dir / "cache").resolve())})
+    env = {"PORT": str(port), "WECHAT": wechat.url, "CA": str(wechat.ca or ""), "REDIS": redis.socket, "APPID": APPID, "SECRET": SECRET}
+    return _listening(stack.start([dir / "peer"], SERVER_CORE, "go", env), port)
 
 
 def node(stack, redis, wechat):
@@ -56,7 +78,9 @@ def node(stack, redis, wechat):
         say("==> npm ci, for the Node peer")
         for name in ("package.json", "package-lock.json", ".npmrc"):
             shutil.copy(HERE / "node" / name, dir)
-        subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], cwd=dir, stdout=subprocess.DEVNULL, check=True)
+        npm = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--fetch-retries=1"]
+        if subprocess.run(npm, cwd=dir, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
+            raise Unavailable("npm ci failed")
         (dir / "installed").write_bytes(lock)
     shutil.copy(HERE / "node/server.js", dir)
     env = {"PORT": str(port), "WECHAT": wechat.url, "CA": str(wechat.ca or ""), "REDIS": redis.socket, "APPID": APPID, "SECRET": SECRET,
@@ -71,7 +95,15 @@ def _listening(p, port, tokens=None, auth_path="/internal/auth"):
     return p
 
 
-MEMORY, REDIS, CEILING, WEBDIS, NGINX, NODE = ("wxlogind, from memory", "wxlogind, through Redis", "bare libevhtp, a constant",
-                                               "webdis, GET", "nginx with Lua", "Node")
-AUTH = {MEMORY: wxlogind(), REDIS: wxlogind(session__cache_entries=0), CEILING: bare, WEBDIS: webdis, NGINX: nginx, NODE: node}
-LOGIN = {"wxlogind": wxlogind(), NGINX: nginx, NODE: node}
+def wxlogind_users(stack, redis, wechat):
+    """As most run it: the default log, and users in SQLite."""
+    return stack.server(redis, wechat, **INFO, users__url=f"sqlite://{stack.dir}/users{free_port()}.db")
+
+
+INFO = {"log__level": "info"}
+WXLOGIND, MEMORY, REDIS = "wxlogind", "wxlogind, from memory", "wxlogind, through Redis"
+LOGGED, FULL = ", log = info", "wxlogind, log = info, users = sqlite"
+CEILING, WEBDIS, NGINX, GO, NODE = "bare libevhtp, a constant", "webdis, GET", "nginx with Lua", "Go", "Node"
+AUTH = {MEMORY: wxlogind(), REDIS: wxlogind(session__cache_entries=0), MEMORY + LOGGED: wxlogind(**INFO),
+        REDIS + LOGGED: wxlogind(session__cache_entries=0, **INFO), CEILING: bare, WEBDIS: webdis, NGINX: nginx, GO: go, NODE: node}
+LOGIN = {WXLOGIND: wxlogind(), WXLOGIND + LOGGED: wxlogind(**INFO), FULL: wxlogind_users, NGINX: nginx, GO: go, NODE: node}

@@ -16,9 +16,11 @@ def machine():
 
 
 class Report:
-    def __init__(self, work):
-        self.work, self.parts, self.plots = work, [], []
-        self._print(f"`scripts/bench {work}` on {machine()}\n")
+    def __init__(self, work, until=None):
+        """until: a time of the monotonic clock after which no round begins that can be left out."""
+        self.until = until
+        self.work, self.parts, self.plots, self.found, self.machine, self.failed = work, [], [], {}, machine(), []
+        self._print(f"`scripts/bench {work}` on {self.machine}\n")
 
     def _print(self, text):
         print(text, flush=True)
@@ -34,6 +36,14 @@ class Report:
 
     def note(self, text):
         self._print(text + "\n")
+
+    def record(self, name, what):
+        """For whoever reads the run later: what JSON can hold."""
+        self.found[name] = what
+
+    def fail(self, why):
+        """The run goes on, and ends with an error."""
+        self.failed.append(why)
 
     def plot(self, title, bars):
         """bars: (name, figure, whether it is ours)."""

@@ -24,8 +24,11 @@ SERVER_CORE, OTHER_CORES = {CORES[0]}, set(CORES[1:]) or {CORES[0]}
 DESCRIPTORS = 65536
 
 
+BEGUN = time.monotonic()
+
+
 def say(*words):
-    print(*words, file=sys.stderr, flush=True)
+    print(f"[{time.monotonic() - BEGUN:4.0f} s]", *words, file=sys.stderr, flush=True)
 
 
 def raise_descriptors():
@@ -139,6 +142,20 @@ class Stack:
         until_up(p, lambda: can_connect(port))
         return p
 
+    def wechat(self, tls=False):
+        """A WeChat that costs next to nothing (nginx, a constant but for the user), for the load."""
+        port, ca, ssl, key = free_port(), None, "", None
+        if tls:
+            ca, key = self.certificate()
+            ssl = f"ssl_certificate {ca}; ssl_certificate_key {key};"
+        values = {"DIR": self.dir, "PORT": port, "SSL": " ssl" if tls else "", "CERTIFICATE": ssl}
+        file = self.dir / f"wechat{port}.conf"
+        file.write_text(filled(HERE / "nginx/wechat.conf", values))
+        p = self.start(["nginx", "-p", self.dir, "-e", "stderr", "-c", file], OTHER_CORES, "wechat")
+        p.port, p.url, p.ca = port, f"{'https' if tls else 'http'}://127.0.0.1:{port}", ca
+        until_up(p, lambda: can_connect(port))
+        return p
+
     def certificate(self):
         cert, key = self.dir / "cert.pem", self.dir / "key.pem"
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
@@ -168,6 +185,14 @@ class Stack:
         p.port, p.internal, p.tokens, p.auth_path = port, internal, None, "/internal/auth"
         until_up(p, lambda: can_connect(internal) and call(internal, "GET", "/readyz")[0] == 200)
         return p
+
+
+def filled(template, values):
+    """A file's text, with each @NAME@ replaced."""
+    text = template.read_text()
+    for name, value in values.items():
+        text = text.replace(f"@{name}@", str(value))
+    return text
 
 
 def redis_cli(redis, *args):

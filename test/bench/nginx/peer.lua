@@ -1,14 +1,15 @@
 -- A login and a check as one writes them for nginx with Lua: WeChat over kept connections, sessions in Redis over a pool. It does less
 -- than wxlogind: no claim on the code, no index of a user's sessions, session_key as it came.
-local cjson, redis, ffi = require "cjson.safe", require "nginx.redis", require "ffi"
-local TTL = 604800
-local POOL = {pool_size = 128, backlog = 16384} -- more callers than connections wait for one
-ffi.cdef "int RAND_bytes(unsigned char *buf, int num);"
-local M, random = {}, ffi.new("unsigned char[32]")
+-- It is as lean as we could make it: what was measured to cost is done the cheaper way.
+require "resty.core" -- the calls of nginx through the FFI
+local cjson, redis = require "cjson.safe", require "nginx.redis"
+local TTL, POOL = 604800, 128
+local ANSWERED, FROM_WECHAT = '{"third_session":"%s","expires_in":' .. TTL .. "}", "grant_type=authorization_code&appid=%s&secret=%s&js_code=%s"
+local random = assert(io.open("/dev/urandom", "rb")) -- kept open: a read in a hundred logins
+local M = {}
 
 local function token()
-	assert(ffi.C.RAND_bytes(random, 32) == 1)
-	return (ngx.encode_base64(ffi.string(random, 32), true):gsub("+", "-"):gsub("/", "_"))
+	return (ngx.encode_base64(random:read(32), true):gsub("[+/]", {["+"] = "-", ["/"] = "_"}))
 end
 
 local function answer(status, body)
@@ -20,12 +21,12 @@ end
 local function with_redis(path, fn)
 	local r = redis:new()
 	r:set_timeout(2000)
-	if not r:connect(path, POOL) then
+	if not r:connect(path) then
 		return nil
 	end
 	local value, err = fn(r)
 	if not err then
-		r:set_keepalive(60000)
+		r:set_keepalive(60000, POOL)
 	end
 	return value
 end
@@ -37,7 +38,7 @@ function M.login(redis_path, appid, secret)
 		return answer(400, '{"error":"invalid_request"}')
 	end
 	local reply = ngx.location.capture("/wechat", {
-		args = {appid = appid, secret = secret, js_code = asked.code, grant_type = "authorization_code"},
+		args = FROM_WECHAT:format(appid, secret, ngx.escape_uri(asked.code)),
 	})
 	local user = reply.status == 200 and cjson.decode(reply.body)
 	if not user then
@@ -50,7 +51,7 @@ function M.login(redis_path, appid, secret)
 	if not with_redis(redis_path, function(r) return r:set("s:" .. t, session, "EX", TTL) end) then
 		return answer(503, '{"error":"store_unavailable"}')
 	end
-	answer(200, cjson.encode {third_session = t, expires_in = TTL})
+	answer(200, ANSWERED:format(t))
 end
 
 function M.auth(redis_path)
