@@ -163,7 +163,8 @@ def test_a_lost_answer_is_an_honest_invalid_code(stack, redis, wxfake):
 def test_what_is_beyond_the_queue_is_told_at_once(stack, redis, wxfake):
     """WeChat is slow and its line is full: one more login is refused before it costs anything, and nobody else notices."""
     import socket
-    server = stack.server(redis, wxfake, wechat__max_connections="1", wechat__timeout="60s", limit__login_per_ip="0")
+    server = stack.server(redis, wxfake, wechat__max_connections="1", wechat__timeout="60s", limit__login_per_ip="0",
+                          session__replay_window="5m")
     token = server.login(wxfake.code()).token
     wxfake.fault(mode="hang", count=1)
     body = b'{"code":"c%04d"}'
