@@ -1,9 +1,8 @@
-/* SQLite with a write-ahead log that is synced at each commit (synchronous=FULL): what was acknowledged outlives a power cut, and a
- * batch costs one sync. Moving the log into the file (a checkpoint) stalls a commit by tens of milliseconds, so it is done beside, by
- * a second connection on a thread of its own. Several processes may share the file: one writes at a time, and all read at any.
+/* SQLite with a write-ahead log that is synced at each commit (synchronous=FULL): what was
+ * acknowledged outlives a power cut, and a batch costs one sync. Several processes may share the file:
+ * one writes at a time, and all read at any.
  *
- * A reader that stays keeps the log from starting anew. It grows then, up to eight times the size from which on writers wait for a
- * checkpoint (64 MB); from there on nothing is written until the reader is gone. Then the log's file is cut to nothing. */
+ * Here: the file and its schema. Users' rows are user_sqlite_rows.c's, the log is user_sqlite_log.c's. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -13,21 +12,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <sqlite3.h>
-
 #include "common/buf.h"
 #include "common/clock.h"
 #include "common/encode.h"
 #include "common/log.h"
 #include "common/mem.h"
-#include "store/user_list.h"
+#include "store/user_sqlite.h"
 
-enum {
-	OPEN_WAIT_MS = 10000,
-	TEND_MS = 100, TEND_WAIT_MS = 50,
-	FORCE_AGAIN_MS = 1000,          /* a reader that stays must not hold the writers up all the time */
-	LOG_MAX = 64 * 1024 * 1024, LOG_LIMIT_FACTOR = 8,
-};
+enum { OPEN_WAIT_MS = 10000 };
 
 /* Migrations, forward only: the n-th leads from version n to n + 1 (PRAGMA user_version). Never change one that was released. */
 static const char *const migrations[] = {
@@ -61,17 +53,6 @@ static const char additions[] =
 	"CREATE INDEX IF NOT EXISTS phones_key ON phones (key_id) WHERE key_id IS NOT NULL;"
 	"COMMIT";
 
-enum { ST_BEGIN, ST_COMMIT, ST_GET, ST_PUT, ST_DROP, ST_DROP_PHONE, ST_PUT_PHONE, ST_TOMBSTONE, ST_BLOCK, ST_UNBLOCK, ST_COUNT };
-
-struct sqlite {
-	sqlite3      *db;
-	sqlite3_stmt *st[ST_COUNT];
-	int64_t       timeout_ms, wait_until_ms; /* for another process to let go of the file */
-	char         *why;
-	char         *log_path;
-	int64_t       log_max;
-};
-
 /* Short waits, so that of many processes each has its turn: SQLite's own grow to 100 ms, and the one that waited long goes on losing. */
 static int on_busy(void *ctx, int times)
 {
@@ -84,195 +65,23 @@ static int on_busy(void *ctx, int times)
 	return 1;
 }
 
-static enum user_status failed(struct sqlite *s, int rc)
+enum user_status user_sqlite_failed(struct sqlite *s, int rc)
 {
 	snprintf(s->why, USER_WHY_MAX, "%s", s->db ? sqlite3_errmsg(s->db) : sqlite3_errstr(rc));
 	rc &= 0xff;
 	return rc == SQLITE_CONSTRAINT || rc == SQLITE_TOOBIG || rc == SQLITE_MISMATCH ? USER_BAD_ROW : USER_FAILED;
 }
 
-/* Runs a statement that gives no rows. */
-static int finish(sqlite3_stmt *st)
+enum user_status user_sqlite_undo(struct sqlite *s, int rc)
 {
-	int rc = sqlite3_step(st);
-
-	sqlite3_reset(st);
-	return rc == SQLITE_DONE ? SQLITE_OK : rc;
-}
-
-/* ---- a batch ---- */
-
-static enum user_status undo(struct sqlite *s, int rc)
-{
-	enum user_status st = failed(s, rc);
+	enum user_status st = user_sqlite_failed(s, rc);
 
 	if (!sqlite3_get_autocommit(s->db)) /* some failures have rolled back already */
 		sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
 	return st;
 }
 
-static int64_t number_at(sqlite3_stmt *st, int at)
-{
-	return sqlite3_column_type(st, at) == SQLITE_NULL ? -1 : sqlite3_column_int64(st, at);
-}
-
-static const char *text_at(sqlite3_stmt *st, int at, struct arena *a)
-{
-	const char *text = (const char *)sqlite3_column_text(st, at);
-
-	return text ? arena_strdup(a, text) : NULL;
-}
-
-static void read_user(sqlite3_stmt *st, struct user_row *row, struct arena *a)
-{
-	for (int i = 0; i < USER_TEXT_COUNT; i++)
-		row->u.text[i] = text_at(st, USER_KEY_COUNT + i, a);
-	for (int i = 0; i < USER_NUMBER_COUNT; i++)
-		row->u.number[i] = number_at(st, USER_KEY_COUNT + USER_TEXT_COUNT + i);
-	row->exists = row->u.number[USER_created_at] >= 0;
-}
-
-/* Columns of USER_LIST_COLUMNS, without the key. */
-static void read_row(sqlite3_stmt *st, struct user_row *row, struct arena *a)
-{
-	read_user(st, row, a);
-	for (int i = 0; i < PHONE_CELL_COUNT; i++) {
-		int at = USER_PHONE_AT + i, n = sqlite3_column_bytes(st, at);
-
-		if (sqlite3_column_type(st, at) != SQLITE_NULL)
-			row->phone[i] = (struct user_bytes){arena_strndup(a, sqlite3_column_blob(st, at), (size_t)n), (size_t)n};
-	}
-	if (sqlite3_column_type(st, USER_BLOCK_AT) != SQLITE_NULL)
-		row->u.block = (struct user_block){sqlite3_column_int64(st, USER_BLOCK_AT), sqlite3_column_int64(st, USER_BLOCK_AT + 1),
-			text_at(st, USER_BLOCK_AT + 2, a)};
-}
-
-static void bind_key(sqlite3_stmt *st, const struct user *u)
-{
-	sqlite3_bind_text(st, 1, u->appid, -1, SQLITE_STATIC);
-	sqlite3_bind_text(st, 2, u->openid, -1, SQLITE_STATIC);
-}
-
-static int64_t log_size(const struct sqlite *s)
-{
-	struct stat st;
-
-	return stat(s->log_path, &st) == 0 ? (int64_t)st.st_size : 0;
-}
-
-static enum user_status sqlite_load(void *state, struct user_row *rows, size_t n, bool writing, struct arena *a)
-{
-	struct sqlite *s = state;
-	int rc = SQLITE_OK;
-
-	if (writing && log_size(s) > s->log_max * LOG_LIMIT_FACTOR) {
-		snprintf(s->why, USER_WHY_MAX, "its write-ahead log has grown too long: somebody has been reading from the file for long");
-		return USER_FAILED;
-	}
-	s->wait_until_ms = clock_ms() + s->timeout_ms;
-	if (writing)
-		rc = finish(s->st[ST_BEGIN]);
-	for (size_t i = 0; i < n && rc == SQLITE_OK; i++) {
-		bind_key(s->st[ST_GET], &rows[i].u);
-		sqlite3_bind_blob(s->st[ST_GET], 3, rows[i].name, sizeof(rows[i].name), SQLITE_STATIC);
-		rc = sqlite3_step(s->st[ST_GET]);
-		if (rc == SQLITE_ROW) {
-			read_row(s->st[ST_GET], &rows[i], a);
-			rows[i].erased_ms = number_at(s->st[ST_GET], USER_LIST_COUNT);
-		}
-		sqlite3_reset(s->st[ST_GET]); /* or it would keep the log from starting anew */
-		rc = rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
-	}
-	return rc == SQLITE_OK ? USER_DONE : undo(s, rc);
-}
-
-static int put(sqlite3_stmt *st, const struct user_row *row)
-{
-	const struct user *u = &row->u;
-
-	bind_key(st, u);
-	for (int i = 0; i < USER_TEXT_COUNT; i++) /* NULL binds NULL */
-		sqlite3_bind_text(st, 1 + USER_KEY_COUNT + i, i == USER_phone ? row->phone_column : u->text[i], -1, SQLITE_STATIC);
-	for (int i = 0; i < USER_NUMBER_COUNT; i++) {
-		int at = 1 + USER_KEY_COUNT + USER_TEXT_COUNT + i;
-
-		if (u->number[i] < 0)
-			sqlite3_bind_null(st, at);
-		else
-			sqlite3_bind_int64(st, at, u->number[i]);
-	}
-	return finish(st);
-}
-
-static int put_phone(struct sqlite *s, const struct user_row *row)
-{
-	sqlite3_stmt *st = s->st[ST_PUT_PHONE];
-	bool any = false;
-
-	bind_key(st, &row->u);
-	for (int i = 0; i < PHONE_CELL_COUNT; i++) {
-		sqlite3_bind_blob(st, 1 + USER_KEY_COUNT + i, row->phone[i].p, (int)row->phone[i].len, SQLITE_STATIC);
-		any |= row->phone[i].p != NULL;
-	}
-	if (any)
-		return finish(st);
-	bind_key(s->st[ST_DROP_PHONE], &row->u);
-	return finish(s->st[ST_DROP_PHONE]);
-}
-
-static int put_erasure(struct sqlite *s, const struct user_row *row)
-{
-	sqlite3_stmt *st = s->st[ST_TOMBSTONE];
-	int rc;
-
-	bind_key(s->st[ST_DROP], &row->u);
-	bind_key(s->st[ST_DROP_PHONE], &row->u);
-	sqlite3_bind_blob(st, 1, row->name, sizeof(row->name), SQLITE_STATIC);
-	sqlite3_bind_int64(st, 2, row->erased_ms);
-	rc = finish(s->st[ST_DROP]);
-	if (rc == SQLITE_OK)
-		rc = finish(s->st[ST_DROP_PHONE]);
-	return rc == SQLITE_OK ? finish(st) : rc;
-}
-
-static int put_block(struct sqlite *s, const struct user_row *row)
-{
-	const struct user_block *b = &row->u.block;
-	sqlite3_stmt *st = s->st[b->since_s ? ST_BLOCK : ST_UNBLOCK];
-
-	bind_key(st, &row->u);
-	if (b->since_s) {
-		sqlite3_bind_int64(st, 3, b->since_s);
-		sqlite3_bind_int64(st, 4, b->until_s);
-		sqlite3_bind_text(st, 5, b->note, -1, SQLITE_STATIC);
-	}
-	return finish(st);
-}
-
-static int save_row(struct sqlite *s, const struct user_row *row)
-{
-	int rc = row->erased ? put_erasure(s, row) : SQLITE_OK;
-
-	if (rc == SQLITE_OK && row->dirty)
-		rc = put(s->st[ST_PUT], row);
-	if (rc == SQLITE_OK && row->dirty && row->phone_dirty)
-		rc = put_phone(s, row);
-	return rc == SQLITE_OK && row->block_dirty ? put_block(s, row) : rc;
-}
-
-static enum user_status sqlite_save(void *state, const struct user_row *rows, size_t n)
-{
-	struct sqlite *s = state;
-	int rc = SQLITE_OK;
-
-	for (size_t i = 0; i < n && rc == SQLITE_OK; i++)
-		rc = save_row(s, &rows[i]);
-	if (rc == SQLITE_OK)
-		rc = finish(s->st[ST_COMMIT]);
-	return rc == SQLITE_OK ? USER_DONE : undo(s, rc);
-}
-
-/* ---- statements of user_list.c ---- */
+/* ---- statements that stand alone ---- */
 
 static int on_number(void *ctx, int n, char **values, char **names)
 {
@@ -290,29 +99,6 @@ static void sqlite_quote(void *state, struct buf *sql, const char *text)
 	sqlite3_free(quoted);
 }
 
-static enum user_status sqlite_find(void *state, const char *sql, struct arena *a, struct user_row **rows, size_t *n)
-{
-	struct sqlite *s = state;
-	sqlite3_stmt *st = NULL;
-	size_t room = 0;
-	int rc = sqlite3_prepare_v2(s->db, sql, -1, &st, NULL);
-
-	*n = 0;
-	s->wait_until_ms = clock_ms() + s->timeout_ms;
-	while (rc == SQLITE_OK && (rc = sqlite3_step(st)) == SQLITE_ROW) {
-		struct user_row *row;
-
-		*rows = user_rows_grow(a, *rows, *n, &room);
-		row = &(*rows)[(*n)++];
-		row->u.appid = text_at(st, 0, a);
-		row->u.openid = text_at(st, 1, a);
-		read_row(st, row, a);
-		rc = SQLITE_OK;
-	}
-	sqlite3_finalize(st);
-	return rc == SQLITE_DONE ? USER_DONE : failed(s, rc);
-}
-
 static enum user_status sqlite_count(void *state, const char *sql, int64_t *n)
 {
 	struct sqlite *s = state;
@@ -320,7 +106,7 @@ static enum user_status sqlite_count(void *state, const char *sql, int64_t *n)
 
 	s->wait_until_ms = clock_ms() + s->timeout_ms;
 	rc = sqlite3_exec(s->db, sql, on_number, n, NULL);
-	return rc == SQLITE_OK ? USER_DONE : failed(s, rc);
+	return rc == SQLITE_OK ? USER_DONE : user_sqlite_failed(s, rc);
 }
 
 static enum user_status sqlite_change(void *state, const char *sql)
@@ -330,17 +116,7 @@ static enum user_status sqlite_change(void *state, const char *sql)
 
 	s->wait_until_ms = clock_ms() + s->timeout_ms;
 	rc = sqlite3_exec(s->db, sql, NULL, NULL, NULL);
-	return rc == SQLITE_OK ? USER_DONE : failed(s, rc);
-}
-
-/* secure_delete has overwritten the old values in the pages; the log goes on to hold the pages as they
- * were until it is cut. Whoever reads just now is in the way, and is not waited for. */
-static bool sqlite_settle(void *state)
-{
-	struct sqlite *s = state;
-
-	s->wait_until_ms = clock_ms() + TEND_WAIT_MS;
-	return sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL) == SQLITE_OK;
+	return rc == SQLITE_OK ? USER_DONE : user_sqlite_failed(s, rc);
 }
 
 /* ---- opening ---- */
@@ -374,7 +150,7 @@ static enum user_status migrate(struct sqlite *s, const char *path)
 				LOG_INT("version", is + 1));
 	} while (rc == SQLITE_OK && is < known);
 	if (rc != SQLITE_OK)
-		return undo(s, rc);
+		return user_sqlite_undo(s, rc);
 	if (is == known)
 		return USER_DONE;
 	user_why_newer(s->why, is, known);
@@ -400,35 +176,6 @@ static int set_journal(struct sqlite *s)
 		return rc;
 	snprintf(s->why, USER_WHY_MAX, "the file system cannot do what a write-ahead log needs");
 	return SQLITE_CANTOPEN;
-}
-
-static int prepare(struct sqlite *s)
-{
-	static const char get[] = "SELECT " USER_LIST_COLUMNS(u) ", (SELECT erased_ms FROM erased WHERE name = ?3)"
-		" FROM (SELECT 1) LEFT JOIN users u ON u.appid = ?1 AND u.openid = ?2"
-		" LEFT JOIN phones p ON p.appid = ?1 AND p.openid = ?2 LEFT JOIN blocks b ON b.appid = ?1 AND b.openid = ?2";
-	static const char row[] = "INSERT OR REPLACE INTO users (" USER_COLUMNS ") VALUES (?, ?"
-#define X(...) ", ?"
-		USER_TEXTS(X) USER_NUMBERS(X)
-#undef X
-		")";
-	static const char *const all[ST_COUNT] = {
-		[ST_BEGIN] = "BEGIN IMMEDIATE", /* a read that turned into a write would fail where another process wrote meanwhile */
-		[ST_COMMIT] = "COMMIT",
-		[ST_GET] = get,
-		[ST_PUT] = row,
-		[ST_DROP] = "DELETE FROM users WHERE appid = ? AND openid = ?",
-		[ST_DROP_PHONE] = "DELETE FROM phones WHERE appid = ? AND openid = ?",
-		[ST_PUT_PHONE] = "INSERT OR REPLACE INTO phones (appid, openid, sealed, tag, pure_tag, key_id) VALUES (?, ?, ?, ?, ?, ?)",
-		[ST_TOMBSTONE] = "INSERT OR REPLACE INTO erased (name, erased_ms) VALUES (?, ?)",
-		[ST_BLOCK] = "INSERT OR REPLACE INTO blocks (appid, openid, since_s, until_s, note) VALUES (?, ?, ?, ?, ?)",
-		[ST_UNBLOCK] = "DELETE FROM blocks WHERE appid = ? AND openid = ?",
-	};
-	int rc = SQLITE_OK;
-
-	for (size_t i = 0; i < NELEM(all) && rc == SQLITE_OK; i++)
-		rc = sqlite3_prepare_v3(s->db, all[i], -1, SQLITE_PREPARE_PERSISTENT, &s->st[i], NULL);
-	return rc;
 }
 
 static void sqlite_close(void *state)
@@ -483,7 +230,7 @@ static bool make_file(struct sqlite *s, const char *path)
 	return true;
 }
 
-static int connect_file(struct sqlite *s, const char *path)
+int user_sqlite_connect(struct sqlite *s, const char *path)
 {
 	int rc = sqlite3_open_v2(path, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
 
@@ -499,31 +246,22 @@ static enum user_status open_all(struct sqlite *s, const char *path)
 
 	if (!make_file(s, path))
 		return USER_FAILED;
-	rc = connect_file(s, path);
+	rc = user_sqlite_connect(s, path);
 	if (rc == SQLITE_OK)
 		rc = set_journal(s);
 	if (rc == SQLITE_OK)
 		rc = sqlite3_exec(s->db, "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; PRAGMA trusted_schema = OFF;"
 			" PRAGMA secure_delete = ON", NULL, NULL, NULL);
 	if (rc != SQLITE_OK)
-		return *s->why ? USER_FAILED : failed(s, rc);
+		return *s->why ? USER_FAILED : user_sqlite_failed(s, rc);
 	st = migrate(s, path);
 	if (st != USER_DONE)
 		return st;
 	rc = sqlite3_exec(s->db, additions, NULL, NULL, NULL);
 	if (rc != SQLITE_OK)
-		return undo(s, rc);
-	rc = prepare(s);
-	return rc == SQLITE_OK ? USER_DONE : failed(s, rc);
-}
-
-static void log_options(struct sqlite *s, const struct user_db_options *o)
-{
-	size_t n = strlen(o->path) + sizeof("-wal");
-
-	s->log_max = o->log_max ? o->log_max : LOG_MAX;
-	s->log_path = mem_alloc(n);
-	snprintf(s->log_path, n, "%s-wal", o->path);
+		return user_sqlite_undo(s, rc);
+	rc = user_sqlite_prepare(s);
+	return rc == SQLITE_OK ? USER_DONE : user_sqlite_failed(s, rc);
 }
 
 static enum user_status sqlite_open(const struct user_db_options *o, char *why, void **state)
@@ -531,7 +269,7 @@ static enum user_status sqlite_open(const struct user_db_options *o, char *why, 
 	struct sqlite *s = mem_alloc(sizeof(*s));
 
 	s->why = why;
-	log_options(s, o);
+	user_sqlite_log_options(s, o);
 	s->timeout_ms = o->timeout_ms;
 	s->wait_until_ms = clock_ms() + OPEN_WAIT_MS;
 	if (open_all(s, o->path) != USER_DONE) {
@@ -607,99 +345,20 @@ static bool sqlite_probe(const struct user_db_options *o, char *said)
 	return rc == SQLITE_OK && user_schema_said(said, version, NELEM(migrations));
 }
 
-/* ---- checkpoints ---- */
-
-struct tender {
-	struct sqlite s;
-	char *path;
-	char  why[USER_WHY_MAX];
-	bool  failing;
-	int64_t force_ms; /* not before then are writers held up again */
-};
-
-static void *tender_new(const struct user_db_options *o)
-{
-	struct tender *t = mem_alloc(sizeof(*t));
-
-	t->s.why = t->why;
-	log_options(&t->s, o);
-	t->path = mem_strdup(o->path);
-	return t;
-}
-
-static void tender_free(void *tender)
-{
-	struct tender *t = tender;
-
-	sqlite3_close(t->s.db);
-	free(t->s.log_path);
-	free(t->path);
-	free(t);
-}
-
-static int tender_connect(struct tender *t)
-{
-	int rc = connect_file(&t->s, t->path);
-
-	if (rc == SQLITE_OK)
-		rc = sqlite3_exec(t->s.db, "PRAGMA schema_version", NULL, NULL, NULL); /* one that never read knows of no log */
-	if (rc != SQLITE_OK) {
-		sqlite3_close(t->s.db);
-		t->s.db = NULL;
-	}
-	return rc;
-}
-
-/* Holds the writers back until all is moved and no reader needs the log, and cuts its file. */
-static int force(struct tender *t)
-{
-	int64_t now = clock_ms();
-	int rc;
-
-	if (now < t->force_ms)
-		return SQLITE_OK;
-	t->s.wait_until_ms = now + TEND_WAIT_MS;
-	rc = sqlite3_wal_checkpoint_v2(t->s.db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
-	if (rc != SQLITE_OK)
-		t->force_ms = now + FORCE_AGAIN_MS;
-	return rc;
-}
-
-/* PASSIVE waits for nobody. Under writes without a pause, or with a reader that stays, it never gets to the log's end, and the log only
- * grows: past its bound it is forced. */
-static int64_t tend(void *tender)
-{
-	struct tender *t = tender;
-	int rc = SQLITE_OK;
-
-	t->s.wait_until_ms = clock_ms() + TEND_WAIT_MS;
-	if (!t->s.db)
-		rc = tender_connect(t);
-	if (rc == SQLITE_OK)
-		rc = sqlite3_wal_checkpoint_v2(t->s.db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
-	if (rc == SQLITE_OK && log_size(&t->s) > t->s.log_max)
-		rc = force(t);
-	rc &= 0xff;
-	if (rc != SQLITE_OK && rc != SQLITE_BUSY && rc != SQLITE_LOCKED && !t->failing) /* busy: another process is at it */
-		log_warn("the user database's write-ahead log cannot be moved into its file", LOG_STR("file", t->path), LOG_STR("cause", sqlite3_errstr(rc)));
-	t->failing = rc != SQLITE_OK && rc != SQLITE_BUSY && rc != SQLITE_LOCKED;
-	return TEND_MS;
-}
-
 const struct user_ops user_sqlite = {
 	.scheme = "sqlite",
 	.open = sqlite_open,
-	.load = sqlite_load,
-	.save = sqlite_save,
+	.load = user_sqlite_load,
+	.save = user_sqlite_save,
 	.tables = "",
 	.quote = sqlite_quote,
-	.find = sqlite_find,
+	.find = user_sqlite_find,
 	.count = sqlite_count,
 	.change = sqlite_change,
-	.settle = sqlite_settle,
+	.settle = user_sqlite_settle,
 	.close = sqlite_close,
 	.probe = sqlite_probe,
-	.tender_new = tender_new,
-	.tend = tend,
-	.tender_free = tender_free,
+	.tender_new = user_sqlite_tender_new,
+	.tend = user_sqlite_tend,
+	.tender_free = user_sqlite_tender_free,
 };
