@@ -150,6 +150,7 @@ static void apply(struct user_job *j, int64_t now)
 	struct user_row *row = j->row;
 	bool writes = j->verb == VERB_SEEN || j->verb == VERB_PUT, is_new = writes && !row->exists;
 
+	j->found = false; /* the batch may be done over */
 	if (comes_too_late(j))
 		return;
 	if (j->verb == VERB_SEEN && row->u.block.since_s) { /* who is blocked does not log in */

@@ -3,7 +3,10 @@
  *
  * A reader that stays keeps the log from starting anew. It grows then, up to eight times the size from
  * which on writers wait for a checkpoint (64 MB); from there on nothing is written until the reader is
- * gone. Then the log's file is cut to nothing. */
+ * gone. Then the log's file is cut to nothing.
+ *
+ * It is cut every few seconds, too: secure_delete overwrites in the pages what was erased, but the log
+ * goes on to hold the pages as they were. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +20,7 @@
 enum {
 	TEND_MS = 100, TEND_WAIT_MS = 50,
 	FORCE_AGAIN_MS = 1000, /* a reader that stays must not hold the writers up all the time */
+	CUT_MS = 5000,
 	LOG_MAX = 64 * 1024 * 1024, LOG_LIMIT_FACTOR = 8,
 };
 
@@ -59,6 +63,7 @@ struct tender {
 	char  why[USER_WHY_MAX];
 	bool  failing;
 	int64_t force_ms; /* not before then are writers held up again */
+	int64_t cut_ms;   /* from then on whatever is in the log goes */
 };
 
 void *user_sqlite_tender_new(const struct user_db_options *o)
@@ -68,6 +73,7 @@ void *user_sqlite_tender_new(const struct user_db_options *o)
 	t->s.why = t->why;
 	user_sqlite_log_options(&t->s, o);
 	t->path = mem_strdup(o->path);
+	t->cut_ms = clock_ms() + CUT_MS;
 	return t;
 }
 
@@ -102,6 +108,7 @@ static int force(struct tender *t)
 
 	if (now < t->force_ms)
 		return SQLITE_OK;
+	t->cut_ms = now + CUT_MS;
 	t->s.wait_until_ms = now + TEND_WAIT_MS;
 	rc = sqlite3_wal_checkpoint_v2(t->s.db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
 	if (rc != SQLITE_OK)
@@ -110,7 +117,7 @@ static int force(struct tender *t)
 }
 
 /* PASSIVE waits for nobody. Under writes without a pause, or with a reader that stays, it never gets to the log's end, and the log only
- * grows: past its bound it is forced. */
+ * grows: past its bound it is forced, and every CUT_MS. */
 int64_t user_sqlite_tend(void *tender)
 {
 	struct tender *t = tender;
@@ -121,7 +128,7 @@ int64_t user_sqlite_tend(void *tender)
 		rc = tender_connect(t);
 	if (rc == SQLITE_OK)
 		rc = sqlite3_wal_checkpoint_v2(t->s.db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
-	if (rc == SQLITE_OK && log_size(&t->s) > t->s.log_max)
+	if (rc == SQLITE_OK && log_size(&t->s) > (clock_ms() < t->cut_ms ? t->s.log_max : 0))
 		rc = force(t);
 	rc &= 0xff;
 	if (rc != SQLITE_OK && rc != SQLITE_BUSY && rc != SQLITE_LOCKED && !t->failing) /* busy: another process is at it */

@@ -54,6 +54,7 @@ static void sqlite_do(const char *sql)
 	sqlite3 *s;
 
 	assert_int_equal(sqlite3_open(file, &s), SQLITE_OK);
+	sqlite3_busy_timeout(s, LONG_MS);
 	assert_int_equal(sqlite3_exec(s, sql, NULL, NULL, NULL), SQLITE_OK);
 	sqlite3_close(s);
 }
@@ -680,6 +681,7 @@ static void test_sqlite_log_is_bounded(void **state)
 	db = open_db();
 	put_text("oOne", USER_nickname, "Band");
 	assert_int_equal(sqlite3_open(file, &reader), SQLITE_OK);
+	sqlite3_busy_timeout(reader, LONG_MS);
 	assert_int_equal(sqlite3_exec(reader, "BEGIN; SELECT * FROM users", NULL, NULL, NULL), SQLITE_OK);
 	for (int i = 0; got.oc == OC_OK; i++) {
 		assert_true(clock_ms() < end);
