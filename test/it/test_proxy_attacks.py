@@ -15,6 +15,7 @@ import pytest
 
 from conftest import SANITIZED, poll
 from test_proxies import (  # noqa: F401: fixtures among them
+    MANAGER,
     backend,
     is_401,
     is_503,
@@ -33,6 +34,7 @@ ALL = {
     "nginx": 8100,
     "nginx-headers-more": 8100,
     "nginx-fastcgi": 8100,
+    MANAGER: 8100,
     "haproxy": 14000,
     "caddy": 60000,
 }  # bytes that certainly pass
@@ -89,7 +91,8 @@ def test_every_spelling_of_every_name(front, token):
     if front.kind not in (
         "nginx",
         "nginx-fastcgi",
-    ):  # these two know the names of WeChat's cloud hosting only
+        MANAGER,
+    ):  # these know the names of WeChat's cloud hosting only
         names += ["Open-Id", "Anything", ""]
     forged = [f"X-Wx-{n}" for n in names]
     forged += [
@@ -99,7 +102,8 @@ def test_every_spelling_of_every_name(front, token):
         for n in ("Openid", "From_Openid")
         if (a, b) != ("-", "-")
     ]
-    for spell in (str, str.upper, str.lower, str.swapcase):
+    spells = (str, str.upper, str.lower, str.swapcase)
+    for spell in spells[:1] if front.kind == MANAGER else spells:  # the same lines, in the same nginx
         for name in forged:
             a = front.call("GET", "/", token=token, headers={spell(name): "forged"})
             assert genuine(a), (spell(name), a)
