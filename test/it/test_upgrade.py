@@ -85,7 +85,7 @@ def test_sigusr2_with_a_configuration_that_is_not_good(stack, redis, wxfake):
     server = stack.server(redis, wxfake)
     server.file.write_text("[nonsense]\n")
     server.process.signal(signal.SIGUSR2)
-    poll(lambda: "this one goes on" in server.process.text(), what="refused")
+    poll(lambda: "the old one goes on" in server.process.text(), what="refused")
     assert server.login(wxfake.code()).status == 200
 
 
