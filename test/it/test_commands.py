@@ -154,16 +154,7 @@ def test_compose_commands_name_what_is_there():
         assert not command.startswith("docker-compose"), "one way to write it in all pages"
         if command.startswith("docker compose"):
             name = compose_files(command)
-            services = load(name)["services"]
-            r = subprocess.run(
-                ["docker-compose", "-f", name, "config", "-q"],
-                cwd=ROOT,
-                capture_output=True,
-                text=True,
-                env={**os.environ, **PROD_ENV},
-                timeout=60,
-            )
-            assert r.returncode == 0, r.stderr
+            services = load(name)["services"]  # test_stack.py shows both files to docker-compose
             for service in re.findall(r"(?:exec -T|kill -s HUP|logs) (\w+)", command):
                 assert service in services
             for profile in re.findall(r"--profile (\w+)", command):
