@@ -44,16 +44,18 @@ void token_id(const char *token, uint8_t id[CACHE_ID_LEN])
 	memcpy(id, hash, CACHE_ID_LEN);
 }
 
-void token_names_make(const char *prefix, const char *token, struct token_names *t)
+void token_names_make(const char *prefix, const char *token, const uint8_t *id, struct token_names *t)
 {
 	char tag[TAG_LEN + 1];
-	uint8_t raw[32];
+	uint8_t raw[3]; /* of four characters: the tag is two bytes */
 
-	base64url_decode(raw, sizeof(raw), token, TOKEN_LEN);
+	base64url_decode(raw, sizeof(raw), token, 4);
 	base64url_encode(tag, raw, 2);
-	mem_wipe(raw, sizeof(raw));
 	names_make(prefix, tag, &t->n);
-	token_id(token, t->id_raw);
+	if (id)
+		memcpy(t->id_raw, id, sizeof(t->id_raw));
+	else
+		token_id(token, t->id_raw);
 	base64url_encode(t->id, t->id_raw, sizeof(t->id_raw));
 	text_join(t->session, sizeof(t->session), t->n.session_base, t->id);
 	text_join(t->mark, sizeof(t->mark), t->n.session_base, "!", t->id);

@@ -168,7 +168,7 @@ void session_create(struct sessions *s, const struct session_login *in, session_
 	c->life_ms = s->ttl_ms < s->max_age_ms ? s->ttl_ms : s->max_age_ms;
 	user_names_make(s->prefix, in->appid, in->openid, u);
 	token_make(c->token, u->tag);
-	token_names_make(s->prefix, c->token, &t);
+	token_names_make(s->prefix, c->token, NULL, &t);
 	key = counted(a, seal_text(s->seal, a, u->place, in->session_key));
 	const char *argv[] = {
 		"4", t.session, u->n.index, u->erasing, u->block,
@@ -455,12 +455,12 @@ static void ask(struct get *g)
 	redis_command(s->redis, 2, pttl, NULL, on_ttl, g);
 }
 
-static struct get *get_start(struct sessions *s, const char *token)
+static struct get *get_start(struct sessions *s, const char *token, const uint8_t *id)
 {
 	struct arena *a = arena_new();
 	struct get *g = arena_alloc(a, sizeof(*g));
 
-	token_names_make(s->prefix, token, &g->names);
+	token_names_make(s->prefix, token, id, &g->names);
 	g->s = s;
 	g->arena = a;
 	g->v = (struct value){.appid = "", .openid = "", .unionid = ""};
@@ -479,7 +479,7 @@ void session_get(struct sessions *s, const char *token, bool renew_it, session_g
 	token_id(token, id);
 	HASH_FIND(hh, s->gets, id, CACHE_ID_LEN, g);
 	if (!g)
-		g = get_start(s, token);
+		g = get_start(s, token, id);
 	g->renew |= renew_it;
 	w = arena_alloc(g->arena, sizeof(*w));
 	*w = (struct waiter){.next = g->waiters, .cb = cb, .ctx = ctx};

@@ -70,7 +70,7 @@ void session_end(struct sessions *s, const char *token, const char *reason, sess
 {
 	struct token_names t;
 
-	token_names_make(s->prefix, token, &t);
+	token_names_make(s->prefix, token, NULL, &t);
 	const char *argv[] = {"2", t.session, t.n.index, reason, t.id, t.n.session_base, ""};
 	redis_eval_kept(s->redis, &end_script, NELEM(argv), argv, NULL, on_ended, end_new(s, t.id, cb, ctx));
 }
