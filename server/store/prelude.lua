@@ -37,7 +37,7 @@ end
 
 -- A number as text; 0 is empty.
 local function digits(n)
-	return n > 0 and string.format('%.0f', n) or ''
+	return n > 0 and string.format('%d', n) or ''
 end
 
 -- Writes a session. ttl, unless it is empty, is longer than its life: it is marked, since max_age ends it.
@@ -126,7 +126,7 @@ local function enter(index, member, life)
 	redis.call('ZADD', index, '0', member)
 	life = tonumber(life)
 	if redis.call('PTTL', index) < life then
-		redis.call('PEXPIRE', index, string.format('%.0f', life + math.min(life / 8, 86400000)))
+		redis.call('PEXPIRE', index, string.format('%d', life + math.floor(math.min(life / 8, 86400000))))
 	end
 end
 

@@ -38,7 +38,7 @@ local out = {1, 0, now}
 local last, unionid_before, keys_before = newest(index, name, base)
 if last then -- the user has others
 	order = math.max(now, tonumber(string.sub(last, 17, 29)) + 1)
-	if order > now then ahead = string.format('%.0f', order - now) end
+	if order > now then ahead = string.format('%d', order - now) end
 	if string.sub(keys_before, 1, #same) == same then
 		keys = keys_before
 	else
@@ -51,7 +51,7 @@ if last then -- the user has others
 		spread(index, name, base, unionid, out)
 	end
 end
-order = string.format('%013.0f', order)
+order = string.format('%013d', order)
 put(KEYS[1], order .. '||' .. ahead .. '|' .. who .. unionid .. from .. keys, life, ttl)
 enter(index, name .. order .. id, life)
 sweep(index, base, id, now)

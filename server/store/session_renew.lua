@@ -20,8 +20,8 @@ if last and last > member then
 	keys = latest_keys
 	if latest_unionid ~= '' then unionid = latest_unionid end
 end
-local seen = string.format('%.0f', math.max(0, math.floor((now - created) / 1000)))
-life = string.format('%.0f', life)
+local seen = string.format('%d', math.max(0, math.floor((now - created) / 1000)))
+life = string.format('%d', life)
 put(KEYS[1], order .. '|' .. seen .. '|' .. ahead .. '|' .. who .. unionid .. from .. keys, life, tonumber(life) < ttl and ARGV[1] or '')
 enter(index, member, life)
 sweep(index, base, id, now)
