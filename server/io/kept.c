@@ -53,12 +53,18 @@ static void on_written(const struct asked *a, enum conn_fate fate, const struct 
 	(void)a, (void)fate, (void)v;
 }
 
+/* WAIT is not there, or not for us. Whatever else is said of it (the master is none any more, say) confirms nothing. */
+static bool is_unknown(const char *error)
+{
+	return error && (!strncmp(error, "NOPERM", 6) || strstr(error, "unknown command"));
+}
+
 static void on_waited(const struct asked *a, enum conn_fate fate, const struct redisReply *v)
 {
 	struct kept *k = a->owner;
 	int64_t have = 0;
 
-	if (fate == CONN_ANSWERED && reply_error(v) && !k->no_wait) {
+	if (fate == CONN_ANSWERED && !k->no_wait && is_unknown(reply_error(v))) {
 		log_warn("redis does not allow WAIT: the end of a session is acknowledged before a replica has it", LOG_STR("needs", "WAIT, or replicas = 0"));
 		k->no_wait = true;
 	}

@@ -6,6 +6,7 @@ import allocations
 import capacity
 import connections
 import instructions
+import masters
 import race
 import publish
 import report
@@ -29,6 +30,7 @@ WORKS = {
     "instructions": instructions.instructions,
     "users": users.users,
     "capacity": capacity.capacity,
+    "masters": masters.masters,
 }
 
 

@@ -114,8 +114,7 @@ class Stack:
         nodes = []
         for _ in range(masters):
             port, bus = free_port(), free_port()
-            d = self.dir / f"node{len(self.processes)}"
-            d.mkdir()
+            d = pathlib.Path(tempfile.mkdtemp(prefix="node", dir=self.dir))
             p = self.start(["redis-server", "--port", port, "--cluster-port", bus, "--cluster-enabled", "yes", "--cluster-node-timeout", 5000, "--dir", d,
                             "--unixsocket", d / "redis.sock", "--save", ""], cores or OTHER_CORES, "node")
             p.port, p.socket = port, str(d / "redis.sock")

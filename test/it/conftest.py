@@ -29,7 +29,7 @@ if SANITIZED:
     collect_ignore = [f"test_{name}.py" for name in (
         "backends", "commands", "docs", "install", "kubernetes", "lua", "monitoring", "proxies", "proxy_attacks", "stack")]
 resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)  # some tests hold thousands of sockets
-SPOKEN = ("ERROR: AddressSanitizer", "runtime error:", "ERROR: LeakSanitizer", "a request was never answered")
+SPOKEN = ("ERROR: AddressSanitizer", "runtime error:", "ERROR: LeakSanitizer", "a request was never answered", "WARNING: ThreadSanitizer")
 
 
 # Below the range that the system gives to clients, or one of their connections might sit on a port when its server comes; and each of

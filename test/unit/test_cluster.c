@@ -51,6 +51,7 @@ static int epoch;
 static const char *map_ids[3];
 static int map_ports[3];
 static int maps;         /* how many were told */
+static const char *wait; /* the raw answer to WAIT */
 
 static void conn_end(struct conn *c)
 {
@@ -150,6 +151,8 @@ static bool answer_command(struct conn *c, const redisReply *cmd)
 	} else if (!strcmp(name, "INFO")) {
 		snprintf(info, sizeof(info), "redis_version:%s\r\nredis_mode:cluster\r\nrun_id:%s\r\n", c->node->version, c->node->id);
 		says_bulk(c, info);
+	} else if (!strcmp(name, "WAIT") && wait) {
+		says(c, wait);
 	} else if (!strncmp(key, "k:", 2)) {
 		return answer_key(c, name, key, asking);
 	} else if (!strcmp(name, "GET")) {
@@ -264,6 +267,7 @@ static int setup(void **state)
 	owned = SLOTS;
 	epoch = 1;
 	maps = 0;
+	wait = NULL;
 	for (int i = 0; i < 3; i++) {
 		map_ids[i] = ids[i];
 		map_ports[i] = nodes[i].port;
@@ -287,7 +291,8 @@ static struct redis *opened(void)
 		{"127.0.0.1", nodes[2].port}};
 
 	return redis_new(loop, &(struct redis_options){.kind = REDIS_CLUSTER, .hosts = hosts, .host_count = 3, .key_prefix = "t:",
-		.timeout_ms = TIMEOUT_MS, .max_pending = 1000});
+		
+		.replicas = 1, .timeout_ms = TIMEOUT_MS, .max_pending = 1000});
 }
 
 static struct redis *connected(void)
@@ -522,6 +527,31 @@ static void test_what_was_sent_is_not_sent_again(void **state)
 	redis_free(r);
 }
 
+/* An end counts once a replica has it. What a demoted master says of WAIT is no reason to do without, then or later. */
+static void test_what_replicas_must_have(void **state)
+{
+	static const struct { const char *wait; enum outcome oc; } waits[] = {
+		{":1\r\n", OC_OK}, {":2\r\n", OC_OK}, {":0\r\n", OC_STORE_UNAVAILABLE},
+		{"-ERR WAIT cannot be used with replica instances.\r\n", OC_STORE_UNAVAILABLE},
+		{"-UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)\r\n", OC_STORE_UNAVAILABLE},
+		{"$1\r\n1\r\n", OC_STORE_UNAVAILABLE}, {":0\r\n", OC_STORE_UNAVAILABLE}, {":1\r\n", OC_OK},
+		{"-ERR unknown command 'WAIT', with args beginning with: '1' '125' \r\n", OC_OK}, {":0\r\n", OC_OK}, /* there is none: known now */
+	};
+	struct redis *r = connected();
+	struct answer a;
+
+	(void)state;
+	for (size_t i = 0; i < NELEM(waits); i++) {
+		wait = waits[i].wait;
+		a = (struct answer){.asked_ms = clock_ms()};
+		redis_eval_kept(r, &a_script, 2, (const char *[]){"1", LOW}, NULL, on_answer, &a);
+		UNTIL(a.calls);
+		if (a.oc != waits[i].oc)
+			fail_msg("row %zu: %s", i, waits[i].wait);
+	}
+	redis_free(r);
+}
+
 /* ---- the map ---- */
 
 static void test_a_map_with_gaps(void **state)
@@ -659,7 +689,7 @@ static void test_free_with_votes_under_way(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_each_slot_at_its_owner), T(test_each_word), T(test_each_end), T(test_redirections_without_end), T(test_what_was_sent_is_not_sent_again),
+		T(test_each_slot_at_its_owner), T(test_each_word), T(test_each_end), T(test_redirections_without_end), T(test_what_was_sent_is_not_sent_again), T(test_what_replicas_must_have),
 		T(test_a_map_with_gaps), T(test_another_cluster_at_the_same_addresses), T(test_all_hosts_away_and_back), T(test_an_address_that_changes),
 		T(test_the_oldest_version_counts), T(test_a_version_that_is_not_known), T(test_free_with_votes_under_way),
 	};
