@@ -136,10 +136,14 @@ static void try_redis(struct trial *t)
 
 static void try_users(struct trial *t)
 {
-	const struct user_db_options o = options_users(t->c);
+	struct user_db_options o = options_users(t->c);
+	struct seal *seal = seal_new((const uint8_t(*)[SEAL_KEY_LEN])t->c->encryption_keys, t->c->encryption_key_count);
 	char what[NAME_MAX_LEN], answer[NAME_MAX_LEN];
-	bool ok = user_db_probe(&o, answer, sizeof(answer));
+	bool ok;
 
+	o.seal = seal;
+	ok = user_db_probe(&o, answer, sizeof(answer));
+	seal_free(seal);
 	if (!strcmp(o.scheme, "mysql"))
 		snprintf(what, sizeof(what), "users mysql %s, database %s",
 			o.path ? o.path : o.host, o.database);

@@ -12,6 +12,7 @@
 #include "common/mem.h"
 #include "common/metrics.h"
 #include "store/user_batch.h"
+#include "store/user_list.h"
 
 enum { SILENT_MS = 200, START_WAIT_MS = 1000, END_GRACE_MS = 1000, LOOK_MS = 500 };
 enum { SEAL_FIRST_MS = 100, SEAL_NEXT_MS = 5, SEAL_RETRY_MS = 500, SEAL_AGAIN_MS = 60000, SEAL_LIMIT_MS = 30000 };
@@ -299,11 +300,31 @@ bool user_schema_said(char *said, int64_t is, int64_t known)
 	return is <= known;
 }
 
+/* Numbers that nobody can read are an error, in a database that can be used otherwise. */
+static bool probe(const struct user_ops *ops, const struct user_db_options *o, char *said)
+{
+	struct phone_ring ring;
+	struct buf count = {0};
+	int64_t foreign = 0;
+	bool ok;
+
+	phone_ring_init(&ring, o->seal);
+	user_sql_foreign(ops->tables, &ring, &count);
+	phone_ring_fini(&ring);
+	ok = ops->probe(o, count.data, &foreign, said);
+	buf_free(&count);
+	if (!ok || foreign <= 0)
+		return ok;
+	snprintf(said, USER_WHY_MAX, "%" PRId64 " phone numbers are encrypted under a key that is not configured: add it to session.encryption_key",
+		foreign);
+	return false;
+}
+
 bool user_db_probe(const struct user_db_options *o, char *said, size_t said_cap)
 {
 	const struct user_ops *ops = ops_of(o->scheme);
 	char text[USER_WHY_MAX] = "no users are kept";
-	bool ok = !ops->probe || ops->probe(o, text);
+	bool ok = !ops->probe || probe(ops, o, text);
 
 	snprintf(said, said_cap, "%s", text);
 	return ok;

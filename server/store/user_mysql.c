@@ -360,7 +360,15 @@ static enum user_status mysql_idle(void *state, int64_t *again_ms)
 
 /* ---- asking, without a change ---- */
 
-static bool mysql_probe(const struct user_db_options *o, char *said)
+static bool has_table(struct mysql *m, const char *name)
+{
+	char sql[160];
+
+	snprintf(sql, sizeof(sql), "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = '%s'", name);
+	return ask(m, sql) > 0;
+}
+
+static bool mysql_probe(const struct user_db_options *o, const char *count_foreign, int64_t *foreign, char *said)
 {
 	struct mysql m = {.o = o, .why = said};
 	int64_t tables = -1, version = 0;
@@ -383,6 +391,8 @@ static bool mysql_probe(const struct user_db_options *o, char *said)
 		snprintf(said, USER_WHY_MAX, "%s", mysql_error(m.link));
 	else
 		ok = user_schema_said(said, version, NELEM(migrations));
+	if (ok && has_table(&m, TABLES "phones"))
+		*foreign = ask(&m, count_foreign);
 	if (ok && ask(&m, "SELECT @@global.read_only") == 1) {
 		snprintf(said, USER_WHY_MAX, "answers, but is read-only");
 		ok = false;

@@ -62,8 +62,9 @@ struct user_ops {
 	enum user_status (*count)(void *state, const char *sql, int64_t *n);
 	enum user_status (*change)(void *state, const char *sql);
 	bool (*settle)(void *state); /* nothing that was overwritten stays in the files; false: not yet. NULL: the database sees to it */
-	/* As user_db_probe; said is of USER_WHY_MAX. NULL: there is nothing to ask. */
-	bool (*probe)(const struct user_db_options *o, char *said);
+	/* As user_db_probe; said is of USER_WHY_MAX. *foreign is what the statement count_foreign says, where there is its table.
+	 * NULL: there is nothing to ask. */
+	bool (*probe)(const struct user_db_options *o, const char *count_foreign, int64_t *foreign, char *said);
 	/* NULL, or: what is to be done beside, on a thread of its own; tend gives the ms to the next time. */
 	void *(*tender_new)(const struct user_db_options *o);
 	int64_t (*tend)(void *tender);

@@ -322,10 +322,10 @@ static int open_to_read(const char *path, sqlite3 **db)
 	return rc;
 }
 
-static bool sqlite_probe(const struct user_db_options *o, char *said)
+static bool sqlite_probe(const struct user_db_options *o, const char *count_foreign, int64_t *foreign, char *said)
 {
 	sqlite3 *db = NULL;
-	int64_t version = 0;
+	int64_t version = 0, has_phones = 0;
 	int rc;
 
 	if (access(o->path, F_OK) != 0)
@@ -339,6 +339,10 @@ static bool sqlite_probe(const struct user_db_options *o, char *said)
 		rc = sqlite3_busy_timeout(db, (int)o->timeout_ms);
 	if (rc == SQLITE_OK)
 		rc = sqlite3_exec(db, "PRAGMA user_version", on_number, &version, NULL);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_exec(db, "SELECT COUNT(*) FROM sqlite_master WHERE name = 'phones'", on_number, &has_phones, NULL);
+	if (rc == SQLITE_OK && has_phones)
+		rc = sqlite3_exec(db, count_foreign, on_number, foreign, NULL);
 	if (rc != SQLITE_OK)
 		snprintf(said, USER_WHY_MAX, "%s", db ? sqlite3_errmsg(db) : sqlite3_errstr(rc));
 	sqlite3_close(db);

@@ -158,6 +158,23 @@ def test_mysql(site, mariadb):
     assert status == 1 and not said["users mysql 127.0.0.1"][0]
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "mysql"])
+def test_phone_numbers_under_a_key_that_is_gone(site, stack, redis, wxfake, kind, request):
+    if kind == "mysql":
+        site.keys["users"]["url"] = request.getfixturevalue("shared_mariadb").database()
+    url, what = site.keys["users"]["url"], "users mysql 127.0.0.1" if kind == "mysql" else f"users sqlite {site.dir}/users.db"
+    server = stack.server(redis, wxfake, users__url=url)
+    for i in range(2):
+        assert server.inside("PUT", f"/internal/apps/{APPID}/users/oTestKey{i}", {"phoneNumber": "13900000000"}).status == 200
+    server.process.stop()
+    assert site.connect()[1][what][0]
+    for key in ("ff" * 32, ""):
+        site.keys["session"]["encryption_key"] = key
+        assert site.connect()[1][what] == (False, "2 phone numbers are encrypted under a key that is not configured: add it to session.encryption_key")
+    site.keys["session"]["encryption_key"] = f"{'ff' * 32},{KEY}"
+    assert site.connect()[1][what][0]
+
+
 def test_no_users(site):
     site.keys["users"]["url"] = "none"
     assert site.connect()[1]["users none "] == (True, "no users are kept")
