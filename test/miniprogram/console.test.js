@@ -115,12 +115,6 @@ async function faults() {
   return found.flatMap((rule) => rule.nodes.map((node) => `${rule.id}: ${node.html}`));
 }
 
-const shot = async (name) => {
-  if (process.env.SHOTS) {
-    await page.screenshot({ fullPage: true, path: path.resolve(process.env.SHOTS, `${name}.png`) });
-  }
-};
-
 const wide = () =>
   page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
 
@@ -508,3 +502,49 @@ test("Redis away: the page says so, and goes on when it is back", async () => {
   }
   await page.getByText("Redis answers.").waitFor();
 });
+
+/** What a busy server sees: logins, checks, phone numbers, codes that are refused; more and less of it in waves. */
+async function load(until) {
+  const inside = { "X-Internal-Token": TOKEN };
+  for (let n = 0; Date.now() < until; n++) {
+    const openid = `oLoad${n % 40}`;
+    const token = await login(openid, "MicroMessenger/8.0.50 (iPhone)").catch(() => null);
+    const Authorization = `Bearer ${token}`;
+    for (let i = 0; i < 6 + 4 * Math.sin(n / 40); i++) {
+      await fetch(`${stack.internal}/internal/auth`, { headers: { ...inside, Authorization } });
+    }
+    if (n % 10 === 0) {
+      const wanted = { appid: APPID, openid, kind: "phone" };
+      const { code } = await stack.askFake("POST", "/fake/code", wanted);
+      const phone = { method: "POST", headers: { Authorization }, body: JSON.stringify({ code }) };
+      await fetch(`${stack.url}/v1/user/phone`, phone);
+      const wrong = JSON.stringify({ code: "none of WeChat's", appid: APPID });
+      await fetch(`${stack.url}/v1/login`, { method: "POST", body: wrong });
+    }
+    await new Promise((resolve) => setTimeout(resolve, 60 + 50 * Math.sin(n / 40)));
+  }
+}
+
+/* Only for scripts/console-shots: the plots are of five minutes. */
+async function pictures() {
+  await someone("小明", "MicroMessenger/8.0.50 (iPhone)");
+  const pages = [];
+  for (const [locale, width] of [["en-US", 1280], ["en-US", 390], ["zh-CN", 1280], ["zh-CN", 390]]) {
+    await open({ locale, width });
+    await enter();
+    pages.push([context, page, `${locale.slice(0, 2)}-${width}.png`]);
+  }
+  await load(Date.now() + (Number(process.env.SECONDS_OF_LOAD) || 300) * 1000);
+  for ([context, page] of pages) {
+    await find(OPENID);
+    await page.waitForSelector("#sessions li");
+  }
+  for (const [, shown, name] of pages) {
+    await shown.screenshot({ fullPage: true, path: path.resolve(process.env.SHOTS, name) });
+  }
+  await Promise.all(pages.slice(0, -1).map(([opened]) => opened.close()));
+}
+
+if (process.env.SHOTS) {
+  test("pictures", pictures);
+}

@@ -140,7 +140,8 @@ function wechat(rows) {
   const calls = named(rows, CALLS, "api").map((api) => {
     const { ok, failed, why } = gained(rows, CALLS, "api", api);
     const words = `WeChat ${api}: ${ok} ${text("went_well")}, ${failed} ${text("failed")}`;
-    return [failed ? "bad" : ok ? "good" : "", failed ? `${words} (${why.join(", ")})` : words];
+    const ill = why.some((outcome) => outcome !== "invalid_code"); // that one is the caller's
+    return [ill ? "bad" : ok ? "good" : "", failed ? `${words} (${why.join(", ")})` : words];
   });
   return [...hosts, ...calls];
 }
