@@ -10,7 +10,7 @@ import subprocess
 import time
 
 import race
-from stack import HERE, Stack, call, family, say
+from stack import HERE, Stack, call, family, redis_cli, say
 
 RECORDED = HERE / "instructions.json"
 REQUESTS = int(os.environ.get("BENCH_REQUESTS", 1000))
@@ -57,21 +57,22 @@ def control(server, *what):
     subprocess.run(["callgrind_control", *what, str(server.pid)], check=True, capture_output=True)
 
 
-def measure(stack, port, server, make, idle_per_s=0.0):
+def measure(stack, port, server, make, redis=None):
     """make(name, n) gives n requests. Warm first: what happens once is no request's. The least of three rounds: a server that valgrind makes
     slow cannot always prove its memory fresh, and then asks Redis."""
     asyncio.run(ask(port, make("w", 4 * AT_ONCE)))
     control(server, "-i", "on")
     asyncio.run(ask(port, make("i", 4 * AT_ONCE)))
-    return min(measure_once(stack, port, server, make(f"m{i}", REQUESTS), idle_per_s) for i in range(3))
+    each = per_beat(stack, server, redis) if redis else 0
+    return min(measure_once(stack, port, server, make(f"m{i}", REQUESTS), redis, each) for i in range(3))
 
 
-def measure_once(stack, port, server, requests, idle_per_s):
+def measure_once(stack, port, server, requests, redis, each_beat):
     control(server, "-z")
-    began = time.monotonic()
+    before = beats(redis) if redis else 0
     asyncio.run(ask(port, requests))
-    took_s = time.monotonic() - began
-    return (total(stack, server) - idle_per_s * took_s) / REQUESTS
+    own = (beats(redis) - before) * each_beat if redis else 0
+    return (total(stack, server) - own) / REQUESTS
 
 
 def auth(stack, redis, fake, entries):
@@ -84,7 +85,7 @@ def auth(stack, redis, fake, entries):
 def login(stack, redis, fake):
     kind = "cluster" if isinstance(redis, list) else "tls" if fake.ca else "http"
     server = stack.server(redis, fake, valgrind=stack.dir / f"callgrind.login-{kind}", at_start=False, **PATIENT)
-    return measure(stack, server.port, server, lambda name, n: logins(kind[0] + name, n), idle(stack, server))
+    return measure(stack, server.port, server, lambda name, n: logins(kind[0] + name, n), redis)
 
 
 def total(stack, server):
@@ -93,16 +94,21 @@ def total(stack, server):
     return int(re.search(r"^(?:summary|totals): (\d+)", dump.read_text(), re.M)[1])
 
 
-def idle(stack, server):
-    """What it does for itself in a second: it asks each node of a cluster whether it is the master still. A server that valgrind makes
-    slow does that often while it answers one login, which is none of the login's business."""
+def beats(redis):
+    """How often the server asked its Redis whether it is well, and whether it is the master still."""
+    nodes = redis if isinstance(redis, list) else [redis]
+    stats = "".join(redis_cli(p, "INFO", "commandstats") for p in nodes)
+    return sum(map(int, re.findall(r"cmdstat_(?:subscribe|role|cluster\|info):calls=(\d+)", stats)))
+
+
+def per_beat(stack, server, redis):
+    """Instructions. A server that valgrind makes slow does that often while it answers one login, which is none of the login's business."""
     control(server, "-i", "on")
     control(server, "-z")
+    before = beats(redis)
     time.sleep(IDLE_S)
-    return total(stack, server) / IDLE_S
-
-
-CALLS_S = 2
+    asked = beats(redis) - before
+    return total(stack, server) / asked
 
 
 def calls_of(stack, server, runner):

@@ -15,6 +15,7 @@ def masters(report):
         fake = s.wxfake()
         for count in MASTERS:
             nodes = s.cluster(count)
+            rows.append((f"{count}: no wxlogind", "", *cpu(per_second(nodes, 3))))
             remembers, asks = (s.server(nodes, fake, session__cache_entries=n, redis__timeout="5s") for n in (100000, 0))
             idle = per_second(nodes, 3)
             rows.append((f"{count}: nobody asks (two processes)", "", *cpu(idle)))
