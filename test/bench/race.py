@@ -55,7 +55,7 @@ class Runner:
 def race(report, name, title, runners, rounds=ROUNDS, seconds=SECONDS, connections=CONNECTIONS):
     """Prints the table of all, and records the rounds under the name."""
     for r in runners:
-        r.load(1, connections)  # warm
+        r.load(seconds, connections)  # warm: LuaJIT and V8 compile what is called often
     for i in range(rounds):
         if i >= LEAST_ROUNDS and report.until and time.monotonic() > report.until:
             break
