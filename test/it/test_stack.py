@@ -368,6 +368,7 @@ def test_the_local_stack_without_an_engine(tmp_path):
     ports = {name: free_port() for name in ("redis:6379", "wxfake:9090", "0.0.0.0:9090", "0.0.0.0:8081", "0.0.0.0:8080")}
     ports["0.0.0.0:9090"] = ports["wxfake:9090"]
     stack = load(LOCAL)
+    ports["wxlogind:8080"] = ports["0.0.0.0:8080"]
     changes = {**{k: f"127.0.0.1:{v}" for k, v in ports.items()}, "/run/secrets/": f"{ROOT}/test/compose/", "/etc/redis.conf": f"{tmp_path}/redis.conf",
                "wxfake --listen": f"{BUILD}/wxfake --listen"}
     stack = each(stack, lambda s: re.sub("|".join(map(re.escape, changes)), lambda m: changes[m[0]], s))["services"]
@@ -397,6 +398,8 @@ def test_the_local_stack_without_an_engine(tmp_path):
         assert (who.status, who.headers["X-Wx-Openid"], who.headers["X-Wx-Appid"]) == (200, given["openid"], APPID)
         assert call(internal, "GET", "/internal/auth", headers={"Authorization": f"Bearer {a.token}"}).status == 401
         assert call(public, "GET", "/v1/session", headers={"Origin": "http://127.0.0.1:9090"}).headers["Access-Control-Allow-Origin"]
+        pushed = call(fake, "POST", "/fake/push", {"event": "user_authorization_revoke", "openid": given["openid"], "revoke": "8"})
+        assert (pushed.status, pushed.json["status"]) == (200, 200), pushed  # the page's button
         poll(lambda: "refuses" not in started[1].text() and watched(fake, public), what="Redis' commands among the events")
     finally:
         for p in reversed(started):

@@ -22,7 +22,11 @@ const FLAGS = [
 let stack, browser, context, page, troubles;
 
 before(async () => {
-  stack = await Stack.start({ session: { max_per_user: 1 } });
+  const push = {
+    push_token: "fakepushtoken",
+    push_aes_key: "fakepushkeyfakepushkeyfakepushkeyfakepushke",
+  };
+  stack = await Stack.start({ session: { max_per_user: 1 }, [`app ${APPID}`]: push });
   // with a user-data-dir of its own, that ends with it
   browser = await chromium.launch({ executablePath: BROWSER, args: FLAGS });
 });
@@ -632,6 +636,26 @@ test("the profile page: the name is saved, the number comes from WeChat by way o
   await settled();
   await page.locator("#screen").getByText("Name, picture, phone").click();
   await poll(async () => (await page.locator("#screen input").inputValue()) === "小明", "the name");
+});
+
+test("the user withdraws the phone number: WeChat tells wxlogind, which clears it", async () => {
+  const withPhone = async () => {
+    const answer = await fetch(`${stack.internal}/internal/apps/${APPID}/users`);
+    return (await answer.json()).users.filter((user) => user.phoneNumber).length;
+  };
+  await open();
+  await phone("Logged in").waitFor();
+  const before = await withPhone();
+  await page.locator("#screen").getByText("Name, picture, phone").click();
+  await page.locator("#screen").getByRole("button", { name: "Agree" }).click();
+  await page.locator("#screen").getByRole("button", { name: "Give the number" }).click();
+  await page.locator("#sheet").getByRole("button", { name: "Allow" }).click();
+  await poll(async () => (await withPhone()) === before + 1, "the number is kept");
+  await press("withdraw");
+  await settled();
+  assert.equal((await acts()).at(-1), "withdraw");
+  await page.getByText("wxlogind has cleared it").waitFor();
+  assert.equal(await withPhone(), before);
 });
 
 test("both languages: the browser's first, the other by a switch that is remembered; the diagram goes along", async () => {

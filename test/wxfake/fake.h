@@ -112,6 +112,7 @@ struct fake {
 	struct table  users, codes;
 	uint8_t       seed[32]; /* session keys and unionids that nobody stores are made from it */
 	const char   *push_token, *push_aes_key; /* of messages to wxlogind */
+	const char   *push_to; /* where they go; NULL = where the page finds wxlogind */
 	struct pushed *pushes;  /* that wait for an answer */
 	const char   *app_key;  /* of virtual payment: pay_sig is checked; NULL = not */
 	bool          any_code;

@@ -19,7 +19,7 @@ static const char usage[] =
 	"usage: wxfake [--listen 127.0.0.1:9090] [--tls-cert F --tls-key F] [--app APPID:SECRET ...] [--latency 50ms] [--any-code]\n"
 	"              [--rotate] [--keepalive 75s] [--watch-redis redis://:password@host:6379|unix:///path] [--wxlogind URL]\n"
 	"              [--internal http://127.0.0.1:8081 [--internal-token TOKEN]] [--app-key KEY]\n"
-	"              [--push-token TOKEN] [--push-aes-key KEY] [--version] [--help]\n"
+	"              [--push-token TOKEN] [--push-aes-key KEY] [--push-to URL] [--version] [--help]\n"
 	"A stand-in for the WeChat servers, for development, tests and load. Without --app it serves " DEFAULT_APPID ".\n";
 
 enum { LATENCY_MAX_MS = 60000, KEEPALIVE_MS = 75000, KEEPALIVE_MAX_MS = 3600000 };
@@ -106,6 +106,8 @@ static int read_args(struct options *o, int argc, char **argv)
 			o->fake->push_token = next;
 		else if (!strcmp(argv[i], "--push-aes-key"))
 			o->fake->push_aes_key = next;
+		else if (!strcmp(argv[i], "--push-to"))
+			ok = page_server_ok(o->fake->push_to = next);
 		else if (!strcmp(argv[i], "--app-key"))
 			o->fake->app_key = next;
 		else if (!strcmp(argv[i], "--internal-token"))

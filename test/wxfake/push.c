@@ -222,7 +222,7 @@ void push_send(struct fake *f, struct req *r, struct app *app, const cJSON *o)
 
 	*p = (struct pushed){.f = f, .r = r, .app = app, .mode = "safe", .format = "json",
 		.token = f->push_token, .aes_key = f->push_aes_key};
-	p->url = arena_printf(a, "%s/v1/push/%s", f->wxlogind ? f->wxlogind : "http://127.0.0.1:8080", app->appid);
+	p->url = arena_printf(a, "%s/v1/push/%s", f->push_to ? f->push_to : f->wxlogind ? f->wxlogind : "http://127.0.0.1:8080", app->appid);
 	req_hold(r);
 	DL_APPEND(f->pushes, p);
 	wrong = read_body(p, o);
