@@ -176,7 +176,7 @@ def test_your_own_user_ids(server, wxfake):
         db.execute(insert)
         found.append(db.execute(select).fetchall())
     assert found[0] == found[1] and len(found[0]) == 1
-    length = int(re.search(r"`third_session` has (\d+) characters", page)[1])
+    length = int(re.search(r"`third_session`\s+has\s+(\d+)\s+characters", page)[1])
     assert len(server.login(wxfake.code()).token) == length
 
 
