@@ -504,9 +504,9 @@ test("Redis away: the page says so, and goes on when it is back", async () => {
 });
 
 /** What a busy server sees: logins, checks, phone numbers, codes that are refused; more and less of it in waves. */
-async function load(until) {
+async function load(state) {
   const inside = { "X-Internal-Token": TOKEN };
-  for (let n = 0; Date.now() < until; n++) {
+  for (let n = 0; state.going; n++) {
     const openid = `oLoad${n % 40}`;
     const token = await login(openid, "MicroMessenger/8.0.50 (iPhone)").catch(() => null);
     const Authorization = `Bearer ${token}`;
@@ -534,7 +534,10 @@ async function pictures() {
     await enter();
     pages.push([context, page, `${locale.slice(0, 2)}-${width}.png`]);
   }
-  await load(Date.now() + (Number(process.env.SECONDS_OF_LOAD) || 300) * 1000);
+  const state = { going: true };
+  const loading = load(state);
+  const ms = 1000 * (Number(process.env.SECONDS_OF_LOAD) || 300);
+  await new Promise((resolve) => setTimeout(resolve, ms));
   for ([context, page] of pages) {
     await find(OPENID);
     await page.waitForSelector("#sessions li");
@@ -542,6 +545,8 @@ async function pictures() {
   for (const [, shown, name] of pages) {
     await shown.screenshot({ fullPage: true, path: path.resolve(process.env.SHOTS, name) });
   }
+  state.going = false;
+  await loading;
   await Promise.all(pages.slice(0, -1).map(([opened]) => opened.close()));
 }
 
