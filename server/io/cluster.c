@@ -11,7 +11,9 @@ enum {
 	TICK_MS = 50,
 	SETTLE_MS = 150,    /* who was voted for tells everybody in less than that */
 	MAP_MS = 10000,     /* how often the map is asked for anyhow, more or less */
-	PARTIAL_MS = 1000,  /* and while there are slots that nobody owns */
+	PARTIAL_MS = 1000,  /* and while there are slots that nobody owns, or whose owner is away */
+	UNREST_MS = 250,    /* and for a while after a new epoch, see there */
+	UNREST_FOR_MS = 5000,
 	PARTIAL_MAX = 3,    /* maps with slots that nobody owns, one after another, until that is believed */
 	PENDING = 4,
 };
@@ -262,6 +264,17 @@ static void next_map_in(struct cluster *c, int64_t ms)
 		c->next_map_ms = at;
 }
 
+/* An epoch is seen when an election begins. Where it takes longer than SETTLE_MS, the map that was
+ * asked for meanwhile still names the old owner, and no other epoch tells of the election's end. */
+static int64_t until_next_map(struct cluster *c)
+{
+	if (clock_ms() < c->epoch_ms + UNREST_FOR_MS)
+		return UNREST_MS;
+	if (c->partial || !cluster_is_covered(c))
+		return PARTIAL_MS;
+	return MAP_MS * 8 / 10 + rand_r(&c->random) % (MAP_MS * 4 / 10);
+}
+
 static void on_slots(const struct asked *a, enum conn_fate fate, const struct redisReply *v)
 {
 	struct cluster *c = a->owner;
@@ -272,7 +285,7 @@ static void on_slots(const struct asked *a, enum conn_fate fate, const struct re
 		return;
 	good = fate == CONN_ANSWERED && slot_map_read(&c->map, v, c->source_host) && is_adoptable(c);
 	c->distrust = !good;
-	next_map_in(c, !good ? TICK_MS : c->partial ? PARTIAL_MS : MAP_MS * 8 / 10 + rand_r(&c->random) % (MAP_MS * 4 / 10));
+	next_map_in(c, good ? until_next_map(c) : TICK_MS);
 	if (!good)
 		return;
 	c->sure = c->map_asked_ms >= c->epoch_ms + SETTLE_MS;

@@ -80,6 +80,18 @@ def test_failover(stack, cluster, wxfake, fault):
     poll(lambda: all(good(reader, t) for t in others + [t for t in mine if t != victim]), 20, "nothing else is lost")
 
 
+def test_the_map_is_asked_for_again_after_a_new_epoch(stack, cluster, wxfake):
+    """The first map after it may be of the time before the election was over; the next one came ten seconds later."""
+    c = cluster()
+    stack.server(None, wxfake, redis__url=c.url())
+
+    def asked():
+        calls = (re.search(r"cmdstat_cluster\|slots:calls=(\d+)", s.cli("INFO", "commandstats")) for s in c.servers)
+        return sum(int(m[1]) for m in calls if m)
+    before = asked()
+    poll(lambda: asked() >= before + 6, 7, "six more maps")
+
+
 def test_reshard(stack, cluster, wxfake):
     """Slots move under way: nobody notices, nothing is lost."""
     import subprocess
