@@ -19,6 +19,7 @@ RUN = {
     r"scripts/\w+": "test_scripts_are_there",  # what they do is what they are: scripts/test runs all the tests
     r"make\b|build/wx(?:logind|fake)$": "test_make_knows_its_targets",
     r"docker[ -]compose.* (?:up|down|ps|logs)\b": "test_compose_commands_name_what_is_there",
+    r"docker compose -f docker-compose.prod.yml (?:stop|start|run)": "../release/stacks::rm -f users.db* && cat >users.db",
     r"docker[ -]compose.* kill -s HUP wxlogind": "test_hangup_in_containers",
     r"docker[ -]compose.* exec -T wxlogind": "test_backup_of_the_users",
     r"sqlite3 ": "test_backup_of_the_users",
@@ -31,7 +32,7 @@ RUN = {
     r"openssl rand -base64 32": "test_keys_are_made",
     r"wxlogind -c FILE --check|wxlogind --check|wxlogind -c FILE": "test_check",
     r"wxfake ": "test_wxfake_program.py::test_help_and_version",
-    r"kubectl (?:-n wxlogind )?(?:create|apply|rollout)": "test_kubernetes.py::test_kubectl_takes_the_kustomization",
+    r"kubectl (?:-n wxlogind )?(?:create|apply|rollout)|kubectl kustomize": "test_kubernetes.py::test_kubectl_takes_the_kustomization",
     r"kill -USR2": "test_upgrade.py::test_sigusr2",
     r"docker build": "test_stack.py::test_the_image_is_built_from_what_it_takes",
     r"npm run build$": "../miniprogram/package.test.js::what `npm run build` makes",
