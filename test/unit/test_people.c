@@ -247,7 +247,7 @@ static void test_late_writes_that_race(void **state)
 {
 	struct user_db *other = open_db();
 	struct user_patch p = {.given = 1u << USER_city, .as_of_ms = 1000};
-	char openid[16];
+	char openid[32];
 
 	(void)state;
 	p.text[USER_city] = "late";
