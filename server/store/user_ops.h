@@ -82,7 +82,8 @@ enum { USER_KEY_COUNT = 2, USER_COLUMN_COUNT = USER_KEY_COUNT + USER_TEXT_COUNT 
 /* The same of a user u, the phone p and the block b; k is the one of them that surely has a key. */
 #define USER_TEXT_OF(name, max) ", u." #name
 #define USER_NUMBER_OF(name) ", u." #name
-#define USER_LIST_COLUMNS(k) #k ".appid, " #k ".openid" USER_TEXTS(USER_TEXT_OF) USER_NUMBERS(USER_NUMBER_OF) \
+#define USER_LIST_COLUMNS(k) \
+	#k ".appid, " #k ".openid" USER_TEXTS(USER_TEXT_OF) USER_NUMBERS(USER_NUMBER_OF) \
 	", p.sealed, p.tag, p.pure_tag, p.key_id, b.since_s, b.until_s, b.note"
 enum { USER_PHONE_AT = USER_COLUMN_COUNT, USER_BLOCK_AT = USER_PHONE_AT + PHONE_CELL_COUNT, USER_LIST_COUNT = USER_BLOCK_AT + 3 };
 
