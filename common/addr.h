@@ -23,7 +23,8 @@ struct addr {
 
 bool addr_parse(struct addr *a, const char *text);
 bool addr_is_unix(const struct addr *a);
-bool addr_is_local(const struct addr *a); /* loopback or a unix socket: only this machine gets there */
+/* loopback or a unix socket: only this machine gets there */
+bool addr_is_local(const struct addr *a);
 int  addr_port(const struct addr *a);     /* 0: any, or a unix socket */
 /* One socket cannot listen on a while another listens on b. */
 bool addr_clashes(const struct addr *a, const struct addr *b);

@@ -7,8 +7,8 @@
 
 #include "common/mem.h"
 
-/* Blocks of the usual size are kept for the next arena: wiped, they are as good as fresh ones. Not under AddressSanitizer, which
- * would no longer see a use after the end. */
+/* Blocks of the usual size are kept for the next arena: wiped, they are as good as fresh ones. Not
+ * under AddressSanitizer, which would no longer see a use after the end. */
 #ifndef __has_feature
 #define __has_feature(x) 0
 #endif
@@ -116,7 +116,8 @@ char *arena_join_list(struct arena *a, const char *const *strings)
 	return text;
 }
 
-/* Prints into the rest of the block first: almost always it fits, and is there already when its room is taken. */
+/* Prints into the rest of the block first: almost always it fits, and is there already when its
+ * room is taken. */
 char *arena_printf(struct arena *a, const char *fmt, ...)
 {
 	struct block *b = a->top;

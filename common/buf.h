@@ -1,5 +1,5 @@
-/* A growing run of bytes, always followed by a NUL that len does not count. Tokens and codes pass through it, so all memory that it
- * gives back is wiped first, to its end. */
+/* A growing run of bytes, always followed by a NUL that len does not count. Tokens and codes pass
+ * through it, so all memory that it gives back is wiped first, to its end. */
 #ifndef COMMON_BUF_H
 #define COMMON_BUF_H
 
@@ -14,7 +14,8 @@ struct buf {
 void buf_add(struct buf *b, const void *p, size_t n);
 void buf_str(struct buf *b, const char *s);
 void buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-void buf_json_str(struct buf *b, const char *s, size_t n); /* quoted and escaped; bytes that are not UTF-8 become U+FFFD */
+/* quoted and escaped; bytes that are not UTF-8 become U+FFFD */
+void buf_json_str(struct buf *b, const char *s, size_t n);
 void buf_drop(struct buf *b, size_t n); /* the first n bytes; what follows moves to the front */
 void buf_clear(struct buf *b); /* wipes what was added, keeps the memory */
 void buf_free(struct buf *b);  /* wipes, frees, leaves it empty and usable */

@@ -1,4 +1,5 @@
-/* Two clocks: the monotonic one for every wait and age inside the process, the wall clock for what people read. */
+/* Two clocks: the monotonic one for every wait and age inside the process, the wall clock for what
+ * people read. */
 #ifndef COMMON_CLOCK_H
 #define COMMON_CLOCK_H
 

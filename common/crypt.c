@@ -1,4 +1,5 @@
-/* The hash functions of OpenSSL 1.1's interface: the newer one allocates for each hash, and every request hashes its token. */
+/* The hash functions of OpenSSL 1.1's interface: the newer one allocates for each hash, and every
+ * request hashes its token. */
 #define OPENSSL_API_COMPAT 0x10100000L
 
 #include "common/crypt.h"
@@ -17,7 +18,8 @@
 
 enum { NONCE = 12, TAG = 16, POOL_BYTES = 2048, POOL_TAKE_MAX = 256 };
 
-/* Fails only when the library is broken or out of memory: then nothing we could answer would be true. */
+/* Fails only when the library is broken or out of memory: then nothing we could answer would be
+ * true. */
 static void must(int ok)
 {
 	if (ok != 1)
@@ -37,8 +39,8 @@ static void from_kernel(uint8_t *p, size_t n)
 	}
 }
 
-/* The kernel's bytes, fetched many at a time, each handed out once and then wiped. They lie in a page that fork empties, so that no
- * two processes share any. */
+/* The kernel's bytes, fetched many at a time, each handed out once and then wiped. They lie in a
+ * page that fork empties, so that no two processes share any. */
 struct pool {
 	size_t  left;
 	uint8_t bytes[POOL_BYTES];
@@ -48,7 +50,8 @@ struct pool {
 static _Thread_local struct kept {
 	struct pool    *pool;  /* NULL where the kernel cannot empty a page */
 	bool            tried; /* to make the pool */
-	EVP_CIPHER_CTX *gcm;   /* made once: to look AES-GCM up costs ten times what it takes to seal a token */
+	/* made once: to look AES-GCM up costs ten times what it takes to seal a token */
+	EVP_CIPHER_CTX *gcm;
 } kept;
 
 static struct pool *pool(void)
@@ -113,9 +116,10 @@ void crypt_sha1(uint8_t out[SHA1_LEN], const void *p, size_t n)
 	must(SHA1_Final(out, &c));
 }
 
-/* RFC 2104, on the hash above. OpenSSL's own HMAC asks for its parameters by name each time, which costs several times what a
- * short message does. */
-void crypt_hmac_sha256(uint8_t out[SHA256_LEN], const void *key, size_t key_len, const void *p, size_t n)
+/* RFC 2104, on the hash above. OpenSSL's own HMAC asks for its parameters by name each time, which
+ * costs several times what a short message does. */
+void crypt_hmac_sha256(
+	uint8_t out[SHA256_LEN], const void *key, size_t key_len, const void *p, size_t n)
 {
 	uint8_t pad[SHA256_CBLOCK] = {0}, inner[SHA256_LEN];
 	SHA256_CTX c;
@@ -126,7 +130,8 @@ void crypt_hmac_sha256(uint8_t out[SHA256_LEN], const void *key, size_t key_len,
 		memcpy(pad, key, key_len);
 	for (size_t i = 0; i < sizeof(pad); i++)
 		pad[i] ^= 0x36;
-	must(SHA256_Init(&c) && SHA256_Update(&c, pad, sizeof(pad)) && SHA256_Update(&c, p, n) && SHA256_Final(inner, &c));
+	must(SHA256_Init(&c) && SHA256_Update(&c, pad, sizeof(pad)) && SHA256_Update(&c, p, n) &&
+		SHA256_Final(inner, &c));
 	for (size_t i = 0; i < sizeof(pad); i++)
 		pad[i] ^= 0x36 ^ 0x5c;
 	must(SHA256_Init(&c) && SHA256_Update(&c, pad, sizeof(pad)));
@@ -159,7 +164,8 @@ static EVP_CIPHER_CTX *gcm(void)
 	return kept.gcm;
 }
 
-size_t crypt_seal(void *out, const uint8_t key[SEAL_KEY_LEN], const void *aad, size_t aad_len, const void *p, size_t n)
+size_t crypt_seal(void *out, const uint8_t key[SEAL_KEY_LEN], const void *aad, size_t aad_len,
+	const void *p, size_t n)
 {
 	EVP_CIPHER_CTX *c = gcm();
 	uint8_t *o = out;
@@ -174,7 +180,8 @@ size_t crypt_seal(void *out, const uint8_t key[SEAL_KEY_LEN], const void *aad, s
 	return n + SEAL_EXTRA;
 }
 
-ssize_t crypt_open(void *out, const uint8_t key[SEAL_KEY_LEN], const void *aad, size_t aad_len, const void *p, size_t n)
+ssize_t crypt_open(void *out, const uint8_t key[SEAL_KEY_LEN], const void *aad, size_t aad_len,
+	const void *p, size_t n)
 {
 	EVP_CIPHER_CTX *c = gcm();
 	const uint8_t *i = p;
@@ -196,7 +203,8 @@ ssize_t crypt_open(void *out, const uint8_t key[SEAL_KEY_LEN], const void *aad, 
 	return -1;
 }
 
-ssize_t crypt_aes128_cbc_decrypt(void *out, const uint8_t key[16], const uint8_t iv[16], const void *p, size_t n)
+ssize_t crypt_aes128_cbc_decrypt(
+	void *out, const uint8_t key[16], const uint8_t iv[16], const void *p, size_t n)
 {
 	EVP_CIPHER_CTX *c;
 	uint8_t *o = out;

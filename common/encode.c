@@ -3,8 +3,10 @@
 #include <stdint.h>
 #include <string.h>
 
-static const char std_alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-static const char url_alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+static const char std_alphabet[] =
+	"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+static const char url_alphabet[] =
+	"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 static size_t b64_encode(char *out, const uint8_t *in, size_t n, const char *alphabet, bool pad)
 {
@@ -75,7 +77,8 @@ static ssize_t b64_decode(uint8_t *out, size_t cap, const char *in, size_t n, co
 			v &= (1u << bits) - 1;
 		}
 	}
-	return v == 0 ? (ssize_t)o : -1; /* stray bits: another text of the same bytes is the canonical one */
+	/* stray bits: another text of the same bytes is the canonical one */
+	return v == 0 ? (ssize_t)o : -1;
 }
 
 size_t base64_encode(char *out, const void *in, size_t n)
@@ -148,7 +151,8 @@ size_t percent_encode(char *out, const char *in, size_t n)
 	for (size_t i = 0; i < n; i++) {
 		unsigned char c = (unsigned char)in[i];
 
-		if ((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || (c && strchr("-._~", c))) {
+		if ((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
+			(c && strchr("-._~", c))) {
 			out[o++] = (char)c;
 		} else {
 			out[o++] = '%';
@@ -232,7 +236,8 @@ static size_t utf8_char(const uint8_t *s, size_t n)
 	return len;
 }
 
-/* Whether all eight are ASCII, and none of them NUL: a byte over 0x7f has its high bit, and taking one from 0 sets it. */
+/* Whether all eight are ASCII, and none of them NUL: a byte over 0x7f has its high bit, and taking
+ * one from 0 sets it. */
 static bool is_ascii_8(const char *s)
 {
 	uint64_t eight;
@@ -244,7 +249,9 @@ static bool is_ascii_8(const char *s)
 bool utf8_valid(const char *s, size_t n)
 {
 	for (size_t i = 0; i < n;) {
-		size_t len = n - i >= 8 && is_ascii_8(s + i) ? 8 : utf8_char((const uint8_t *)s + i, n - i);
+		size_t len = n - i >= 8 && is_ascii_8(s + i)
+				     ? 8
+				     : utf8_char((const uint8_t *)s + i, n - i);
 
 		if (!len)
 			return false;

@@ -79,7 +79,9 @@ bool ini_lookalike(const char *text, size_t n, char out[INI_LOOKALIKE_MAX])
 
 		if (is == ' ')
 			snprintf(out, INI_LOOKALIKE_MAX,
-				"there is a blank or invisible character that is not ASCII (U+%04X)", (unsigned)c);
+				"there is a blank or invisible character that is not ASCII "
+				"(U+%04X)",
+				(unsigned)c);
 		else if (is)
 			snprintf(out, INI_LOOKALIKE_MAX, "%.*s (U+%04X) stands where %c is meant",
 				(int)len, text + i, (unsigned)c, is);

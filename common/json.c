@@ -1,4 +1,5 @@
-/* A scanner says whether the text is strict JSON; only then does cJSON, which is lenient, build the tree. */
+/* A scanner says whether the text is strict JSON; only then does cJSON, which is lenient, build the
+ * tree. */
 #include "common/json.h"
 
 #include <math.h>
@@ -234,7 +235,8 @@ void json_free(cJSON *tree)
 	cJSON_Delete(tree);
 }
 
-enum json_get json_str(const cJSON *obj, const char *key, size_t min_bytes, size_t max_bytes, const char **out)
+enum json_get json_str(
+	const cJSON *obj, const char *key, size_t min_bytes, size_t max_bytes, const char **out)
 {
 	const cJSON *m = cJSON_GetObjectItemCaseSensitive(obj, key);
 	size_t n;
@@ -258,7 +260,8 @@ enum json_get json_int(const cJSON *obj, const char *key, int64_t min, int64_t m
 	if (!m || cJSON_IsNull(m))
 		return JSON_ABSENT;
 	v = m->valuedouble;
-	if (!cJSON_IsNumber(m) || !isfinite(v) || v != floor(v) || fabs(v) > 9007199254740992.0 || (int64_t)v < min || (int64_t)v > max)
+	if (!cJSON_IsNumber(m) || !isfinite(v) || v != floor(v) || fabs(v) > 9007199254740992.0 ||
+		(int64_t)v < min || (int64_t)v > max)
 		return JSON_BAD;
 	*out = (int64_t)v;
 	return JSON_GOT;

@@ -1,6 +1,7 @@
-/* Lines are built on the stack and gathered in one buffer of what a pipe takes whole, so that lines of several processes never mix. The
- * buffer leaves in one write(2) through a descriptor that never blocks. A reader that has stopped holds nobody up: what finds no room
- * in the buffer is lost, and counted. */
+/* Lines are built on the stack and gathered in one buffer of what a pipe takes whole, so that lines
+ * of several processes never mix. The buffer leaves in one write(2) through a descriptor that never
+ * blocks. A reader that has stopped holds nobody up: what finds no room in the buffer is lost, and
+ * counted. */
 #include "common/log.h"
 
 #include <errno.h>
@@ -51,7 +52,8 @@ static ssize_t put(const char *p, size_t n)
 	ssize_t done;
 
 	do
-		done = out_is_socket ? send(out_fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL) : write(out_fd, p, n);
+		done = out_is_socket ? send(out_fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL)
+				     : write(out_fd, p, n);
 	while (done < 0 && errno == EINTR);
 	return done < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) ? 0 : done;
 }
@@ -91,7 +93,8 @@ void log_buffer(void (*soon)(void *ctx), void *ctx)
 static const int fatal_signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
 static struct sigaction before_fatal[NELEM(fatal_signals)];
 
-/* A crash takes no line with it. Whoever looked after the signal before us does so now: mostly that is death. */
+/* A crash takes no line with it. Whoever looked after the signal before us does so now: mostly that
+ * is death. */
 static void on_fatal(int signo)
 {
 	for (size_t i = 0; i < NELEM(fatal_signals); i++)
@@ -112,9 +115,10 @@ static void lose_nothing(void)
 		sigaction(fatal_signals[i], &on, &before_fatal[i]);
 }
 
-/* A descriptor that does not block. O_NONBLOCK on standard error itself would hold for everybody who shares it, a shell for example, so
- * it is opened anew. Where that is not allowed (a pipe or terminal of another user) it is set all the same: not to hang counts for
- * more. A regular file needs neither, and must be appended to by the descriptor that we were given. */
+/* A descriptor that does not block. O_NONBLOCK on standard error itself would hold for everybody
+ * who shares it, a shell for example, so it is opened anew. Where that is not allowed (a pipe or
+ * terminal of another user) it is set all the same: not to hang counts for more. A regular file
+ * needs neither, and must be appended to by the descriptor that we were given. */
 static int open_out(void)
 {
 	struct stat st;
@@ -189,7 +193,8 @@ static void add_num(struct line *l, int64_t n)
 	add(l, p, (size_t)(text + sizeof(text) - p));
 }
 
-/* The bytes of s that may stand in the line as they are, from its start: 0 when the first may not. C1 controls count as controls. */
+/* The bytes of s that may stand in the line as they are, from its start: 0 when the first may not.
+ * C1 controls count as controls. */
 static size_t plain_character(const char *s, size_t n)
 {
 	unsigned char c = (unsigned char)s[0];
@@ -255,14 +260,16 @@ static bool needs_quotes(const char *s, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
 		if (s[i] <= ' ' || s[i] == '=' || s[i] == '"' || s[i] == '\\' || s[i] == 0x7f)
-			return true; /* bytes over 0x7f are negative where char is signed, and quoted too */
+			return true; /* bytes over 0x7f are negative where char is signed, and
+					quoted too */
 	return n == 0;
 }
 
 /* A value takes half of the room that is left at most, so that each field after it has room too. */
 static void add_value(struct line *l, const char *s, int keep)
 {
-	size_t max = room(l) / 2 < VALUE_MAX ? room(l) / 2 : VALUE_MAX, n = strnlen(s, keep ? (size_t)keep : VALUE_MAX);
+	size_t max = room(l) / 2 < VALUE_MAX ? room(l) / 2 : VALUE_MAX,
+	       n = strnlen(s, keep ? (size_t)keep : VALUE_MAX);
 	bool quote = line_format == LOG_JSON || needs_quotes(s, n);
 
 	if (quote)
@@ -333,7 +340,8 @@ static void add_field(struct line *l, const struct log_field *f)
 		add_num(l, f->num);
 }
 
-static void line_make(struct line *l, enum log_level level, const char *msg, const struct log_field *fields)
+static void line_make(
+	struct line *l, enum log_level level, const char *msg, const struct log_field *fields)
 {
 	l->len = 0;
 	add_head(l, level, msg);
@@ -361,7 +369,8 @@ static void say_what_was_lost(void)
 {
 	struct line l;
 
-	line_make(&l, LOG_WARN, "log lines were lost: the reader of this log had stopped", (struct log_field[]){LOG_INT("lines", lost), {0}});
+	line_make(&l, LOG_WARN, "log lines were lost: the reader of this log had stopped",
+		(struct log_field[]){LOG_INT("lines", lost), {0}});
 	if (keep(&l))
 		lost = 0;
 }

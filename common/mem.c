@@ -10,8 +10,8 @@
 
 enum { SMALL = 16 * 1024, TRIM_OVER = 8 * 1024 * 1024 };
 
-/* malloc and memset for what is small: glibc's calloc does not use the thread's cache, and costs four times as much. What is large may
- * come zeroed from the system. */
+/* malloc and memset for what is small: glibc's calloc does not use the thread's cache, and costs
+ * four times as much. What is large may come zeroed from the system. */
 void *mem_alloc(size_t n)
 {
 	void *p = n < SMALL ? malloc(n ? n : 1) : calloc(1, n);
@@ -58,12 +58,14 @@ void mem_shared_free(void *p, size_t n)
 		munmap(p, n);
 }
 
-/* What the process holds of memory beyond what is in use. Pages of programs and libraries count, too; and large blocks that were never
- * touched are in use but not held, so that it may be less than nothing. */
+/* What the process holds of memory beyond what is in use. Pages of programs and libraries count,
+ * too; and large blocks that were never touched are in use but not held, so that it may be less
+ * than nothing. */
 static int64_t idle_bytes(void)
 {
 	struct mallinfo2 info = mallinfo2();
-	FILE *f = fopen("/proc/self/statm", "re"); /* pages of address space, pages of memory, ... */
+	/* pages of address space, pages of memory, ... */
+	FILE *f = fopen("/proc/self/statm", "re");
 	char line[128] = "";
 	const char *pages;
 
@@ -71,13 +73,17 @@ static int64_t idle_bytes(void)
 		return 0;
 	pages = fgets(line, sizeof(line), f) ? strchr(line, ' ') : NULL;
 	fclose(f);
-	return pages ? strtol(pages, NULL, 10) * sysconf(_SC_PAGESIZE) - (int64_t)(info.uordblks + info.hblkhd) : 0;
+	return pages ? strtol(pages, NULL, 10) * sysconf(_SC_PAGESIZE) -
+			       (int64_t)(info.uordblks + info.hblkhd)
+		     : 0;
 }
 
-/* glibc gives back the heap's end by itself, but not the holes, and one block that lives keeps the end. */
+/* glibc gives back the heap's end by itself, but not the holes, and one block that lives keeps the
+ * end. */
 void mem_trim(void)
 {
-	static int64_t least = INT64_MAX - TRIM_OVER; /* of the idle bytes, as far as trimming can bring them down */
+	/* of the idle bytes, as far as trimming can bring them down */
+	static int64_t least = INT64_MAX - TRIM_OVER;
 	int64_t idle = idle_bytes();
 
 	if (idle > least + TRIM_OVER) {

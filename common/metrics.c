@@ -1,5 +1,6 @@
-/* A table per process, in memory that all of them share. Only its own process writes a table, so a plain load and store count; the
- * others read it while it grows, so a series is linked in only when it is whole. */
+/* A table per process, in memory that all of them share. Only its own process writes a table, so a
+ * plain load and store count; the others read it while it grows, so a series is linked in only when
+ * it is whole. */
 #include "common/metrics.h"
 
 #include <inttypes.h>
@@ -49,7 +50,8 @@ static int table_count;
 
 void metrics_share(int processes)
 {
-	tables = mem_shared(sizeof(*tables) * (size_t)processes); /* what no series fills is never touched, and costs nothing */
+	/* what no series fills is never touched, and costs nothing */
+	tables = mem_shared(sizeof(*tables) * (size_t)processes);
 	table_count = processes;
 }
 
@@ -71,7 +73,8 @@ static struct metric_series *at(struct table *t, const place *p)
 }
 
 /* NOLINTNEXTLINE(bugprone-macro-parentheses): s is declared here */
-#define FOR_EACH_SERIES(s, t, id) for (struct metric_series *s = at(t, &(t)->first[id]); s; s = at(t, &s->next))
+#define FOR_EACH_SERIES(s, t, id) \
+	for (struct metric_series *s = at(t, &(t)->first[id]); s; s = at(t, &s->next))
 
 static bool is_of_now(enum type type)
 {
@@ -93,12 +96,14 @@ void metrics_leave(int process)
 
 /* ---- series ---- */
 
-static struct metric_series *find(struct table *t, enum metric_id id, const char *const v[LABELS_MAX])
+static struct metric_series *find(
+	struct table *t, enum metric_id id, const char *const v[LABELS_MAX])
 {
 	FOR_EACH_SERIES(s, t, id) {
 		int i = 0;
 
-		while (i < LABELS_MAX && !strncmp(s->values[i], v[i] ? v[i] : "", METRIC_LABEL_MAX - 1))
+		while (i < LABELS_MAX &&
+			!strncmp(s->values[i], v[i] ? v[i] : "", METRIC_LABEL_MAX - 1))
 			i++;
 		if (i == LABELS_MAX)
 			return s;
@@ -106,7 +111,8 @@ static struct metric_series *find(struct table *t, enum metric_id id, const char
 	return NULL;
 }
 
-static struct metric_series *make(struct table *t, enum metric_id id, const char *const v[LABELS_MAX])
+static struct metric_series *make(
+	struct table *t, enum metric_id id, const char *const v[LABELS_MAX])
 {
 	struct metric_series *s = &t->series[t->used++];
 	place *last = &t->first[id];
@@ -120,10 +126,12 @@ static struct metric_series *make(struct table *t, enum metric_id id, const char
 	return s;
 }
 
-struct metric_series *metric_series(enum metric_id id, const char *v1, const char *v2, const char *v3)
+struct metric_series *metric_series(
+	enum metric_id id, const char *v1, const char *v2, const char *v3)
 {
 	const char *const v[LABELS_MAX] = {v1, v2, v3};
-	const char *const other[LABELS_MAX] = {v1 ? "other" : NULL, v2 ? "other" : NULL, v3 ? "other" : NULL};
+	const char *const other[LABELS_MAX] = {
+		v1 ? "other" : NULL, v2 ? "other" : NULL, v3 ? "other" : NULL};
 	struct metric_series *s;
 
 	if (!tables)
@@ -227,7 +235,8 @@ static void print_label(struct buf *b, const char *name, size_t n, const char *v
 }
 
 /* {a="b",c="d"}, with le as one more unless it is NULL; nothing where there is no label. */
-static void print_labels(struct buf *out, const struct metric *m, const struct metric_series *s, const char *le)
+static void print_labels(
+	struct buf *out, const struct metric *m, const struct metric_series *s, const char *le)
 {
 	const char *name = m->labels, *open = "{";
 
@@ -253,7 +262,8 @@ static const char *prefix(const struct metric *m)
 	return strncmp(m->name, "process_", 8) ? "wxlogind_" : "";
 }
 
-static void print_sample(struct buf *out, const struct metric *m, const char *suffix, const struct metric_series *s, const char *le, int64_t v)
+static void print_sample(struct buf *out, const struct metric *m, const char *suffix,
+	const struct metric_series *s, const char *le, int64_t v)
 {
 	buf_printf(out, "%s%s%s", prefix(m), m->name, suffix);
 	print_labels(out, m, s, le);
@@ -263,7 +273,8 @@ static void print_sample(struct buf *out, const struct metric *m, const char *su
 		buf_printf(out, " %" PRId64 "\n", v);
 }
 
-static void print_histogram(struct buf *out, const struct metric *m, const struct metric_series *s, const struct sum *sum)
+static void print_histogram(struct buf *out, const struct metric *m, const struct metric_series *s,
+	const struct sum *sum)
 {
 	int64_t below = 0;
 
@@ -290,7 +301,8 @@ void metrics_print(struct buf *out)
 	for (int id = 0; id < METRIC_COUNT; id++) {
 		const struct metric *m = &metrics[id];
 
-		buf_printf(out, "# HELP %s%s %s\n# TYPE %s%s %s\n", prefix(m), m->name, m->help, prefix(m), m->name, types[m->type]);
+		buf_printf(out, "# HELP %s%s %s\n# TYPE %s%s %s\n", prefix(m), m->name, m->help,
+			prefix(m), m->name, types[m->type]);
 		for (int i = 0; i < table_count; i++)
 			FOR_EACH_SERIES(s, &tables[i], id) {
 				if (!collect(id, i, s, &sum))

@@ -1,9 +1,11 @@
-/* Counters, gauges and histograms, declared once in the list below, printed in Prometheus' text format.
- * A metric has at most three labels; every label set is made on first use, up to METRIC_SERIES_MAX per metric (the
- * rest is counted under "other"), so nothing a caller sends can grow the table.
+/* Counters, gauges and histograms, declared once in the list below, printed in Prometheus' text
+ * format. A metric has at most three labels; every label set is made on first use, up to
+ * METRIC_SERIES_MAX per metric (the rest is counted under "other"), so nothing a caller sends can
+ * grow the table.
  *
- * Several processes count as one, whichever of them is asked: each has a table of its own in memory that all share, and printing adds
- * them up. What a process counted outlives it, so that a restart is no step back; its gauges and flags do not. */
+ * Several processes count as one, whichever of them is asked: each has a table of its own in memory
+ * that all share, and printing adds them up. What a process counted outlives it, so that a restart
+ * is no step back; its gauges and flags do not. */
 #ifndef COMMON_METRICS_H
 #define COMMON_METRICS_H
 
@@ -14,10 +16,11 @@
 #define METRIC_SERIES_MAX 256
 #define METRIC_LABEL_MAX  64
 
-/* A GAUGE is added up over the processes; a FLAG is 1 when it is 1 in all of them, those that do not live (yet, or again) included; an
- * INFO is 1 when any says so, an EARLIEST is the smallest of them that is not 0, a LATEST the largest. These are printed as gauges. A
- * SECONDS is a counter that is kept in microseconds.
- * id, type, name without wxlogind_ (process_... has none), labels (comma separated), help. make docs writes docs/metrics.md from it. */
+/* A GAUGE is added up over the processes; a FLAG is 1 when it is 1 in all of them, those that do
+ * not live (yet, or again) included; an INFO is 1 when any says so, an EARLIEST is the smallest of
+ * them that is not 0, a LATEST the largest. These are printed as gauges. A SECONDS is a counter
+ * that is kept in microseconds. id, type, name without wxlogind_ (process_... has none), labels
+ * (comma separated), help. make docs writes docs/metrics.md from it. */
 #define METRICS(X) \
 	X(HTTP_REQUESTS,     COUNTER,   "http_requests_total",     "listener,route,status", "Finished requests.") \
 	X(HTTP_SECONDS,      HISTOGRAM, "http_request_seconds",    "route",                 "From the whole request to the answer.") \
@@ -54,19 +57,25 @@ enum metric_id {
 	METRIC_COUNT
 };
 
-struct metric_series; /* one label set; stays valid for the life of the process: keep it for hot paths */
+/* one label set; stays valid for the life of the process: keep it for hot paths */
+struct metric_series;
 
-/* Label values in the order of the list, as many as the metric has labels; only their first METRIC_LABEL_MAX - 1 bytes count. */
-struct metric_series *metric_series(enum metric_id id, const char *v1, const char *v2, const char *v3);
+/* Label values in the order of the list, as many as the metric has labels; only their first
+ * METRIC_LABEL_MAX - 1 bytes count. */
+struct metric_series *metric_series(
+	enum metric_id id, const char *v1, const char *v2, const char *v3);
 void metric_add(struct metric_series *s, int64_t n);      /* counters, gauges */
 void metric_set(struct metric_series *s, int64_t value);  /* gauges */
-void metric_observe_us(struct metric_series *s, int64_t us); /* histograms, microseconds in, seconds out */
+/* histograms, microseconds in, seconds out */
+void metric_observe_us(struct metric_series *s, int64_t us);
 
 #define metric_inc1(id, a)    metric_add(metric_series(METRIC_##id, a, NULL, NULL), 1)
 #define metric_inc2(id, a, b) metric_add(metric_series(METRIC_##id, a, b, NULL), 1)
 
-void metrics_share(int processes); /* before they fork, and before anything is counted; not called: one process */
-void metrics_join(int process);    /* in each, first of all: its table is number process from now on */
+/* before they fork, and before anything is counted; not called: one process */
+void metrics_share(int processes);
+/* in each, first of all: its table is number process from now on */
+void metrics_join(int process);
 void metrics_leave(int process);   /* by whoever saw it end */
 
 void metrics_print(struct buf *out);

@@ -1,4 +1,5 @@
-/* Tells systemd how the service is: sd_notify(3), without its library. Does nothing where nobody asked ($NOTIFY_SOCKET). */
+/* Tells systemd how the service is: sd_notify(3), without its library. Does nothing where nobody
+ * asked ($NOTIFY_SOCKET). */
 #ifndef COMMON_NOTIFY_H
 #define COMMON_NOTIFY_H
 

@@ -1,6 +1,11 @@
 #include "common/outcome.h"
 
-static const struct { int status; const char *code; int retry_after_s; const char *text; } rows[] = {
+static const struct {
+	int status;
+	const char *code;
+	int retry_after_s;
+	const char *text;
+} rows[] = {
 #define X(name, ...) [OC_##name] = {__VA_ARGS__},
 	OUTCOMES(X)
 #undef X

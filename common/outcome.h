@@ -1,9 +1,11 @@
 /* What can come of a call: the one list behind the enum, the HTTP status, the "error" a caller
- * sees, the metric label and the documentation's table (test_outcome holds docs/http-api.md against it). */
+ * sees, the metric label and the documentation's table (test_outcome holds docs/http-api.md against
+ * it). */
 #ifndef COMMON_OUTCOME_H
 #define COMMON_OUTCOME_H
 
-/* name, HTTP status, error code, seconds for Retry-After where waiting helps, sentence for a developer. PENDING must never reach a caller. */
+/* name, HTTP status, error code, seconds for Retry-After where waiting helps, sentence for a
+ * developer. PENDING must never reach a caller. */
 #define OUTCOMES(X) \
 	X(OK,                   200, "ok",                   0,  "Done.") \
 	X(PENDING,              500, "internal",             0,  "The server lost track of this request.") \
@@ -42,7 +44,8 @@ enum outcome {
 };
 
 int         outcome_status(enum outcome oc); /* the HTTP status */
-const char *outcome_code(enum outcome oc);   /* "invalid_code": the "error" member and the metric label */
+/* "invalid_code": the "error" member and the metric label */
+const char *outcome_code(enum outcome oc);
 int         outcome_retry_after_s(enum outcome oc); /* 0: waiting does not help */
 const char *outcome_text(enum outcome oc);   /* one sentence for a developer */
 

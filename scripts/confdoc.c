@@ -1,6 +1,6 @@
-/* Writes what the documents say of each configuration key and each metric, from the one table of each
- * (make docs). Not part of the server.
- *   confdoc md PAGE       PAGE with its tables written anew: each stands between
+/* Writes what the documents say of each configuration key and each metric, from the one table of
+ * each (make docs). Not part of the server. confdoc md PAGE       PAGE with its tables written
+ * anew: each stands between
  *                         <!-- keys: SECTION --> and <!-- end -->
  *   confdoc example       the example configuration
  *   confdoc man PAGE      as md, for a man page: between .\" keys: SECTION and .\" end

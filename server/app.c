@@ -25,10 +25,25 @@
 #include "store/user.h"
 
 enum { READY_LOOK_MS = 50 };
-enum { LOGIN_REPLY_MAX = 64 * 1024, LOGIN_QUEUE = 4096, DESCRIPTORS_KEPT = 64, IP_BUCKETS = 65536, APP_BUCKETS = 1024, USER_BUCKETS = 65536 };
+enum {
+	LOGIN_REPLY_MAX = 64 * 1024,
+	LOGIN_QUEUE = 4096,
+	DESCRIPTORS_KEPT = 64,
+	IP_BUCKETS = 65536,
+	APP_BUCKETS = 1024,
+	USER_BUCKETS = 65536
+};
 enum { BACKSTOP_SLACK_MS = 25000 }; /* a call that a backend passes through may take 10 s, twice */
 enum { AUDIT_QUEUE = 65536, CHORES_EVERY_MS = 5000 };
-enum { TOKEN_CONNECTIONS = 4, TOKEN_QUEUE = 64, SERVICE_CONNECTIONS = 16, SERVICE_QUEUE = 1024, PASS_CONNECTIONS = 32, PASS_QUEUE = 256, PASS_REPLY_MAX = 1024 * 1024 };
+enum {
+	TOKEN_CONNECTIONS = 4,
+	TOKEN_QUEUE = 64,
+	SERVICE_CONNECTIONS = 16,
+	SERVICE_QUEUE = 1024,
+	PASS_CONNECTIONS = 32,
+	PASS_QUEUE = 256,
+	PASS_REPLY_MAX = 1024 * 1024
+};
 enum { PUSH_CONNECTIONS = 16, PUSH_QUEUE = 256, PUSH_REPLY_MAX = 64 * 1024 };
 
 struct app_shared {
@@ -97,7 +112,8 @@ void app_unshare(struct app_shared *s)
 
 /* ---- settings that a reload may change ---- */
 
-/* Descriptors that the connections of one side may use: half of what is left after Redis, WeChat and the rest have theirs. */
+/* Descriptors that the connections of one side may use: half of what is left after Redis, WeChat
+ * and the rest have theirs. */
 static int bearable(const struct config *c)
 {
 	struct rlimit lim;
@@ -105,13 +121,16 @@ static int bearable(const struct config *c)
 
 	if (getrlimit(RLIMIT_NOFILE, &lim) || lim.rlim_cur == RLIM_INFINITY)
 		return (int)want;
-	left = ((int64_t)lim.rlim_cur - DESCRIPTORS_KEPT - c->wechat_max_connections - TOKEN_CONNECTIONS - SERVICE_CONNECTIONS - PASS_CONNECTIONS - PUSH_CONNECTIONS) / 2;
+	left = ((int64_t)lim.rlim_cur - DESCRIPTORS_KEPT - c->wechat_max_connections -
+		       TOKEN_CONNECTIONS - SERVICE_CONNECTIONS - PASS_CONNECTIONS -
+		       PUSH_CONNECTIONS) /
+	       2;
 	if (left < 8)
 		left = 8;
 	if (want <= left)
 		return (int)want;
-	log_warn("max_connections is lowered to fit the descriptor limit", LOG_INT("wanted", want), LOG_INT("is", left),
-		LOG_INT("descriptors", (int64_t)lim.rlim_cur));
+	log_warn("max_connections is lowered to fit the descriptor limit", LOG_INT("wanted", want),
+		LOG_INT("is", left), LOG_INT("descriptors", (int64_t)lim.rlim_cur));
 	return (int)left;
 }
 
@@ -130,10 +149,12 @@ static void apply_limits(struct app *a)
 	a->api.trusted_proxy_count = 0;
 	a->api.unix_is_trusted = false;
 	for (size_t i = 0; i < c->trusted_proxies.n; i++) {
-		if (ip_net_parse(&a->trusted[a->api.trusted_proxy_count], c->trusted_proxies.items[i]))
+		if (ip_net_parse(
+			    &a->trusted[a->api.trusted_proxy_count], c->trusted_proxies.items[i]))
 			a->api.trusted_proxy_count++;
 		else
-			a->api.unix_is_trusted = true; /* "unix:", else the configuration would have been refused */
+			a->api.unix_is_trusted =
+				true; /* "unix:", else the configuration would have been refused */
 	}
 	a->api.login_per_ip = limit_of(c->login_per_ip);
 	a->api.login_per_48 = limit_of(c->login_per_48);
@@ -153,7 +174,8 @@ static void apply(struct app *a)
 	free(a->apps);
 	a->apps = mem_alloc(sizeof(*a->apps) * (c->app_count + 1));
 	for (size_t i = 0; i < c->app_count; i++)
-		a->apps[i] = (struct wechat_app){.appid = c->apps[i].appid, .secrets = {c->apps[i].secrets.items[0], c->apps[i].secrets.items[1]}};
+		a->apps[i] = (struct wechat_app){.appid = c->apps[i].appid,
+			.secrets = {c->apps[i].secrets.items[0], c->apps[i].secrets.items[1]}};
 	for (size_t i = 0; i < c->app_count; i++)
 		keeper_show(c->apps[i].appid);
 	free(a->pushes);
@@ -210,7 +232,8 @@ static void on_drain_late(void *ctx)
 	struct app *a = ctx;
 
 	log_warn("drain_timeout is over: ending what is still in flight",
-		LOG_INT("connections", http_connections(a->sides[0]) + http_connections(a->sides[1])));
+		LOG_INT("connections",
+			http_connections(a->sides[0]) + http_connections(a->sides[1])));
 	loop_stop(a->loop);
 }
 
@@ -307,15 +330,18 @@ static void build_gates(struct app *a)
 	redis.tls = a->redis_tls;
 	a->loop = loop_new();
 	loop_buffer_log(a->loop);
-	a->login_fetch = build_fetch(a, (int)c->wechat_max_connections, LOGIN_QUEUE, LOGIN_REPLY_MAX);
+	a->login_fetch =
+		build_fetch(a, (int)c->wechat_max_connections, LOGIN_QUEUE, LOGIN_REPLY_MAX);
 	a->token_fetch = build_fetch(a, TOKEN_CONNECTIONS, TOKEN_QUEUE, LOGIN_REPLY_MAX);
 	a->service_fetch = build_fetch(a, SERVICE_CONNECTIONS, SERVICE_QUEUE, LOGIN_REPLY_MAX);
 	a->pass_fetch = build_fetch(a, PASS_CONNECTIONS, PASS_QUEUE, PASS_REPLY_MAX);
 	a->push_fetch = build_push_fetch(a);
 	a->redis = redis_new(a->loop, &redis);
 	session_key_prefix(session_keys, c->redis_key_prefix);
-	a->cache = cache_new(a->redis, session_keys, (size_t)c->cache_entries, (int)c->redis_timeout_ms);
-	a->seal = seal_new((const uint8_t(*)[SEAL_KEY_LEN])c->encryption_keys, c->encryption_key_count);
+	a->cache = cache_new(
+		a->redis, session_keys, (size_t)c->cache_entries, (int)c->redis_timeout_ms);
+	a->seal = seal_new(
+		(const uint8_t(*)[SEAL_KEY_LEN])c->encryption_keys, c->encryption_key_count);
 	a->tokens = tokens_new(a->redis, c->redis_key_prefix, a->seal);
 	a->sessions = sessions_new(a->redis, &(struct sessions_options){
 		.key_prefix = c->redis_key_prefix,
@@ -328,7 +354,8 @@ static void build_gates(struct app *a)
 	});
 	a->marks = marks_new(a->redis, c->redis_key_prefix);
 	a->keycache = keycache_new(a->redis, a->sessions, a->seal);
-	a->codes = codes_new(a->redis, &(struct codes_options){.key_prefix = c->redis_key_prefix, .replay_window_ms = c->replay_window_ms});
+	a->codes = codes_new(a->redis, &(struct codes_options){.key_prefix = c->redis_key_prefix,
+					       .replay_window_ms = c->replay_window_ms});
 	urls[0] = c->wechat_base_url;
 	for (size_t i = 0; i < c->wechat_fallback_urls.n; i++)
 		urls[i + 1] = c->wechat_fallback_urls.items[i];
@@ -354,8 +381,10 @@ static bool build_users(struct app *a)
 	o.seal = a->seal;
 	a->users = a->api.users = user_db_new(a->loop, &o, why, sizeof(why));
 	if (!a->users)
-		log_error("cannot open the user database: see users.url", LOG_STR("scheme", c->users_scheme), LOG_STR("path", c->users_path),
-			LOG_STR("host", c->users_host), LOG_STR("database", c->users_database), LOG_STR("cause", why));
+		log_error("cannot open the user database: see users.url",
+			LOG_STR("scheme", c->users_scheme), LOG_STR("path", c->users_path),
+			LOG_STR("host", c->users_host), LOG_STR("database", c->users_database),
+			LOG_STR("cause", why));
 	return a->users != NULL;
 }
 
@@ -373,7 +402,8 @@ static bool build_audit(struct app *a)
 		return true;
 	a->audit = a->api.audit = audit_new(a->loop, &o, why, sizeof(why));
 	if (!a->audit)
-		log_error("cannot open the audit log: see [audit] file", LOG_STR("file", o.file), LOG_STR("cause", why));
+		log_error("cannot open the audit log: see [audit] file", LOG_STR("file", o.file),
+			LOG_STR("cause", why));
 	return a->audit != NULL;
 }
 
@@ -402,7 +432,8 @@ static bool build_sides(struct app *a)
 		.max_connections = 1,
 		.client_timeout_ms = (int)c->client_timeout_ms,
 		.max_body = (size_t)c->max_body,
-		.backstop_ms = (int)(6 * c->wechat_timeout_ms + 10 * c->redis_timeout_ms + BACKSTOP_SLACK_MS),
+		.backstop_ms = (int)(6 * c->wechat_timeout_ms + 10 * c->redis_timeout_ms +
+				     BACKSTOP_SLACK_MS),
 		.shared = a->o->workers > 1,
 	};
 
@@ -433,7 +464,8 @@ static bool build_sides(struct app *a)
 	return a->o->accept_when_ready || accept_all(a);
 }
 
-/* Callers first, so that nobody asks; then what answers them, each room ending its own waits by callback. */
+/* Callers first, so that nobody asks; then what answers them, each room ending its own waits by
+ * callback. */
 static void tear_down(struct app *a)
 {
 	for (size_t i = 0; i < NELEM(a->sides); i++)
@@ -476,7 +508,8 @@ static void tear_down(struct app *a)
 
 void app_hold_signals(void)
 {
-	const int held[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR2, APP_SIGNAL_END, APP_SIGNAL_DRAIN};
+	const int held[] = {
+		SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR2, APP_SIGNAL_END, APP_SIGNAL_DRAIN};
 	sigset_t signals;
 
 	sigemptyset(&signals);
@@ -530,10 +563,13 @@ int app_run(const struct app_options *o)
 		return EXIT_CONFIG;
 	}
 	build_gates(&a);
-	status = !build_users(&a) || !build_audit(&a) ? EXIT_CONFIG : !build_sides(&a) ? EXIT_LISTEN : EXIT_DONE;
+	status = !build_users(&a) || !build_audit(&a) ? EXIT_CONFIG
+		 : !build_sides(&a)                   ? EXIT_LISTEN
+						      : EXIT_DONE;
 	if (status == EXIT_DONE) {
 		take_signals(&a);
-		log_info("wxlogind is up", LOG_STR("version", VERSION), LOG_INT("apps", (int64_t)a.config->app_count));
+		log_info("wxlogind is up", LOG_STR("version", VERSION),
+			LOG_INT("apps", (int64_t)a.config->app_count));
 		o->crew->up(o->crew->ctx, a.loop);
 		a.chores = timer_new(a.loop, on_chores, &a);
 		on_chores(&a);

@@ -137,7 +137,8 @@ static void try_redis(struct trial *t)
 static void try_users(struct trial *t)
 {
 	struct user_db_options o = options_users(t->c);
-	struct seal *seal = seal_new((const uint8_t(*)[SEAL_KEY_LEN])t->c->encryption_keys, t->c->encryption_key_count);
+	struct seal *seal = seal_new(
+		(const uint8_t(*)[SEAL_KEY_LEN])t->c->encryption_keys, t->c->encryption_key_count);
 	char what[NAME_MAX_LEN], answer[NAME_MAX_LEN];
 	bool ok;
 

@@ -1,6 +1,6 @@
-/* The supervisor. It owns what outlives a worker: the last good configuration, the listening sockets, and the rules of signals. With one
- * worker it is that worker's process. With several they are its children: all accept from the same sockets, and one that dies is
- * started again. */
+/* The supervisor. It owns what outlives a worker: the last good configuration, the listening
+ * sockets, and the rules of signals. With one worker it is that worker's process. With several they
+ * are its children: all accept from the same sockets, and one that dies is started again. */
 #include "crew.h"
 
 #include <errno.h>
@@ -41,7 +41,8 @@ struct shared {
 
 struct crew {
 	const char    *file;
-	struct config *started;     /* the configuration of the start: what needs a restart is in force as it says */
+	/* the configuration of the start: what needs a restart is in force as it says */
+	struct config *started;
 	struct config *good;        /* the last that was good; may be the same */
 	struct app_shared *app_shared;
 	struct listen_socket *sockets[2]; /* public, internal */
@@ -68,7 +69,8 @@ struct crew {
 
 static void open_standard_descriptors(void)
 {
-	for (int fd = 0; fd <= 2; fd++) /* a socket that came to be one of them would be written to */
+	for (int fd = 0; fd <= 2;
+		fd++) /* a socket that came to be one of them would be written to */
 		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
 			abort();
 }
@@ -79,8 +81,10 @@ void crew_prepare(void)
 	app_hold_signals();
 	signal(SIGUSR1, SIG_IGN);
 	signal(SIGUSR2, SIG_DFL);
-	signal(SIGPIPE, SIG_IGN); /* a reader that left is an error of write(2), not a reason to die */
-	prctl(PR_SET_DUMPABLE, 0); /* no core file, and no other process of this user, sees secrets */
+	/* a reader that left is an error of write(2), not a reason to die */
+	signal(SIGPIPE, SIG_IGN);
+	/* no core file, and no other process of this user, sees secrets */
+	prctl(PR_SET_DUMPABLE, 0);
 }
 
 static void raise_descriptor_limit(void)
@@ -97,7 +101,8 @@ static void raise_descriptor_limit(void)
 
 static bool open_side(struct crew *c, int side, const struct config_list *addresses)
 {
-	const struct listen_options o = {.unix_mode = (int)c->started->unix_mode, .unix_group = c->started->unix_group};
+	const struct listen_options o = {
+		.unix_mode = (int)c->started->unix_mode, .unix_group = c->started->unix_group};
 	char why[256];
 
 	if (c->socket_count[side] > 0)
@@ -105,7 +110,8 @@ static bool open_side(struct crew *c, int side, const struct config_list *addres
 	c->sockets[side] = mem_alloc(sizeof(*c->sockets[side]) * addresses->n);
 	for (size_t i = 0; i < addresses->n; i++) {
 		if (!listen_open(&c->sockets[side][i], addresses->items[i], &o, why, sizeof(why))) {
-			log_error("cannot listen", LOG_STR("address", addresses->items[i]), LOG_STR("cause", why));
+			log_error("cannot listen", LOG_STR("address", addresses->items[i]),
+				LOG_STR("cause", why));
 			return false;
 		}
 		c->socket_count[side]++;
@@ -120,7 +126,8 @@ static void log_listening(const struct crew *c)
 	for (int side = 0; side < 2; side++)
 		for (size_t i = 0; i < c->socket_count[side]; i++) {
 			listen_name(c->sockets[side][i].fd, address, sizeof(address));
-			log_info("listening", LOG_STR("listener", side ? "internal" : "public"), LOG_STR("address", address));
+			log_info("listening", LOG_STR("listener", side ? "internal" : "public"),
+				LOG_STR("address", address));
 		}
 }
 
@@ -139,7 +146,9 @@ static bool open_sockets(struct crew *c)
 	for (size_t i = 0; i < c->socket_count[1]; i++)
 		c->internal_is_local &= listen_is_local(c->sockets[1][i].fd);
 	if (!c->internal_is_local && !*c->started->internal_token)
-		log_error("cannot listen", LOG_STR("cause", "an internal socket is open to others than this machine: set [server] internal_token"));
+		log_error("cannot listen",
+			LOG_STR("cause", "an internal socket is open to others than this machine: "
+					 "set [server] internal_token"));
 	return c->internal_is_local || *c->started->internal_token;
 }
 
@@ -156,7 +165,9 @@ static void end_sockets(struct crew *c)
 {
 	for (int side = 0; side < 2; side++) {
 		for (size_t i = 0; i < c->socket_count[side]; i++)
-			listen_end(&c->sockets[side][i], c->handed_over || c->handed.ready_fd >= 0); /* or still the one's before us */
+			listen_end(&c->sockets[side][i],
+				c->handed_over ||
+					c->handed.ready_fd >= 0); /* or still the one's before us */
 		free(c->sockets[side]);
 	}
 }
@@ -184,8 +195,9 @@ static bool fits_what_is_open(const struct crew *c, const struct config *new)
 {
 	if (*new->internal_token || c->internal_is_local)
 		return true;
-	log_error("configuration", LOG_STR("problem", "[server] internal_token is gone, and the internal_listen in force is open to others "
-		"than this machine: that needs a restart"));
+	log_error("configuration", LOG_STR("problem", "[server] internal_token is gone, and the "
+						      "internal_listen in force is open to others "
+						      "than this machine: that needs a restart"));
 	return false;
 }
 
@@ -230,7 +242,8 @@ static struct config *reload_worker(void *ctx, bool *refused)
 	struct config *new;
 
 	if (!published_get(c->published, &files.bytes, refused))
-		return NULL; /* a signal to the process group, of which the supervisor has not spoken yet */
+		return NULL; /* a signal to the process group, of which the supervisor has not
+				spoken yet */
 	new = config_read(c->file, &files, on_said_before, NULL);
 	buf_free(&files.bytes);
 	if (!new)
@@ -251,7 +264,8 @@ static void reload_all(struct crew *c)
 	struct config *new = read_file(c, &files);
 
 	if (new && !published_put(c->published, &files.bytes)) {
-		log_error("reload failed: no memory for what was read", LOG_STR("cause", strerror(errno)));
+		log_error("reload failed: no memory for what was read",
+			LOG_STR("cause", strerror(errno)));
 		config_free(new);
 		new = NULL;
 	}
@@ -286,17 +300,27 @@ static void worker_is_ready(void *ctx)
 
 static void run_worker(struct crew *c, int i)
 {
-	const struct app_crew told = {.ctx = c, .up = worker_is_up, .ready = worker_is_ready, .stop_listening = stop_listening, .reload = reload_worker};
+	const struct app_crew told = {.ctx = c,
+		.up = worker_is_up,
+		.ready = worker_is_ready,
+		.stop_listening = stop_listening,
+		.reload = reload_worker};
 
 	c->mine = i;
 	signal(SIGUSR2, SIG_IGN);
 	if (c->handed.ready_fd >= 0)
 		close(c->handed.ready_fd); /* the supervisor's to use */
 	published_join(c->published);
-	exit(app_run(&(struct app_options){
-		.started = c->started, .config = c->good, .shared = c->app_shared, .worker = i, .workers = c->n,
-		.sockets = {c->sockets[0], c->sockets[1]}, .socket_count = {c->socket_count[0], c->socket_count[1]},
-		.crew = &told, .accept_when_ready = c->handed.ready_fd >= 0, .supervised = true}));
+	exit(app_run(&(struct app_options){.started = c->started,
+		.config = c->good,
+		.shared = c->app_shared,
+		.worker = i,
+		.workers = c->n,
+		.sockets = {c->sockets[0], c->sockets[1]},
+		.socket_count = {c->socket_count[0], c->socket_count[1]},
+		.crew = &told,
+		.accept_when_ready = c->handed.ready_fd >= 0,
+		.supervised = true}));
 }
 
 static void start_worker(struct crew *c, struct worker *w)
@@ -305,7 +329,8 @@ static void start_worker(struct crew *c, struct worker *w)
 
 	w->pid = fork();
 	if (w->pid == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGTERM); /* a worker without its parent would never be told to end */
+		/* a worker without its parent would never be told to end */
+		prctl(PR_SET_PDEATHSIG, SIGTERM);
 		if (getppid() != parent)
 			exit(EXIT_FAULT);
 		run_worker(c, (int)(w - c->workers));
@@ -357,8 +382,9 @@ static void begin_end(struct crew *c)
 	stop_listening(c); /* the workers have theirs, and say how long */
 }
 
-/* A worker that cannot start at all ends the service: a restart would not mend that. Once the crew was complete it is a fault of the
- * moment (the database's file moved, its password changed), and the others go on. */
+/* A worker that cannot start at all ends the service: a restart would not mend that. Once the crew
+ * was complete it is a fault of the moment (the database's file moved, its password changed), and
+ * the others go on. */
 static void worker_gone(struct crew *c, struct worker *w, int wait_status)
 {
 	int i = (int)(w - c->workers), status = exit_status(wait_status);
@@ -372,10 +398,14 @@ static void worker_gone(struct crew *c, struct worker *w, int wait_status)
 			tell_all(c, SIGTERM);
 		}
 	} else {
-		w->pause_ms = c->shared[i].is_up || !w->pause_ms ? PAUSE_MS : w->pause_ms * 2 < PAUSE_MAX_MS ? w->pause_ms * 2 : PAUSE_MAX_MS;
+		w->pause_ms = c->shared[i].is_up || !w->pause_ms ? PAUSE_MS
+			      : w->pause_ms * 2 < PAUSE_MAX_MS   ? w->pause_ms * 2
+								 : PAUSE_MAX_MS;
 		w->restart_ms = clock_ms() + w->pause_ms;
-		log_error("a worker ended: starting another", LOG_INT("pid", w->pid), LOG_INT("status", status),
-			LOG_INT("signal", WIFSIGNALED(wait_status) ? WTERMSIG(wait_status) : 0), LOG_INT("pause_ms", w->pause_ms));
+		log_error("a worker ended: starting another", LOG_INT("pid", w->pid),
+			LOG_INT("status", status),
+			LOG_INT("signal", WIFSIGNALED(wait_status) ? WTERMSIG(wait_status) : 0),
+			LOG_INT("pause_ms", w->pause_ms));
 	}
 	c->shared[i].is_up = c->shared[i].is_ready = false;
 	w->pid = 0;
@@ -388,7 +418,8 @@ static void reap(struct crew *c)
 	pid_t pid;
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-		for (int i = 0; i < c->n; i++) /* none: an orphan given to us as process 1 of a container */
+		for (int i = 0; i < c->n;
+			i++) /* none: an orphan given to us as process 1 of a container */
 			if (c->workers[i].pid == pid)
 				worker_gone(c, &c->workers[i], status);
 }
@@ -398,7 +429,8 @@ static void reap(struct crew *c)
 static void upgrade(struct crew *c)
 {
 	if (getpid() == 1)
-		log_error("SIGUSR2 is refused: this is process 1, and its end would end the new process too");
+		log_error("SIGUSR2 is refused: this is process 1, and its end would end the new "
+			  "process too");
 	else if (c->ending || c->successor.pid)
 		log_warn("SIGUSR2 is refused: the server is ending, or is being replaced");
 	else if (successor_start(&c->successor, c->argv, c->sockets, c->socket_count))
@@ -414,7 +446,8 @@ static bool is_replaced(struct crew *c)
 	char state[64];
 
 	if (st == SUCCESSOR_FAILED)
-		log_error("the new process ended, or was not ready within 30 s: the old one goes on");
+		log_error(
+			"the new process ended, or was not ready within 30 s: the old one goes on");
 	if (st != SUCCESSOR_READY)
 		return false;
 	log_info("the next process serves: this one drains", LOG_INT("pid", c->successor.pid));
@@ -440,7 +473,9 @@ static void look_at_all(struct crew *c)
 		begin_end(c);
 		tell_all(c, APP_SIGNAL_DRAIN);
 	}
-	if (c->ending && clock_ms() - c->ending_since_ms > c->good->drain_delay_ms + c->good->drain_timeout_ms + KILL_GRACE_MS)
+	if (c->ending && clock_ms() - c->ending_since_ms > c->good->drain_delay_ms +
+								   c->good->drain_timeout_ms +
+								   KILL_GRACE_MS)
 		tell_all(c, SIGKILL); /* it hangs */
 }
 
@@ -559,18 +594,31 @@ static void alone_ends(void *ctx)
 
 static int run_alone(struct crew *c)
 {
-	const struct app_crew told = {.ctx = c, .up = alone_is_up, .ready = alone_is_ready, .stop_listening = alone_stops_listening,
-		.reload = reload_alone, .down = alone_ends};
+	const struct app_crew told = {.ctx = c,
+		.up = alone_is_up,
+		.ready = alone_is_ready,
+		.stop_listening = alone_stops_listening,
+		.reload = reload_alone,
+		.down = alone_ends};
 
-	return app_run(&(struct app_options){
-		.started = c->started, .config = c->good, .shared = c->app_shared, .workers = 1,
-		.sockets = {c->sockets[0], c->sockets[1]}, .socket_count = {c->socket_count[0], c->socket_count[1]},
-		.crew = &told, .accept_when_ready = c->handed.ready_fd >= 0});
+	return app_run(&(struct app_options){.started = c->started,
+		.config = c->good,
+		.shared = c->app_shared,
+		.workers = 1,
+		.sockets = {c->sockets[0], c->sockets[1]},
+		.socket_count = {c->socket_count[0], c->socket_count[1]},
+		.crew = &told,
+		.accept_when_ready = c->handed.ready_fd >= 0});
 }
 
 int crew_run(const char *file, struct config *config, char *const *argv)
 {
-	struct crew c = {.file = file, .argv = argv, .watchdog_ms = notify_watchdog_ms(), .started = config, .good = config, .result = EXIT_DONE};
+	struct crew c = {.file = file,
+		.argv = argv,
+		.watchdog_ms = notify_watchdog_ms(),
+		.started = config,
+		.good = config,
+		.result = EXIT_DONE};
 	int status = EXIT_LISTEN;
 
 	raise_descriptor_limit();

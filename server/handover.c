@@ -18,7 +18,8 @@ enum { FIRST_FD = 3, HANDED_MAX = 64, READY_LIMIT_MS = 30000 };
 extern char **environ;
 
 static const char *const names[] = {"public", "internal"};
-static const char *const variables[] = {"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_READY_FD"};
+static const char *const variables[] = {
+	"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_READY_FD"};
 
 /* ---- in ---- */
 
@@ -43,7 +44,8 @@ static int side_of(const char *at, size_t n, bool *with_file)
 	return -1;
 }
 
-bool handover_take(struct handed *h, struct listen_socket *sockets[2], size_t counts[2], char *err, size_t err_len)
+bool handover_take(struct handed *h, struct listen_socket *sockets[2], size_t counts[2], char *err,
+	size_t err_len)
 {
 	int n = number("LISTEN_PID") == getpid() ? number("LISTEN_FDS") : 0;
 	const char *all = getenv("LISTEN_FDNAMES"), *at = all ? all : "";
@@ -59,11 +61,14 @@ bool handover_take(struct handed *h, struct listen_socket *sockets[2], size_t co
 
 		ok = side >= 0 && i < HANDED_MAX;
 		if (!ok) {
-			snprintf(err, err_len, "a socket that was handed over is named %.*s: name it public or internal (FileDescriptorName=)",
+			snprintf(err, err_len,
+				"a socket that was handed over is named %.*s: name it public or "
+				"internal (FileDescriptorName=)",
 				(int)(len < 64 ? len : 64), at);
 			break;
 		}
-		sockets[side] = mem_realloc(sockets[side], sizeof(*sockets[side]) * (counts[side] + 1));
+		sockets[side] =
+			mem_realloc(sockets[side], sizeof(*sockets[side]) * (counts[side] + 1));
 		listen_adopt(&sockets[side][counts[side]++], FIRST_FD + i, with_file);
 		at += len + (at[len] == ':');
 	}
@@ -94,7 +99,8 @@ struct parcel {
 static bool is_ours(const char *e)
 {
 	for (size_t i = 0; i < NELEM(variables); i++)
-		if (!strncmp(e, variables[i], strlen(variables[i])) && e[strlen(variables[i])] == '=')
+		if (!strncmp(e, variables[i], strlen(variables[i])) &&
+			e[strlen(variables[i])] == '=')
 			return true;
 	return false;
 }
@@ -106,7 +112,8 @@ static void pack(struct parcel *p, struct listen_socket *const sockets[2], const
 	buf_str(&p->names, "LISTEN_FDNAMES=");
 	for (int side = 0; side < 2; side++)
 		for (size_t i = 0; i < counts[side] && p->n < HANDED_MAX; i++) {
-			buf_printf(&p->names, "%s%s%s", p->n ? ":" : "", names[side], sockets[side][i].unix_path ? "/file" : "");
+			buf_printf(&p->names, "%s%s%s", p->n ? ":" : "", names[side],
+				sockets[side][i].unix_path ? "/file" : "");
 			p->fds[p->n++] = sockets[side][i].fd;
 		}
 	snprintf(p->pid, sizeof(p->pid), "LISTEN_PID=");
@@ -144,7 +151,8 @@ static void become(struct parcel *p, char *const *argv)
 	_exit(127);
 }
 
-bool successor_start(struct successor *s, char *const *argv, struct listen_socket *const sockets[2], const size_t counts[2])
+bool successor_start(struct successor *s, char *const *argv, struct listen_socket *const sockets[2],
+	const size_t counts[2])
 {
 	struct parcel p = {.n = 0};
 	int ends[2];

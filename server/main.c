@@ -8,13 +8,16 @@
 #include "connect.h"
 #include "crew.h"
 
-static const char usage[] =
-	"usage: wxlogind [-c FILE] [--check [--connect]] [--version] [--help]\n"
-	"  -c FILE     configuration (default " CONFIG_DEFAULT_FILE "; without the file, built-in defaults and environment)\n"
-	"  --check     read the configuration and the secrets it names, say what is wrong, exit 0 or 1\n"
-	"  --connect   with --check: also bind the addresses (and let go), ask Redis, the user database and WeChat's hosts,\n"
-	"              and say what each answered; nothing is changed\n"
-	"Exit status: 0 done, 1 bad configuration or no user database, 2 bad command line, 3 cannot listen, other: a fault.\n";
+static const char usage[] = "usage: wxlogind [-c FILE] [--check [--connect]] [--version] [--help]\n"
+			    "  -c FILE     configuration (default " CONFIG_DEFAULT_FILE
+			    "; without the file, built-in defaults and environment)\n"
+			    "  --check     read the configuration and the secrets it names, say "
+			    "what is wrong, exit 0 or 1\n"
+			    "  --connect   with --check: also bind the addresses (and let go), ask "
+			    "Redis, the user database and WeChat's hosts,\n"
+			    "              and say what each answered; nothing is changed\n"
+			    "Exit status: 0 done, 1 bad configuration or no user database, 2 bad "
+			    "command line, 3 cannot listen, other: a fault.\n";
 
 /* What was said of the configuration, until it is known whom to tell, and in which format. */
 struct said {
@@ -31,7 +34,8 @@ static void on_said(void *ctx, bool is_error, const char *text)
 
 static void tell(struct said *s, bool to_log)
 {
-	for (const char *at = s->texts.data; at && at < s->texts.data + s->texts.len; at += strlen(at) + 1)
+	for (const char *at = s->texts.data; at && at < s->texts.data + s->texts.len;
+		at += strlen(at) + 1)
 		if (to_log)
 			log_warn("configuration", LOG_STR("note", at + 1));
 		else
@@ -73,7 +77,8 @@ int main(int argc, char **argv)
 			fputs(usage, stdout);
 			return EXIT_DONE;
 		} else {
-			fprintf(stderr, "wxlogind: %s: not known, or without its value\n%s", argv[i], usage);
+			fprintf(stderr, "wxlogind: %s: not known, or without its value\n%s",
+				argv[i], usage);
 			return EXIT_USAGE;
 		}
 	}

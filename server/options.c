@@ -4,9 +4,11 @@
 
 enum { REDIS_PENDING = 16384, USERS_TIMEOUT_MS = 2000, USERS_QUEUE = 4096 };
 
-struct redis_options options_redis(const struct config *c, struct redis_host hosts[CONFIG_REDIS_HOSTS_MAX])
+struct redis_options options_redis(
+	const struct config *c, struct redis_host hosts[CONFIG_REDIS_HOSTS_MAX])
 {
-	static const enum redis_kind kinds[] = {[CONFIG_REDIS_ONE] = REDIS_ONE, [CONFIG_REDIS_SENTINEL] = REDIS_SENTINEL,
+	static const enum redis_kind kinds[] = {[CONFIG_REDIS_ONE] = REDIS_ONE,
+		[CONFIG_REDIS_SENTINEL] = REDIS_SENTINEL,
 		[CONFIG_REDIS_CLUSTER] = REDIS_CLUSTER};
 
 	for (size_t i = 0; i < c->redis_host_count; i++)
@@ -32,13 +34,17 @@ struct redis_options options_redis(const struct config *c, struct redis_host hos
 
 bool options_redis_tls(const struct config *c, struct tls **tls)
 {
-	const struct tls_options o = {.ca_file = c->redis_ca_file, .name = c->redis_tls_name, .cert_file = c->redis_cert_file,
+	const struct tls_options o = {.ca_file = c->redis_ca_file,
+		.name = c->redis_tls_name,
+		.cert_file = c->redis_cert_file,
 		.key_file = c->redis_key_file};
 	char why[256];
 
 	*tls = c->redis_tls ? tls_new(&o, why, sizeof(why)) : NULL;
 	if (c->redis_tls && !*tls)
-		log_error("TLS to Redis cannot be set up: see redis.ca_file, cert_file and key_file", LOG_STR("cause", why));
+		log_error(
+			"TLS to Redis cannot be set up: see redis.ca_file, cert_file and key_file",
+			LOG_STR("cause", why));
 	return *tls || !c->redis_tls;
 }
 
@@ -59,7 +65,8 @@ struct user_db_options options_users(const struct config *c)
 	};
 }
 
-struct fetch_options options_fetch(const struct config *c, int connections, int queue, size_t max_reply)
+struct fetch_options options_fetch(
+	const struct config *c, int connections, int queue, size_t max_reply)
 {
 	return (struct fetch_options){
 		.max_connections = connections,

@@ -10,7 +10,8 @@
 #include "store/user.h"
 
 /* But for tls. hosts is memory for its hosts. */
-struct redis_options options_redis(const struct config *c, struct redis_host hosts[CONFIG_REDIS_HOSTS_MAX]);
+struct redis_options options_redis(
+	const struct config *c, struct redis_host hosts[CONFIG_REDIS_HOSTS_MAX]);
 /* NULL where it is not configured; false: a file is wrong, logged */
 bool options_redis_tls(const struct config *c, struct tls **tls);
 struct user_db_options options_users(const struct config *c);

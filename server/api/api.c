@@ -36,8 +36,9 @@ static const struct route *find(struct req *r, enum side side)
 	return rt;
 }
 
-/* An answer gives the caller's reference back, and the request's arena may go with it. A handler's own things lie there, and it may still
- * touch them on its way out: so the request is held until it has returned. */
+/* An answer gives the caller's reference back, and the request's arena may go with it. A handler's
+ * own things lie there, and it may still touch them on its way out: so the request is held until it
+ * has returned. */
 static void handle(const struct route *rt, struct api *api, struct req *r)
 {
 	req_hold(r);

@@ -33,7 +33,8 @@ struct api { /* filled by app, read by handlers; what it points to is app's */
 	struct user_db  *users;
 	struct keycache *keycache;
 	struct audit    *audit;    /* NULL: no audit log */
-	const struct wechat_app *apps; /* may change on reload: a handler that waits copies what it keeps */
+	/* may change on reload: a handler that waits copies what it keeps */
+	const struct wechat_app *apps;
 	const struct api_push *pushes; /* one for each of apps; changes with them */
 	size_t           app_count;
 	struct pushing  *pushings; /* messages that wait for another process to obey them */
@@ -41,8 +42,10 @@ struct api { /* filled by app, read by handlers; what it points to is app's */
 	struct fetch    *push_fetch; /* to push_forward alone */
 	struct marks    *marks;
 	int              logins, logins_max; /* under way; how many may be */
-	struct login    *looking;  /* logins that wait for a timer, to look whether another has brought what they want */
-	int64_t          login_timeout_ms; /* one login's whole talk with WeChat, waiting for another's included */
+	/* logins that wait for a timer, to look whether another has brought what they want */
+	struct login    *looking;
+	/* one login's whole talk with WeChat, waiting for another's included */
+	int64_t          login_timeout_ms;
 	int64_t          redis_timeout_ms; /* one command's */
 	const char      *internal_token;   /* "" = none asked */
 	const char *const *cors_origins;
@@ -51,22 +54,27 @@ struct api { /* filled by app, read by handlers; what it points to is app's */
 	size_t           trusted_proxy_count;
 	bool             unix_is_trusted;
 	struct buckets  *ip_buckets, *app_buckets, *user_buckets;
-	struct bucket_limit login_per_ip, login_per_48, login_per_app, phone_per_user, check_per_user, open_data_per_user;
+	struct bucket_limit login_per_ip, login_per_48, login_per_app, phone_per_user,
+		check_per_user, open_data_per_user;
 	bool             warned_unlimited, warned_unnamed;
 	bool             draining;
 };
 
 /* apps.c */
-const struct wechat_app *api_app(const struct api *api, const char *appid, size_t len); /* NULL: not configured */
+/* NULL: not configured */
+const struct wechat_app *api_app(const struct api *api, const char *appid, size_t len);
 const struct api_push *api_push(const struct api *api, const struct wechat_app *app);
 struct wechat_app *api_app_copy(struct arena *a, const struct wechat_app *app);
 
 /* http handlers; ctx is a struct api. */
 void api_public(void *ctx, struct req *r);
-void api_public_refused(void *ctx, struct req *r); /* before an error of HTTP itself is answered: adds its headers */
-void api_name_client(void *ctx, const struct req *r, char *out); /* for log lines: the peer, or whom trusted proxies name */
+/* before an error of HTTP itself is answered: adds its headers */
+void api_public_refused(void *ctx, struct req *r);
+/* for log lines: the peer, or whom trusted proxies name */
+void api_name_client(void *ctx, const struct req *r, char *out);
 void api_internal(void *ctx, struct req *r);
 
-void api_close(struct api *api); /* at the end, before Redis is closed: what waits for a timer waits no more; its callback comes */
+/* at the end, before Redis is closed: what waits for a timer waits no more; its callback comes */
+void api_close(struct api *api);
 
 #endif

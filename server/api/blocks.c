@@ -32,7 +32,11 @@ static void round_end(struct blocks *b)
 
 static void ask_page(struct blocks *b, const char *appid, const char *openid, user_list_cb cb)
 {
-	const struct user_query q = {.after_appid = appid, .after = openid, .filter = USER_BLOCKED, .limit = PAGE, .sweep = !appid};
+	const struct user_query q = {.after_appid = appid,
+		.after = openid,
+		.filter = USER_BLOCKED,
+		.limit = PAGE,
+		.sweep = !appid};
 
 	user_list(b->api->users, &q, WAIT_MS, cb, b);
 }
@@ -54,7 +58,8 @@ static void on_still(void *ctx, enum outcome oc, const struct user *u)
 	struct blocks *b = ctx;
 	const struct blocked *k = &b->page[b->at];
 
-	if (oc == OC_OK && !b->closed && (!u || !u->block.since_s)) { /* lifted while we told of it */
+	if (oc == OC_OK && !b->closed &&
+		(!u || !u->block.since_s)) { /* lifted while we told of it */
 		session_unblock(b->api->sessions, k->appid, k->openid, on_lifted, b);
 		return;
 	}
@@ -62,14 +67,15 @@ static void on_still(void *ctx, enum outcome oc, const struct user *u)
 	next_block(b);
 }
 
-/* Whoever lifts a block writes SQL, then Redis. So one that SQL still has after we told Redis was not
- * lifted before that, and its own word to Redis comes after ours. */
+/* Whoever lifts a block writes SQL, then Redis. So one that SQL still has after we told Redis was
+ * not lifted before that, and its own word to Redis comes after ours. */
 static void on_told(void *ctx, enum outcome oc)
 {
 	struct blocks *b = ctx;
 
 	if (oc == OC_OK)
-		user_get(b->api->users, b->page[b->at].appid, b->page[b->at].openid, WAIT_MS, on_still, b);
+		user_get(b->api->users, b->page[b->at].appid, b->page[b->at].openid, WAIT_MS,
+			on_still, b);
 	else
 		round_end(b);
 }
@@ -95,7 +101,8 @@ static void on_page(void *ctx, enum outcome oc, const struct user *list, size_t 
 	struct arena *a = arena_new();
 
 	for (size_t i = 0; i < n && i < PAGE; i++)
-		b->page[i] = (struct blocked){arena_strdup(a, list[i].appid), arena_strdup(a, list[i].openid), list[i].block.until_s};
+		b->page[i] = (struct blocked){arena_strdup(a, list[i].appid),
+			arena_strdup(a, list[i].openid), list[i].block.until_s};
 	arena_free(b->arena);
 	b->arena = a;
 	b->n = oc == OC_OK ? n : 0;

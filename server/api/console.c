@@ -1,5 +1,5 @@
-/* The operators' page: a few static files that lie in the program byte for byte. They hold nothing secret, so they ask for no token; the
- * page does, and sends it with each call that it makes. */
+/* The operators' page: a few static files that lie in the program byte for byte. They hold nothing
+ * secret, so they ask for no token; the page does, and sends it with each call that it makes. */
 #include <string.h>
 
 #include "api/routes.h"
@@ -17,9 +17,11 @@
 	X(console_user, "people.js",  JS,                         "server/api/console/people.js")     \
 	X(console_text, "texts.js",   JS,                         "server/api/console/texts.js")
 
-/* The assembler puts each file where other constants are. Paths are from the top of the tree, where make runs. */
-#define EMBED(id, name, type, file)                                                             \
-	__asm__(".pushsection .rodata\n" #id "_from:\n.incbin \"" file "\"\n" #id "_to:\n.byte 0\n.popsection\n"); \
+/* The assembler puts each file where other constants are. Paths are from the top of the tree, where
+ * make runs. */
+#define EMBED(id, name, type, file) \
+	__asm__(".pushsection .rodata\n" #id "_from:\n.incbin \"" file "\"\n" #id \
+		"_to:\n.byte 0\n.popsection\n"); \
 	extern const char id##_from[], id##_to[];
 FILES(EMBED)
 
@@ -30,10 +32,12 @@ static const struct {
 	FILES(ROW)
 };
 
-/* No script but these files, no other host, no frame around it; and no text can become markup (trusted types). */
+/* No script but these files, no other host, no frame around it; and no text can become markup
+ * (trusted types). */
 static void add_policy(struct req *r)
 {
-	req_add_header(r, "Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+	req_add_header(r, "Content-Security-Policy",
+		"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
 		"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
 		"require-trusted-types-for 'script'; trusted-types 'none'");
 	req_add_header(r, "X-Frame-Options", "DENY");

@@ -44,7 +44,8 @@ static void on_begun(void *ctx, enum outcome oc, int64_t erased_ms)
 		finish(e, oc);
 }
 
-void erase_user(struct api *api, const char *appid, const char *openid, session_done_cb cb, void *ctx)
+void erase_user(
+	struct api *api, const char *appid, const char *openid, session_done_cb cb, void *ctx)
 {
 	struct arena *a = arena_new();
 	struct erasing *e = arena_alloc(a, sizeof(*e));
@@ -76,7 +77,8 @@ static void on_done(void *ctx, enum outcome oc)
 	req_release(r);
 }
 
-/* The user database is asked first: where it does not answer, the mark would keep the user out for nothing. */
+/* The user database is asked first: where it does not answer, the mark would keep the user out for
+ * nothing. */
 static void on_database(void *ctx, enum outcome oc, const struct user *u)
 {
 	struct asked *k = ctx;
@@ -88,12 +90,14 @@ static void on_database(void *ctx, enum outcome oc, const struct user *u)
 		on_done(k, oc);
 }
 
-static void erase_for(struct api *api, struct req *r, enum audit_by by, const char *appid, const char *openid)
+static void erase_for(
+	struct api *api, struct req *r, enum audit_by by, const char *appid, const char *openid)
 {
 	struct arena *a = req_arena(r);
 	struct asked *k = arena_alloc(a, sizeof(*k));
 
-	*k = (struct asked){api, r, arena_strdup(a, appid), arena_strdup(a, openid), by == AUDIT_BY_USER};
+	*k = (struct asked){
+		api, r, arena_strdup(a, appid), arena_strdup(a, openid), by == AUDIT_BY_USER};
 	record_success(api, r, AUDIT_USER_ERASED, by, appid, openid);
 	req_hold(r);
 	user_get(api->users, k->appid, k->openid, WAIT_MS, on_database, k);

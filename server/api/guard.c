@@ -7,7 +7,8 @@
 #include "common/encode.h"
 #include "common/log.h"
 
-/* The credentials of "Authorization: <scheme> x" (RFC 9110 section 11.4; the scheme in any case), or NULL. */
+/* The credentials of "Authorization: <scheme> x" (RFC 9110 section 11.4; the scheme in any case),
+ * or NULL. */
 static const char *credentials(const struct req *r, const char *scheme)
 {
 	const char *v = req_header(r, "Authorization");
@@ -44,7 +45,8 @@ static bool has_internal_token(const struct api *api, struct req *r, const struc
 	return given && crypt_str_equal(given, api->internal_token);
 }
 
-/* "localhost", "192.0.2.1" or "[2001:db8::1]", each with or without a port: what a name that an attacker owns can never be. */
+/* "localhost", "192.0.2.1" or "[2001:db8::1]", each with or without a port: what a name that an
+ * attacker owns can never be. */
 static bool is_local_name(const char *host)
 {
 	size_t n = *host == '[' ? strcspn(host, "]") : strcspn(host, ":");
@@ -55,8 +57,9 @@ static bool is_local_name(const char *host)
 	return n == 0 || (n == 9 && !strncasecmp(host, "localhost", 9)) || ip_parse(&ip, host, n);
 }
 
-/* Without a token the address is the only guard, and a browser beside us can reach it: a page of another site must not (DNS rebinding).
- * Its requests carry that site's name as Host, or as Origin. */
+/* Without a token the address is the only guard, and a browser beside us can reach it: a page of
+ * another site must not (DNS rebinding). Its requests carry that site's name as Host, or as Origin.
+ */
 static bool is_from_here(struct req *r)
 {
 	const char *host = req_host(r), *origin = req_header(r, "Origin"), *name;
@@ -117,14 +120,16 @@ static bool parse_hop(struct ip *ip, const char *p, size_t n)
 	return ip_parse(ip, p, n);
 }
 
-/* Follows X-Forwarded-For from the right while the hops are trusted; stops at what is no address. False: it named nobody. */
+/* Follows X-Forwarded-For from the right while the hops are trusted; stops at what is no address.
+ * False: it named nobody. */
 static bool forwarded_for(const struct api *api, const struct req *r, struct ip *ip)
 {
 	static const char name[] = "X-Forwarded-For";
 	bool found = false;
 
 	for (int i = req_header_count(r, name) - 1; i >= 0; i--) {
-		const char *value = req_header_nth(r, name, i), *end = value + strlen(value), *start;
+		const char *value = req_header_nth(r, name, i), *end = value + strlen(value),
+			   *start;
 
 		for (; end >= value; end = start - 1) {
 			struct ip hop;
@@ -147,7 +152,8 @@ void guard_name_client(const struct api *api, const struct req *r, char out[IP_T
 {
 	const char *peer = req_peer(r);
 	struct ip ip;
-	bool known = ip_parse(&ip, peer, strlen(peer)), trusted = known ? is_trusted(api, &ip) : api->unix_is_trusted;
+	bool known = ip_parse(&ip, peer, strlen(peer)),
+	     trusted = known ? is_trusted(api, &ip) : api->unix_is_trusted;
 
 	known |= trusted && forwarded_for(api, r, &ip);
 	if (known)
@@ -159,7 +165,8 @@ void guard_name_client(const struct api *api, const struct req *r, char out[IP_T
 void guard_client(struct api *api, struct req *r, struct client *c)
 {
 	const char *peer = req_peer(r);
-	bool known = ip_parse(&c->ip, peer, strlen(peer)), trusted = known ? is_trusted(api, &c->ip) : api->unix_is_trusted;
+	bool known = ip_parse(&c->ip, peer, strlen(peer)),
+	     trusted = known ? is_trusted(api, &c->ip) : api->unix_is_trusted;
 
 	c->limited = trusted || (known && !ip_is_loopback(&c->ip));
 	if (trusted && forwarded_for(api, r, &c->ip)) {
@@ -167,7 +174,9 @@ void guard_client(struct api *api, struct req *r, struct client *c)
 	} else if (trusted) {
 		c->limited = known;
 		if (!api->warned_unnamed)
-			log_warn("a trusted proxy sends no X-Forwarded-For: all behind it count as one address", LOG_STR("peer", peer));
+			log_warn("a trusted proxy sends no X-Forwarded-For: all behind it count as "
+				 "one address",
+				LOG_STR("peer", peer));
 		api->warned_unnamed = true;
 	}
 	if (known)
@@ -189,7 +198,8 @@ bool guard_allow_origin(const struct api *api, struct req *r)
 		if (strcmp(origin, api->cors_origins[i]) != 0)
 			continue;
 		req_add_header(r, "Access-Control-Allow-Origin", origin);
-		req_add_header(r, "Access-Control-Expose-Headers", "X-Request-Id, Retry-After, WWW-Authenticate, X-Wx-Reason");
+		req_add_header(r, "Access-Control-Expose-Headers",
+			"X-Request-Id, Retry-After, WWW-Authenticate, X-Wx-Reason");
 		return true;
 	}
 	return false;
@@ -197,10 +207,12 @@ bool guard_allow_origin(const struct api *api, struct req *r)
 
 bool guard_cors(const struct api *api, struct req *r)
 {
-	if (!guard_allow_origin(api, r) || req_method(r) != METHOD_OPTIONS || !req_header(r, "Access-Control-Request-Method"))
+	if (!guard_allow_origin(api, r) || req_method(r) != METHOD_OPTIONS ||
+		!req_header(r, "Access-Control-Request-Method"))
 		return true;
 	req_add_header(r, "Access-Control-Allow-Methods", "GET, POST, PUT, DELETE");
-	req_add_header(r, "Access-Control-Allow-Headers", "Authorization, Content-Type, X-Third-Session, X-Request-Id, traceparent");
+	req_add_header(r, "Access-Control-Allow-Headers",
+		"Authorization, Content-Type, X-Third-Session, X-Request-Id, traceparent");
 	req_add_header(r, "Access-Control-Max-Age", "600");
 	req_set_route(r, "preflight");
 	req_reply(r, 204, NULL, NULL, 0);
@@ -213,7 +225,8 @@ const char *guard_token(struct req *r, const char **reason)
 
 	if (!token)
 		token = req_header(r, "X-Third-Session");
-	if (!token || req_header_count(r, "Authorization") > 1 || req_header_count(r, "X-Third-Session") > 1) {
+	if (!token || req_header_count(r, "Authorization") > 1 ||
+		req_header_count(r, "X-Third-Session") > 1) {
 		*reason = token ? "malformed" : "missing";
 		return NULL;
 	}
@@ -231,7 +244,8 @@ void guard_reply_no_session(struct req *r, enum outcome oc, const char *reason)
 		return;
 	}
 	req_add_header(r, "WWW-Authenticate",
-		arena_printf(req_arena(r), "Bearer error=\"invalid_token\", error_description=\"%s\"", reason));
+		arena_printf(req_arena(r),
+			"Bearer error=\"invalid_token\", error_description=\"%s\"", reason));
 	req_add_header(r, "X-Wx-Reason", reason);
 	req_note(r, "reason", reason);
 	req_reply_error(r, &(struct req_error){.oc = OC_INVALID_SESSION, .reason = reason});
@@ -255,7 +269,8 @@ static void on_session(void *ctx, enum outcome oc, const struct session *ses, co
 	req_release(r);
 }
 
-static void ask_session(struct api *api, struct req *r, bool renew, guard_session_fn then, void *ctx)
+static void ask_session(
+	struct api *api, struct req *r, bool renew, guard_session_fn then, void *ctx)
 {
 	const char *reason, *token = guard_token(r, &reason);
 	struct session ses;

@@ -1,5 +1,6 @@
-/* Who is calling? For proxies (forward-auth: the answer is in the status and the headers, since proxies drop the body) and for
- * backends (RFC 7662). Both answer from memory where they may, within the turn of the loop that brought the question. */
+/* Who is calling? For proxies (forward-auth: the answer is in the status and the headers, since
+ * proxies drop the body) and for backends (RFC 7662). Both answer from memory where they may,
+ * within the turn of the loop that brought the question. */
 #include <string.h>
 
 #include "api/guard.h"
@@ -74,7 +75,8 @@ static void reply_introspection(struct req *r, const struct session *ses)
 	buf_free(&b);
 }
 
-static void on_introspected(void *ctx, enum outcome oc, const struct session *ses, const char *reason)
+static void on_introspected(
+	void *ctx, enum outcome oc, const struct session *ses, const char *reason)
 {
 	struct req *r = ctx;
 
@@ -96,7 +98,9 @@ void introspect_handle(struct api *api, struct req *r)
 
 	if (!token) {
 		req_reply_error(r, &(struct req_error){.oc = OC_INVALID_REQUEST,
-			.message = wrong ? wrong : "The form must hold token (RFC 7662 section 2.1)."});
+					   .message = wrong ? wrong
+							    : "The form must hold token (RFC 7662 "
+							      "section 2.1)."});
 	} else if (!session_token_ok(token)) {
 		req_reply_json(r, 200, "{\"active\":false}");
 	} else if (session_recall(api->sessions, token, renew, &ses)) {

@@ -1,5 +1,6 @@
-/* POST /v1/login: a code becomes a session. The steps below are read top to bottom; a step that waits says PENDING, and its
- * callback goes on with login_run. The claim on the code may end the login early: the code was answered already. */
+/* POST /v1/login: a code becomes a session. The steps below are read top to bottom; a step that
+ * waits says PENDING, and its callback goes on with login_run. The claim on the code may end the
+ * login early: the code was answered already. */
 #include <inttypes.h>
 #include <string.h>
 #include <strings.h>
@@ -17,7 +18,15 @@
 #include "common/mem.h"
 #include "common/metrics.h"
 
-enum { CODE_MAX = 256, APPID_MAX = 64, NONCE_MAX = 64, LOOK_FIRST_MS = 10, LOOK_MAX_MS = 80, CLAIM_SLACK_MS = 500, USER_WAIT_MS = 200 };
+enum {
+	CODE_MAX = 256,
+	APPID_MAX = 64,
+	NONCE_MAX = 64,
+	LOOK_FIRST_MS = 10,
+	LOOK_MAX_MS = 80,
+	CLAIM_SLACK_MS = 500,
+	USER_WAIT_MS = 200
+};
 
 struct login {
 	struct api *api;
@@ -38,7 +47,8 @@ struct login {
 	int64_t     asked_ms;       /* when Redis was asked last whether the session is there */
 	bool        begun;          /* counted in api->logins */
 	bool        replayed;
-	bool        user_asked, user_waited; /* the user database has yet to answer; nothing but that is missing */
+	/* the user database has yet to answer; nothing but that is missing */
+	bool        user_asked, user_waited;
 	bool        new_user_known, new_user;
 	bool        blocked;        /* the user database says so */
 	bool        answered;
@@ -68,14 +78,16 @@ static enum outcome (*const login_steps[])(struct login *) = {
 
 /* ---- what was asked ---- */
 
-/* A form that begins with a brace is JSON from a client that left its default Content-Type (curl -d does). */
+/* A form that begins with a brace is JSON from a client that left its default Content-Type (curl -d
+ * does). */
 static bool is_form(const struct req *r)
 {
 	static const char form[] = "application/x-www-form-urlencoded";
 	const char *type = req_header(r, "Content-Type");
 	size_t n = sizeof(form) - 1, len;
 
-	return *req_body(r, &len) != '{' && type && !strncasecmp(type, form, n) && (type[n] == '\0' || type[n] == ';' || type[n] == ' ');
+	return *req_body(r, &len) != '{' && type && !strncasecmp(type, form, n) &&
+	       (type[n] == '\0' || type[n] == ';' || type[n] == ' ');
 }
 
 static bool code_ok(const char *code)
@@ -119,7 +131,8 @@ static const char *read_form(struct login *l, const char **appid)
 	return NULL;
 }
 
-/* WeChat sets Referer to https://servicewechat.com/{appid}/{version}/page-frame.html. A hint, never proof: it only picks an app. */
+/* WeChat sets Referer to https://servicewechat.com/{appid}/{version}/page-frame.html. A hint, never
+ * proof: it only picks an app. */
 static const char *referer_appid(const struct req *r, size_t *len)
 {
 	static const char start[] = "https://servicewechat.com/";
@@ -146,7 +159,8 @@ static enum outcome choose_app(struct login *l, const char *appid)
 	else if (api->app_count == 1)
 		app = &api->apps[0];
 	else if (!ref) {
-		l->message = "appid is missing: several apps are configured, and no Referer from WeChat names one.";
+		l->message = "appid is missing: several apps are configured, and no Referer from "
+			     "WeChat names one.";
 		return OC_INVALID_REQUEST;
 	}
 	if (!app)
@@ -161,7 +175,8 @@ static enum outcome read_request(struct login *l)
 
 	l->message = is_form(l->req) ? read_form(l, &appid) : read_json(l, &appid);
 	if (!l->message && !code_ok(l->code))
-		l->message = "code must be 1 to 256 printable ASCII characters, as wx.login gave it.";
+		l->message =
+			"code must be 1 to 256 printable ASCII characters, as wx.login gave it.";
 	if (!l->message && l->nonce && utf8_length(l->nonce, strlen(l->nonce)) > NONCE_MAX)
 		l->message = "nonce is longer than 64 characters.";
 	return l->message ? OC_INVALID_REQUEST : choose_app(l, appid);
@@ -183,10 +198,13 @@ static void give_claim_back(struct login *l, enum outcome oc)
 
 static void record_login(struct login *l, enum outcome oc)
 {
-	record(l->api, l->req, (struct audit_line){
-		.event = oc == OC_OK ? AUDIT_LOGIN : AUDIT_LOGIN_REFUSED, .by = AUDIT_BY_USER,
-		.appid = l->app.appid, .openid = l->ws.openid, .result = oc == OC_OK ? NULL : outcome_code(oc),
-		.detail = oc == OC_OK && l->replayed ? "replayed" : NULL});
+	record(l->api, l->req,
+		(struct audit_line){.event = oc == OC_OK ? AUDIT_LOGIN : AUDIT_LOGIN_REFUSED,
+			.by = AUDIT_BY_USER,
+			.appid = l->app.appid,
+			.openid = l->ws.openid,
+			.result = oc == OC_OK ? NULL : outcome_code(oc),
+			.detail = oc == OC_OK && l->replayed ? "replayed" : NULL});
 }
 
 static void login_answer(struct login *l, enum outcome oc)
@@ -204,8 +222,12 @@ static void login_answer(struct login *l, enum outcome oc)
 	if (oc == OC_USER_BLOCKED && !l->errcode)
 		l->message = "This user is blocked.";
 	if (oc != OC_OK) {
-		req_reply_error(l->req, &(struct req_error){
-			.oc = oc, .message = l->message, .errcode = l->errcode, .retry_after_s = l->wait_s ? l->wait_s : wechat_retry_after_s(l->errcode)});
+		req_reply_error(l->req,
+			&(struct req_error){.oc = oc,
+				.message = l->message,
+				.errcode = l->errcode,
+				.retry_after_s =
+					l->wait_s ? l->wait_s : wechat_retry_after_s(l->errcode)});
 		return;
 	}
 	json_open(&b, NULL, '{');
@@ -218,7 +240,8 @@ static void login_answer(struct login *l, enum outcome oc)
 	buf_free(&b);
 }
 
-/* A login goes on when its caller has gone: the code is spent, and the caller will ask for what came of it. */
+/* A login goes on when its caller has gone: the code is spent, and the caller will ask for what
+ * came of it. */
 static void login_run(struct login *l, enum outcome oc)
 {
 	while (oc == OC_OK && l->step < NELEM(login_steps))
@@ -229,8 +252,8 @@ static void login_run(struct login *l, enum outcome oc)
 
 /* ---- the user database ---- */
 
-/* It is asked once there is a session, since it is told when that was made; and what it has not said
- * within its 200 ms, or while it is away, the answer goes without. */
+/* It is asked once there is a session, since it is told when that was made; and what it has not
+ * said within its 200 ms, or while it is away, the answer goes without. */
 
 static void on_nothing(void *ctx, enum outcome oc)
 {
@@ -243,7 +266,8 @@ static void hear_user(struct login *l, const struct user *u)
 	l->blocked = user_block_holds(&u->block, clock_wall_s());
 	l->new_user_known = !l->blocked;
 	/* a repeat only looks: nobody has logged in since the row was made */
-	l->new_user = u->is_new || (l->replayed && u->number[USER_created_at] == u->number[USER_last_login_at]);
+	l->new_user = u->is_new ||
+		      (l->replayed && u->number[USER_created_at] == u->number[USER_last_login_at]);
 	if (l->blocked && l->answered)
 		session_end(l->api->sessions, l->token, "blocked", on_nothing, NULL);
 }
@@ -271,7 +295,9 @@ static void ask_user(struct login *l)
 	if (l->replayed)
 		user_get(l->api->users, l->app.appid, l->ws.openid, USER_WAIT_MS, on_user, l);
 	else
-		user_seen(l->api->users, l->app.appid, l->ws.openid, *l->ws.unionid ? l->ws.unionid : NULL, l->created_ms, USER_WAIT_MS, on_user, l);
+		user_seen(l->api->users, l->app.appid, l->ws.openid,
+			*l->ws.unionid ? l->ws.unionid : NULL, l->created_ms, USER_WAIT_MS, on_user,
+			l);
 }
 
 static enum outcome login_wait_for_user(struct login *l)
@@ -301,7 +327,8 @@ static enum outcome login_not_blocked(struct login *l)
 
 /* ---- the session may have been ended while we waited, or stood still ---- */
 
-static void on_still_lives(void *ctx, enum outcome oc, const struct session *ses, const char *reason)
+static void on_still_lives(
+	void *ctx, enum outcome oc, const struct session *ses, const char *reason)
 {
 	struct login *l = ctx;
 
@@ -329,7 +356,8 @@ static enum outcome finish_early(struct login *l, enum outcome oc)
 
 /* ---- claim ---- */
 
-static void on_repeat_lives(void *ctx, enum outcome oc, const struct session *ses, const char *reason)
+static void on_repeat_lives(
+	void *ctx, enum outcome oc, const struct session *ses, const char *reason)
 {
 	struct login *l = ctx;
 
@@ -394,9 +422,11 @@ static void on_claim(void *ctx, enum outcome oc, const struct claim_answer *ans)
 
 static void look(struct login *l)
 {
-	int64_t hold_ms = l->api->login_timeout_ms + 2 * l->api->redis_timeout_ms + CLAIM_SLACK_MS; /* WeChat, then two writes: session, settle */
+	/* WeChat, then two writes: session, settle */
+	int64_t hold_ms = l->api->login_timeout_ms + 2 * l->api->redis_timeout_ms + CLAIM_SLACK_MS;
 
-	code_claim_try(l->api->codes, &l->claim, hold_ms, on_claim, l); /* keeps look_later's hold */
+	/* keeps look_later's hold */
+	code_claim_try(l->api->codes, &l->claim, hold_ms, on_claim, l);
 }
 
 static void look_now(void *ctx)
@@ -449,11 +479,13 @@ static void on_exchanged(void *ctx, enum outcome oc, const struct wechat_session
 static enum outcome login_exchange(struct login *l)
 {
 	req_hold(l->req);
-	wechat_code2session(l->api->wechat, &l->app, l->code, l->deadline_ms - clock_ms(), on_exchanged, l);
+	wechat_code2session(
+		l->api->wechat, &l->app, l->code, l->deadline_ms - clock_ms(), on_exchanged, l);
 	return OC_PENDING;
 }
 
-static void on_saved(void *ctx, enum outcome oc, const char *token, int64_t expires_in_s, int64_t created_ms)
+static void on_saved(
+	void *ctx, enum outcome oc, const char *token, int64_t expires_in_s, int64_t created_ms)
 {
 	struct login *l = ctx;
 
@@ -471,8 +503,12 @@ static enum outcome login_save_session(struct login *l)
 {
 	const char *agent = req_header(l->req, "User-Agent");
 	struct session_login in = {
-		.appid = l->app.appid, .openid = l->ws.openid, .unionid = l->ws.unionid, .session_key = l->ws.session_key,
-		.ip = l->client.text, .user_agent = agent ? agent : "",
+		.appid = l->app.appid,
+		.openid = l->ws.openid,
+		.unionid = l->ws.unionid,
+		.session_key = l->ws.session_key,
+		.ip = l->client.text,
+		.user_agent = agent ? agent : "",
 	};
 
 	l->asked_ms = clock_ms();
@@ -481,7 +517,8 @@ static enum outcome login_save_session(struct login *l)
 	return OC_PENDING;
 }
 
-/* Nobody waits for it: the session is in Redis, and that is what 200 says. A repeat that is faster finds the claim, and looks again. */
+/* Nobody waits for it: the session is in Redis, and that is what 200 says. A repeat that is faster
+ * finds the claim, and looks again. */
 static enum outcome login_settle(struct login *l)
 {
 	l->claimed = false;

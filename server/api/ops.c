@@ -17,10 +17,14 @@ void readyz_handle(struct api *api, struct req *r)
 
 	req_set_quiet(r);
 	if (!redis_is_ready(api->redis))
-		req_reply_error(r, &(struct req_error){.oc = OC_STORE_UNAVAILABLE,
-			.message = *trouble ? arena_printf(req_arena(r), "Redis is not ready: %s.", trouble) : "Redis does not answer."});
+		req_reply_error(
+			r, &(struct req_error){.oc = OC_STORE_UNAVAILABLE,
+				   .message = *trouble ? arena_printf(req_arena(r),
+								 "Redis is not ready: %s.", trouble)
+						       : "Redis does not answer."});
 	else if (api->draining)
-		req_reply_error(r, &(struct req_error){.oc = OC_OVERLOADED, .message = "The server is draining."});
+		req_reply_error(r, &(struct req_error){.oc = OC_OVERLOADED,
+					   .message = "The server is draining."});
 	else
 		req_reply_json(r, 200, "{\"status\":\"ready\"}");
 }
@@ -32,7 +36,8 @@ void readyz_public_handle(struct api *api, struct req *r)
 	if (redis_is_ready(api->redis) && !api->draining)
 		req_reply_json(r, 200, "{\"status\":\"ready\"}");
 	else
-		req_reply_error(r, &(struct req_error){.oc = OC_OVERLOADED, .message = "The server is not ready."});
+		req_reply_error(r, &(struct req_error){.oc = OC_OVERLOADED,
+					   .message = "The server is not ready."});
 }
 
 void metrics_handle(struct api *api, struct req *r)

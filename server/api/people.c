@@ -44,7 +44,11 @@ static void on_list(void *ctx, enum outcome oc, const struct user *list, size_t 
 	json_add_str(&b, "next", n == (size_t)l->q.limit ? list[n - 1].openid : NULL);
 	json_close(&b, '}');
 	if (oc == OC_OK) {
-		record(l->api, r, (struct audit_line){.event = AUDIT_USER_READ, .by = AUDIT_BY_BACKEND, .appid = l->q.appid, .detail = "list"});
+		record(l->api, r,
+			(struct audit_line){.event = AUDIT_USER_READ,
+				.by = AUDIT_BY_BACKEND,
+				.appid = l->q.appid,
+				.detail = "list"});
 		reply_json(r, &b);
 	} else {
 		buf_free(&b);
@@ -69,18 +73,24 @@ static bool read_limit(struct req *r, int *limit)
 
 static const char *read_filter(struct req *r, struct user_query *q)
 {
-	const char *phone = req_param(r, "phone"), *unionid = req_param(r, "unionid"), *blocked = req_param(r, "blocked");
+	const char *phone = req_param(r, "phone"), *unionid = req_param(r, "unionid"),
+		   *blocked = req_param(r, "blocked");
 
 	if (!!phone + !!unionid + !!blocked > 1)
 		return "Give one of phone, unionid and blocked.";
 	if (blocked && strcmp(blocked, "1") != 0)
 		return "blocked can only be 1.";
-	q->filter = phone ? USER_OF_PHONE : unionid ? USER_OF_UNIONID : blocked ? USER_BLOCKED : USER_EVERY;
+	q->filter = phone     ? USER_OF_PHONE
+		    : unionid ? USER_OF_UNIONID
+		    : blocked ? USER_BLOCKED
+			      : USER_EVERY;
 	q->value = phone ? phone : unionid;
 	q->after = req_param(r, "after");
-	if ((q->value && strlen(q->value) > VALUE_MAX) || (q->after && strlen(q->after) > USER_OPENID_MAX))
+	if ((q->value && strlen(q->value) > VALUE_MAX) ||
+		(q->after && strlen(q->after) > USER_OPENID_MAX))
 		return "phone, unionid or after is too long.";
-	if ((q->value && !utf8_valid(q->value, strlen(q->value))) || (q->after && !utf8_valid(q->after, strlen(q->after))))
+	if ((q->value && !utf8_valid(q->value, strlen(q->value))) ||
+		(q->after && !utf8_valid(q->after, strlen(q->after))))
 		return "phone, unionid or after is not valid UTF-8.";
 	return read_limit(r, &q->limit) ? NULL : "limit is a number from 1 to 1000.";
 }
@@ -184,12 +194,15 @@ static const char *read_block(struct blocking *k)
 	if (len == 0)
 		return NULL;
 	tree = body_object(k->req, &wrong);
-	if (tree && json_int(tree, "until", k->block.since_s + 1, INT64_C(1) << 40, &k->block.until_s) == JSON_BAD)
+	if (tree && json_int(tree, "until", k->block.since_s + 1, INT64_C(1) << 40,
+			    &k->block.until_s) == JSON_BAD)
 		wrong = "until is a time in Unix seconds, and in the future.";
 	if (tree && json_str(tree, "note", 0, 4 * NOTE_MAX, &note) == JSON_GOT)
 		k->block.note = arena_strdup(req_arena(k->req), note);
-	if (tree && ((cJSON_HasObjectItem(tree, "note") && !k->block.note && !cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(tree, "note"))) ||
-		(k->block.note && utf8_length(k->block.note, strlen(k->block.note)) > NOTE_MAX)))
+	if (tree && ((cJSON_HasObjectItem(tree, "note") && !k->block.note &&
+			     !cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(tree, "note"))) ||
+			    (k->block.note &&
+				    utf8_length(k->block.note, strlen(k->block.note)) > NOTE_MAX)))
 		wrong = "note is a text of up to 200 characters.";
 	json_free(tree);
 	return wrong;
@@ -202,7 +215,8 @@ static void on_blocked(void *ctx, enum outcome oc, const struct user *u)
 
 	(void)u;
 	if (oc == OC_OK && k->block.since_s) {
-		session_block(k->api->sessions, k->appid, k->openid, k->block.until_s, guard_on_done, k->req);
+		session_block(k->api->sessions, k->appid, k->openid, k->block.until_s,
+			guard_on_done, k->req);
 	} else if (oc == OC_OK) {
 		session_unblock(k->api->sessions, k->appid, k->openid, guard_on_done, k->req);
 	} else {

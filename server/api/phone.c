@@ -72,7 +72,10 @@ static void on_kept(void *ctx, enum outcome oc, const struct user *u)
 static void keep_phone(void *ctx, const struct session *ses)
 {
 	struct phoning *p = ctx;
-	struct user_patch patch = {.given = 1u << USER_phone, .phone_pure = p->phone.pure_number, .keep = true, .as_of_ms = ses->created_ms};
+	struct user_patch patch = {.given = 1u << USER_phone,
+		.phone_pure = p->phone.pure_number,
+		.keep = true,
+		.as_of_ms = ses->created_ms};
 
 	patch.text[USER_phone] = p->phone.number;
 	req_hold(p->req);

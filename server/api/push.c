@@ -104,10 +104,13 @@ static const char *sealed_answer(struct pushing *p, const char *text, size_t len
 	nonce[NONCE_LEN] = '\0';
 	encrypt = push_seal(a, &p->key, p->appid, random, text, len);
 	push_sign(signature, p->push.token, now, nonce, encrypt);
-	return arena_printf(a, p->envelope == PUSH_JSON
-		? "{\"Encrypt\":\"%s\",\"MsgSignature\":\"%s\",\"TimeStamp\":%s,\"Nonce\":\"%s\"}"
-		: "<xml><Encrypt><![CDATA[%s]]></Encrypt><MsgSignature><![CDATA[%s]]></MsgSignature>"
-		  "<TimeStamp>%s</TimeStamp><Nonce><![CDATA[%s]]></Nonce></xml>",
+	return arena_printf(a,
+		p->envelope == PUSH_JSON
+			? "{\"Encrypt\":\"%s\",\"MsgSignature\":\"%s\",\"TimeStamp\":%s,\"Nonce\":"
+			  "\"%s\"}"
+			: "<xml><Encrypt><![CDATA[%s]]></Encrypt><MsgSignature><![CDATA[%s]]></"
+			  "MsgSignature>"
+			  "<TimeStamp>%s</TimeStamp><Nonce><![CDATA[%s]]></Nonce></xml>",
 		encrypt, signature, now, nonce);
 }
 
@@ -159,7 +162,8 @@ static bool names_user(const struct pushing *p)
 	size_t n = openid ? strlen(openid) : 0;
 
 	return n >= 1 && n <= USER_OPENID_MAX &&
-	       strspn(openid, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") == n;
+	       strspn(openid, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") ==
+		       n;
 }
 
 static void forward(struct pushing *p)
@@ -218,7 +222,8 @@ static void on_cleared(void *ctx, enum outcome oc, const struct user *u)
 	struct pushing *p = ctx;
 
 	(void)u;
-	obeyed(p, oc == OC_NOT_FOUND ? OC_OK : oc); /* erased meanwhile: there is nothing to clear */
+	/* erased meanwhile: there is nothing to clear */
+	obeyed(p, oc == OC_NOT_FOUND ? OC_OK : oc);
 }
 
 static void clear(struct pushing *p)
@@ -350,8 +355,9 @@ static int64_t seconds(const char *text)
 /* One event, however its deliveries are written. */
 static void name_event(struct pushing *p)
 {
-	const char *text = arena_printf(req_arena(p->req), "%s\n%s\n%s\n%lld\n%s", p->appid, p->m.event,
-		p->m.openid, (long long)p->created_s, p->m.revoke_info ? p->m.revoke_info : "");
+	const char *text = arena_printf(req_arena(p->req), "%s\n%s\n%s\n%lld\n%s", p->appid,
+		p->m.event, p->m.openid, (long long)p->created_s,
+		p->m.revoke_info ? p->m.revoke_info : "");
 
 	mark_init(p->api->marks, &p->mark, text, strlen(text));
 }

@@ -7,7 +7,8 @@
 #include "store/audit.h"
 
 /* Queues a line about what this request did, before it is answered. Fills in who asked (X-Wx-Actor,
- * the client's address) and the request's id. result NULL: "ok". Does nothing without an audit log. */
+ * the client's address) and the request's id. result NULL: "ok". Does nothing without an audit log.
+ */
 void record(struct api *api, struct req *r, struct audit_line line);
 
 /* The same, once the request is answered with success (also when the caller has gone by then); an

@@ -9,7 +9,9 @@
 #define POST   METHOD_BIT(METHOD_POST)
 #define PUT    METHOD_BIT(METHOD_PUT)
 #define DELETE METHOD_BIT(METHOD_DELETE)
-#define PASSED (METHOD_BIT(METHOD_GET) | POST) /* what WeChat's calls take: a HEAD would wait for a body that never comes */
+#define PASSED \
+	(METHOD_BIT(METHOD_GET) | POST) /* what WeChat's calls take: a HEAD would wait for a body \
+					   that never comes */
 
 #define PUSH     "/v1/push/{appid}"
 #define APP      "/internal/apps/{appid}"
@@ -68,7 +70,9 @@ static bool path_fits(const struct route *rt, const char *path)
 		if (*path != '/')
 			return false;
 		end = segment_end(path);
-		if (want[1] == '{' ? end == path + 1 : end - path != want_end - want || memcmp(path, want, (size_t)(end - path)) != 0)
+		if (want[1] == '{' ? end == path + 1
+				   : end - path != want_end - want ||
+					     memcmp(path, want, (size_t)(end - path)) != 0)
 			return false;
 		path = end;
 		want = want_end;

@@ -7,12 +7,15 @@
 enum side { SIDE_PUBLIC, SIDE_INTERNAL };
 
 enum route_flags {
-	ROUTE_BELOW = 1, /* also everything below path + "/" */
-	ROUTE_OPEN = 2,  /* internal, but asks for no internal token: probes have none */
-	ROUTE_SESSION = 4, /* Authorization carries a third_session, so the internal token comes in X-Internal-Token only. Where no token is
-	                    * set, proxies ask with their caller's Host: it is not looked at */
-	ROUTE_PAGE = 16,   /* holds nothing secret, and browsers send no token for it; else as the others: where none is set, Host is looked at */
-	ROUTE_BASIC = 8,   /* the internal token may also be the password of Basic, as Spring Security sends it */
+	ROUTE_BELOW = 1,   /* also everything below path + "/" */
+	ROUTE_OPEN = 2,    /* internal, but asks for no internal token: probes have none */
+	ROUTE_SESSION = 4, /* Authorization carries a third_session, so the internal token comes in
+			    * X-Internal-Token only. Where no token is set, proxies ask with their
+			    * caller's Host: it is not looked at */
+	ROUTE_PAGE = 16,   /* holds nothing secret, and browsers send no token for it; else as the
+			      others: where none is set, Host is looked at */
+	ROUTE_BASIC = 8, /* the internal token may also be the password of Basic, as Spring Security
+			    sends it */
 };
 
 struct route {
@@ -23,10 +26,12 @@ struct route {
 	unsigned  flags;
 };
 
-/* The route of a path. NULL with *allowed = 0: no such path; NULL otherwise: the methods that it takes. HEAD goes wherever GET does. */
+/* The route of a path. NULL with *allowed = 0: no such path; NULL otherwise: the methods that it
+ * takes. HEAD goes wherever GET does. */
 const struct route *route_find(enum side side, enum method m, const char *path, unsigned *allowed);
 
-/* What stands in the request's path for the n-th {name} of its route: decoded, not empty; NULL when it does not decode. */
+/* What stands in the request's path for the n-th {name} of its route: decoded, not empty; NULL when
+ * it does not decode. */
 const char *route_segment(struct req *r, int n);
 /* What stands below the route, raw and without its first slash; "" when nothing does. */
 const char *route_rest(struct req *r);

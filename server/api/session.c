@@ -53,7 +53,9 @@ static void on_checked(void *ctx, enum outcome oc, bool valid, int errcode)
 	if (oc == OC_OK)
 		guard_still_lives(l->api, r, reply_valid, l);
 	else
-		req_reply_error(r, &(struct req_error){.oc = oc, .errcode = errcode, .retry_after_s = wechat_retry_after_s(errcode)});
+		req_reply_error(r, &(struct req_error){.oc = oc,
+					   .errcode = errcode,
+					   .retry_after_s = wechat_retry_after_s(errcode)});
 	req_release(r);
 }
 
@@ -61,7 +63,8 @@ static void check_call(void *ctx, const char *token)
 {
 	struct looking *l = ctx;
 
-	wechat_checksession(l->api->wechat, l->app, token, l->openid, l->session_key, on_checked, l);
+	wechat_checksession(
+		l->api->wechat, l->app, token, l->openid, l->session_key, on_checked, l);
 }
 
 static void check_fail(void *ctx, const struct keeper_answer *why)
@@ -69,7 +72,9 @@ static void check_fail(void *ctx, const struct keeper_answer *why)
 	struct looking *l = ctx;
 	struct req *r = l->req;
 
-	req_reply_error(r, &(struct req_error){.oc = why->oc, .errcode = why->errcode, .retry_after_s = why->retry_after_s});
+	req_reply_error(r, &(struct req_error){.oc = why->oc,
+				   .errcode = why->errcode,
+				   .retry_after_s = why->retry_after_s});
 	req_release(r);
 }
 
@@ -80,7 +85,12 @@ static void on_keys(void *ctx, enum outcome oc, const char *const *keys, size_t 
 
 	if (oc == OC_OK && n > 0) {
 		l->session_key = arena_strdup(req_arena(r), keys[0]);
-		l->use = (struct keeper_use){.keeper = l->api->keeper, .arena = req_arena(r), .app = l->app, .call = check_call, .fail = check_fail, .ctx = l};
+		l->use = (struct keeper_use){.keeper = l->api->keeper,
+			.arena = req_arena(r),
+			.app = l->app,
+			.call = check_call,
+			.fail = check_fail,
+			.ctx = l};
 		keeper_use(&l->use);
 		return;
 	}
@@ -107,10 +117,12 @@ static void on_session(void *ctx, const struct session *ses)
 	if (!check) {
 		reply_session(l, NULL);
 	} else if (strcmp(check, "wechat") != 0) {
-		req_reply_error(r, &(struct req_error){.oc = OC_INVALID_REQUEST, .message = "check can only be wechat."});
+		req_reply_error(r, &(struct req_error){.oc = OC_INVALID_REQUEST,
+					   .message = "check can only be wechat."});
 	} else {
 		l->openid = arena_strdup(req_arena(r), ses->openid);
-		if (!limit_user(l->api, r, "check_per_user", &l->api->check_per_user, l->app->appid, l->openid))
+		if (!limit_user(l->api, r, "check_per_user", &l->api->check_per_user, l->app->appid,
+			    l->openid))
 			return;
 		req_hold(r);
 		session_keys(l->api->sessions, ses->appid, ses->openid, on_keys, l);
@@ -144,7 +156,8 @@ static void on_ending(void *ctx, enum outcome oc, const struct session *ses, con
 
 	(void)reason;
 	if (oc == OC_OK)
-		record_success(e->api, e->req, AUDIT_LOGOUT, AUDIT_BY_USER, ses->appid, ses->openid);
+		record_success(
+			e->api, e->req, AUDIT_LOGOUT, AUDIT_BY_USER, ses->appid, ses->openid);
 	end_session(e);
 }
 

@@ -13,15 +13,24 @@
 enum { WAIT_MS = 2000 };
 
 /* As WeChat's userInfo names them; gender is beside. */
-static const struct { const char *name; enum user_text text; size_t max; const char *wrong; } fields[] = {
-	{"nickName",  USER_nickname,   USER_nickname_MAX,   "nickName is a text of up to 128 characters."},
+static const struct {
+	const char *name;
+	enum user_text text;
+	size_t max;
+	const char *wrong;
+} fields[] = {
+	{"nickName", USER_nickname, USER_nickname_MAX,
+		"nickName is a text of up to 128 characters."},
 	{"avatarUrl", USER_avatar_url, USER_avatar_url_MAX,
-		"avatarUrl is an http or https URL of up to 1024 characters. A temporary file of the phone (wxfile://, http://tmp/) must be "
+		"avatarUrl is an http or https URL of up to 1024 characters. A temporary file of "
+		"the phone (wxfile://, http://tmp/) must be "
 		"uploaded to a server first."},
-	{"province",  USER_province,   USER_province_MAX,   "province is a text of up to 64 characters."},
-	{"city",      USER_city,       USER_city_MAX,       "city is a text of up to 64 characters."},
-	{"country",   USER_country,    USER_country_MAX,    "country is a text of up to 64 characters."},
-	{"language",  USER_language,   USER_language_MAX,   "language is a text of up to 16 characters."},
+	{"province", USER_province, USER_province_MAX,
+		"province is a text of up to 64 characters."},
+	{"city", USER_city, USER_city_MAX, "city is a text of up to 64 characters."},
+	{"country", USER_country, USER_country_MAX, "country is a text of up to 64 characters."},
+	{"language", USER_language, USER_language_MAX,
+		"language is a text of up to 16 characters."},
 };
 
 struct asking {
@@ -84,7 +93,8 @@ static void reply_profile(void *ctx, const struct session *ses)
 	req_reply_json(a->req, 200, a->profile);
 }
 
-/* The database may have taken seconds, in which the session was ended. What was put is kept all the same. */
+/* The database may have taken seconds, in which the session was ended. What was put is kept all the
+ * same. */
 static void on_profile(void *ctx, enum outcome oc, const struct user *u)
 {
 	struct asking *a = ctx;
@@ -159,10 +169,12 @@ static const char *take_gender(struct user_patch *p, const cJSON *tree)
 {
 	p->gender_given = true;
 	p->gender = -1;
-	return json_int(tree, "gender", 0, 2, &p->gender) == JSON_BAD ? "gender is 0, 1 or 2." : NULL;
+	return json_int(tree, "gender", 0, 2, &p->gender) == JSON_BAD ? "gender is 0, 1 or 2."
+								      : NULL;
 }
 
-const char *user_take_profile(struct req *r, struct user_patch *p, const cJSON *tree, const cJSON *m)
+const char *user_take_profile(
+	struct req *r, struct user_patch *p, const cJSON *tree, const cJSON *m)
 {
 	if (!strcmp(m->string, "gender"))
 		return take_gender(p, tree);
@@ -189,11 +201,13 @@ static void on_put_session(void *ctx, const struct session *ses)
 	const char *wrong = read_body(a);
 
 	if (wrong) {
-		req_reply_error(a->req, &(struct req_error){.oc = OC_INVALID_REQUEST, .message = wrong});
+		req_reply_error(
+			a->req, &(struct req_error){.oc = OC_INVALID_REQUEST, .message = wrong});
 		return;
 	}
 	a->patch.as_of_ms = ses->created_ms;
-	record_success(a->api, a->req, AUDIT_PROFILE_CHANGED, AUDIT_BY_USER, ses->appid, ses->openid);
+	record_success(
+		a->api, a->req, AUDIT_PROFILE_CHANGED, AUDIT_BY_USER, ses->appid, ses->openid);
 	req_hold(a->req);
 	user_put(a->api->users, ses->appid, ses->openid, &a->patch, WAIT_MS, on_profile, a);
 }
@@ -228,7 +242,8 @@ static void block_member(struct buf *b, const struct user_block *block)
 	json_close(b, '}');
 }
 
-void user_print(struct api *api, struct req *r, struct buf *b, const char *key, const struct user *u, bool mask)
+void user_print(struct api *api, struct req *r, struct buf *b, const char *key,
+	const struct user *u, bool mask)
 {
 	const char *phone = u->text[USER_phone];
 	char name[AUDIT_USER_SIZE];
@@ -251,8 +266,11 @@ void user_print(struct api *api, struct req *r, struct buf *b, const char *key, 
 void user_record_phone(struct api *api, struct req *r, const struct user *u)
 {
 	if (u->text[USER_phone])
-		record(api, r, (struct audit_line){.event = AUDIT_PHONE_READ, .by = AUDIT_BY_BACKEND,
-			.appid = u->appid, .openid = u->openid});
+		record(api, r,
+			(struct audit_line){.event = AUDIT_PHONE_READ,
+				.by = AUDIT_BY_BACKEND,
+				.appid = u->appid,
+				.openid = u->openid});
 }
 
 static void on_user(void *ctx, enum outcome oc, const struct user *u)
@@ -303,14 +321,16 @@ static const char *take_unionid(struct req *r, struct user_patch *p, const cJSON
 {
 	const char *value = cJSON_IsNull(m) ? NULL : cJSON_GetStringValue(m);
 
-	if (!cJSON_IsNull(m) && (!value || !*value || utf8_length(value, strlen(value)) > USER_unionid_MAX))
+	if (!cJSON_IsNull(m) &&
+		(!value || !*value || utf8_length(value, strlen(value)) > USER_unionid_MAX))
 		return "unionid is a text of 1 to 128 characters.";
 	p->given |= 1u << USER_unionid;
 	p->text[USER_unionid] = value ? arena_strdup(req_arena(r), value) : NULL;
 	return NULL;
 }
 
-static const char *take_imported(struct req *r, struct user_patch *p, const cJSON *tree, const cJSON *m)
+static const char *take_imported(
+	struct req *r, struct user_patch *p, const cJSON *tree, const cJSON *m)
 {
 	const char *wrong;
 
@@ -320,8 +340,10 @@ static const char *take_imported(struct req *r, struct user_patch *p, const cJSO
 		return take_unionid(r, p, m);
 	if (strcmp(m->string, "created_at") != 0) {
 		wrong = user_take_profile(r, p, tree, m);
-		return wrong && !strcmp(wrong, USER_NO_FIELD) ?
-			"The body holds a field that is none of created_at, unionid, phoneNumber and those of the profile." : wrong;
+		return wrong && !strcmp(wrong, USER_NO_FIELD)
+			       ? "The body holds a field that is none of created_at, unionid, "
+				 "phoneNumber and those of the profile."
+			       : wrong;
 	}
 	if (json_int(tree, "created_at", 1, clock_wall_s(), &p->created_at) != JSON_GOT)
 		return "created_at is a time in Unix seconds, and not in the future.";

@@ -92,7 +92,8 @@ static void check_times(struct reading *rd)
 			"[session] ttl is longer than max_age: no session lasts so long");
 	if (c->wechat_connect_timeout_ms >= c->wechat_timeout_ms)
 		reading_say(rd, false, reading_where(rd, "wechat", "connect_timeout"),
-			"[wechat] connect_timeout is not below timeout: a host that is away leaves no time "
+			"[wechat] connect_timeout is not below timeout: a host that is away leaves "
+			"no time "
 			"for the next");
 }
 
@@ -214,16 +215,18 @@ static void check_push(struct reading *rd, const struct target *t, const struct 
 	if (*a->push_aes_key && (strlen(a->push_aes_key) != AES_KEY_LEN ||
 		strspn(a->push_aes_key, LETTERS_DIGITS "+/") != AES_KEY_LEN))
 		reading_say(rd, true, t->where,
-			"[%s] push_aes_key: an EncodingAESKey has %d letters and digits", t->section,
-			AES_KEY_LEN);
+			"[%s] push_aes_key: an EncodingAESKey has %d letters and digits",
+			t->section, AES_KEY_LEN);
 	if (*a->push_aes_key && !*a->push_token)
 		reading_say(rd, true, t->where,
 			"[%s] push_aes_key needs push_token, the Token from the same page of "
 			"WeChat's console", t->section);
 	if (*a->push_token && !*a->push_aes_key)
 		reading_say(rd, false, t->where,
-			"[%s] push_aes_key is empty: messages of WeChat's go on to push_forward, but "
-			"no event in them is obeyed, since nothing proves what they say", t->section);
+			"[%s] push_aes_key is empty: messages of WeChat's go on to push_forward, "
+			"but "
+			"no event in them is obeyed, since nothing proves what they say",
+			t->section);
 	if (*a->push_forward && !http_url_ok(a->push_forward) &&
 		strncmp(a->push_forward, "unix:/", 6) != 0)
 		reading_say(rd, true, t->where,

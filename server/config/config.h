@@ -1,5 +1,6 @@
-/* The configuration: one const table of keys (keys.c) -> struct config. Only main and app see this struct; lower
- * rooms take small options structs of their own. Read from an INI file, then overridden by the environment. */
+/* The configuration: one const table of keys (keys.c) -> struct config. Only main and app see this
+ * struct; lower rooms take small options structs of their own. Read from an INI file, then
+ * overridden by the environment. */
 #ifndef CONFIG_H
 #define CONFIG_H
 
@@ -86,10 +87,16 @@ struct config {
 	char   *users_path;                 /* the file, or a unix socket; NULL = none */
 	char   *users_host, *users_user, *users_database;
 	int64_t users_port;                 /* 0 = the usual one */
-	enum users_tls { USERS_TLS_OFFERED, USERS_TLS_OFF, USERS_TLS_ON, USERS_TLS_VERIFY } users_tls;
+	enum users_tls {
+		USERS_TLS_OFFERED,
+		USERS_TLS_OFF,
+		USERS_TLS_ON,
+		USERS_TLS_VERIFY
+	} users_tls;
 	char   *users_ca_file;
 	/* [limit] */
-	struct config_rate login_per_ip, login_per_48, login_per_app, phone_per_user, check_per_user, open_data_per_user;
+	struct config_rate login_per_ip, login_per_48, login_per_app, phone_per_user,
+		check_per_user, open_data_per_user;
 	/* [audit] */
 	char   *audit_file;                 /* "" = none */
 	enum config_openid { OPENID_HASH, OPENID_CLEAR } audit_openid;
@@ -98,15 +105,17 @@ struct config {
 	size_t app_count;
 };
 
-/* Told of each thing wrong: "FILE:LINE: ..." or "environment: ...", a whole sentence that names the mend. */
+/* Told of each thing wrong: "FILE:LINE: ..." or "environment: ...", a whole sentence that names the
+ * mend. */
 typedef void (*config_say)(void *ctx, bool is_error, const char *text);
 
-/* file NULL: the default path if it exists, else defaults. The environment is read from environ. Everything wrong is said, then
- * NULL returned; warnings alone do not fail. */
+/* file NULL: the default path if it exists, else defaults. The environment is read from environ.
+ * Everything wrong is said, then NULL returned; warnings alone do not fail. */
 struct config *config_load(const char *file, config_say say, void *ctx);
 
-/* What was read from files. With replay false config_read fills it; with replay true config_read reads it instead of the files, so that
- * another process gets the same configuration whatever the files hold by then. buf_free(&bytes) ends it. */
+/* What was read from files. With replay false config_read fills it; with replay true config_read
+ * reads it instead of the files, so that another process gets the same configuration whatever the
+ * files hold by then. buf_free(&bytes) ends it. */
 struct config_files {
 	struct buf bytes;
 	size_t     at;
@@ -117,8 +126,10 @@ void config_free(struct config *c); /* wipes secrets; NULL is fine */
 
 #define CONFIG_DEFAULT_FILE "/etc/wxlogind/wxlogind.ini"
 
-/* The keys that differ and that a reload does not apply, as "section.key" (constants); at most max. */
-size_t config_changed(const struct config *a, const struct config *b, const char **names, size_t max);
+/* The keys that differ and that a reload does not apply, as "section.key" (constants); at most max.
+ */
+size_t config_changed(
+	const struct config *a, const struct config *b, const char **names, size_t max);
 
 /* false: internal_listen has an address that others than this machine reach. */
 bool config_internal_is_local(const struct config *c);

@@ -1,6 +1,6 @@
 /* Everything that is true of one key stands in one row of the table: its section, name, type,
- * place, default, bounds, whether a reload applies it, and what it is for. Reading, the _file twins,
- * the environment's names, --check, redaction and the documents follow from it. */
+ * place, default, bounds, whether a reload applies it, and what it is for. Reading, the _file
+ * twins, the environment's names, --check, redaction and the documents follow from it. */
 #include "config/private.h"
 
 #include <ctype.h>
@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* section, name, type, field of struct config, default, a sentence for the documents; then what else
- * holds: .min and .max of numbers (in the unit of the field), .words of a WORD, .reload = true when a
- * reload applies it. After a change: make docs. */
+/* section, name, type, field of struct config, default, a sentence for the documents; then what
+ * else holds: .min and .max of numbers (in the unit of the field), .words of a WORD, .reload = true
+ * when a reload applies it. After a change: make docs. */
 #define KEY(section_, name_, type_, field, default_, help_, ...) \
 	{.section = #section_, .name = #name_, .full = #section_ "." #name_, \
 	 .type = T_##type_, .fallback = default_, .help = help_, \
@@ -28,21 +28,24 @@ const struct key key_table[] = {
 		"Addresses that only your own backends and proxies may reach."),
 	KEY(server, internal_token, SECRET, internal_token, "",
 		"Bearer token that every internal caller must send; required when internal_listen "
-		"can be reached from other machines.", .reload = true),
+		"can be reached from other machines.",
+		.reload = true),
 	KEY(server, workers, INT, workers, "1",
 		"Number of processes that share the listening ports; 0 = one per core.",
 		.max = 256),
 	KEY(server, max_connections, INT, max_connections, "20000",
 		"Maximum number of connections of one worker; the public and the internal side "
-		"are counted separately.", .min = 1, .max = 1000000, .reload = true),
+		"are counted separately.",
+		.min = 1, .max = 1000000, .reload = true),
 	KEY(server, client_timeout, DURATION, client_timeout_ms, "15s",
-		"Time limit for a whole request to arrive, and for an idle connection.",
-		.min = 100, .max = DAY, .reload = true),
-	KEY(server, max_body, SIZE, max_body, "64k",
-		"Maximum size of a request body.", .min = 1024, .max = 1024 * 1024, .reload = true),
+		"Time limit for a whole request to arrive, and for an idle connection.", .min = 100,
+		.max = DAY, .reload = true),
+	KEY(server, max_body, SIZE, max_body, "64k", "Maximum size of a request body.", .min = 1024,
+		.max = 1024 * 1024, .reload = true),
 	KEY(server, trusted_proxies, LIST, trusted_proxies, "",
 		"Addresses or networks of proxies whose X-Forwarded-For is believed; unix: stands "
-		"for peers on a unix socket.", .reload = true),
+		"for peers on a unix socket.",
+		.reload = true),
 	KEY(server, cors_origins, LIST, cors_origins, "",
 		"Origins of web pages that may call the public side; empty = no CORS headers.",
 		.reload = true),
@@ -58,9 +61,8 @@ const struct key key_table[] = {
 		"Group of the unix sockets that the server listens on, as a name or a number; "
 		"empty = the group of the process."),
 
-	KEY(log, level, WORD, log_level, "info",
-		"Log lines of this level and above are written.", .words = "debug info warn error",
-		.reload = true),
+	KEY(log, level, WORD, log_level, "info", "Log lines of this level and above are written.",
+		.words = "debug info warn error", .reload = true),
 	KEY(log, format, WORD, log_format, "logfmt",
 		"Format of log lines, always on standard error.", .words = "logfmt json"),
 	KEY(log, requests, WORD, log_requests, "all",
@@ -79,11 +81,11 @@ const struct key key_table[] = {
 		"File of certificates that Redis' certificate must be signed by; empty = the "
 		"system's."),
 	KEY(redis, tls_name, TEXT, redis_tls_name, "",
-		"Name that Redis' certificate must have, instead of the host that is connected to."),
+		"Name that Redis' certificate must have, instead of the host that is connected "
+		"to."),
 	KEY(redis, cert_file, PATH, redis_cert_file, "",
 		"Client certificate, if Redis asks for one."),
-	KEY(redis, key_file, PATH, redis_key_file, "",
-		"Private key of cert_file."),
+	KEY(redis, key_file, PATH, redis_key_file, "", "Private key of cert_file."),
 	KEY(redis, sentinel_user, TEXT, redis_sentinel_user, "",
 		"User for the sentinels, if they ask for one."),
 	KEY(redis, sentinel_password, SECRET, redis_sentinel_password, "",
@@ -94,14 +96,13 @@ const struct key key_table[] = {
 		.reload = true),
 	KEY(redis, password, SECRET, redis_password, "",
 		"Password for Redis, instead of one in the URL."),
-	KEY(redis, key_prefix, TEXT, redis_key_prefix, "wxlogin:",
-		"Prefix of every key in Redis."),
+	KEY(redis, key_prefix, TEXT, redis_key_prefix, "wxlogin:", "Prefix of every key in Redis."),
 	KEY(redis, timeout, DURATION, redis_timeout_ms, "500ms",
 		"Time limit for one Redis command.", .min = 10, .max = 60000),
 
 	KEY(session, ttl, DURATION, ttl_ms, "7d",
-		"A session that is unused for this long ends; each use renews it.",
-		.min = 1000, .max = 3650 * DAY),
+		"A session that is unused for this long ends; each use renews it.", .min = 1000,
+		.max = 3650 * DAY),
 	KEY(session, max_age, DURATION, max_age_ms, "30d",
 		"A session older than this ends, used or not.", .min = 1000, .max = 3650 * DAY),
 	KEY(session, max_per_user, INT, max_per_user, "0",
@@ -110,24 +111,26 @@ const struct key key_table[] = {
 		.max = 1000),
 	KEY(session, replay_window, DURATION, replay_window_ms, "60s",
 		"A code that is sent again this soon gets the same session; 0 = only simultaneous "
-		"requests share one.", .max = 300000),
+		"requests share one.",
+		.max = 300000),
 	KEY(session, encryption_key, KEYS, encryption_keys, "",
 		"Keys that encrypt session_key in Redis and phone numbers in the user database "
 		"(AES-256-GCM): the first writes, all read; empty = not encrypted."),
 	KEY(session, cache_entries, INT, cache_entries, "100000",
 		"Maximum number of sessions that a worker keeps in its memory; 0 = always ask "
-		"Redis.", .max = 100000000),
+		"Redis.",
+		.max = 100000000),
 
 	KEY(wechat, base_url, TEXT, wechat_base_url, "https://api.weixin.qq.com",
 		"URL of WeChat's API."),
 	KEY(wechat, fallback_urls, LIST, wechat_fallback_urls, "https://api2.weixin.qq.com",
 		"URLs that are asked when base_url cannot be reached."),
 	KEY(wechat, connect_timeout, DURATION, wechat_connect_timeout_ms, "1s",
-		"Time limit for name lookup, TCP and TLS of one connection.",
-		.min = 10, .max = 60000),
+		"Time limit for name lookup, TCP and TLS of one connection.", .min = 10,
+		.max = 60000),
 	KEY(wechat, timeout, DURATION, wechat_timeout_ms, "3s",
-		"Time limit for the calls to WeChat of one login, retries included.",
-		.min = 50, .max = 60000),
+		"Time limit for the calls to WeChat of one login, retries included.", .min = 50,
+		.max = 60000),
 	KEY(wechat, max_connections, INT, wechat_max_connections, "64",
 		"Maximum number of simultaneous login calls to WeChat.", .min = 1, .max = 4096),
 	KEY(wechat, ca_file, PATH, wechat_ca_file, "",
@@ -149,8 +152,8 @@ const struct key key_table[] = {
 		"Logins of one client address (IPv6: of one /64); 0 = no limit.", .reload = true),
 	KEY(limit, login_per_48, RATE, login_per_48, "6000/1m",
 		"Logins of one IPv6 /48; 0 = no limit.", .reload = true),
-	KEY(limit, login_per_app, RATE, login_per_app, "0",
-		"Logins of one app; 0 = no limit.", .reload = true),
+	KEY(limit, login_per_app, RATE, login_per_app, "0", "Logins of one app; 0 = no limit.",
+		.reload = true),
 	KEY(limit, phone_per_user, RATE, phone_per_user, "10/1m",
 		"Phone number calls of one user; 0 = no limit.", .reload = true),
 	KEY(limit, check_per_user, RATE, check_per_user, "10/1m",

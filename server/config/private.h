@@ -1,4 +1,5 @@
-/* What the files of the configuration share: the table of keys, and what is known while it is read. */
+/* What the files of the configuration share: the table of keys, and what is known while it is read.
+ */
 #ifndef CONFIG_PRIVATE_H
 #define CONFIG_PRIVATE_H
 
@@ -44,7 +45,8 @@ extern const size_t key_count;
 bool key_is_secret(const struct key *k); /* has a _file twin */
 bool key_is_list(const struct key *k);   /* may go over several lines */
 
-/* The key of that name, its _file twin too; -1 when there is none. section: "app" for those of an app. */
+/* The key of that name, its _file twin too; -1 when there is none. section: "app" for those of an
+ * app. */
 int key_find(const char *section, const char *name, bool *is_twin);
 
 #define ENV_NAME_MAX 64 /* with _FILE and the NUL */
@@ -65,7 +67,8 @@ struct given { /* the value that counts, and where it stands; NULL: the default 
 };
 
 struct target {               /* what keys are set in: the configuration, or one app */
-	char *section;            /* of an app, as users write it: "app wx..."; NULL: each key has its own */
+	/* of an app, as users write it: "app wx..."; NULL: each key has its own */
+	char *section;
 	char *where;
 	struct given *given;      /* one for each key of the table */
 };
@@ -82,19 +85,24 @@ struct reading {
 	size_t app_count;
 };
 
-void reading_say(struct reading *rd, bool is_error, const char *where, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+void reading_say(struct reading *rd, bool is_error, const char *where, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
 /* Where a key's value stands: "FILE:LINE", "environment" or "default". */
 const char *reading_where(const struct reading *rd, const char *section, const char *name);
 
 /* ---- value.c: the types ---- */
 
 bool value_number(const char **p, int64_t *out);            /* digits; moves *p past them */
-void value_list(const char *text, struct config_list *l);   /* items separated by commas or lines; a NULL after the last */
+/* items separated by commas or lines; a NULL after the last */
+void value_list(const char *text, struct config_list *l);
 void value_list_free(struct config_list *l);
-void value_print(struct buf *b, const struct key *k, int64_t v); /* a number as users write it: "15s", "64k" */
-const char *value_shape(const struct key *k, struct buf *b);     /* what a value looks like: the end of "must be ..." */
+/* a number as users write it: "15s", "64k" */
+void value_print(struct buf *b, const struct key *k, int64_t v);
+/* what a value looks like: the end of "must be ..." */
+const char *value_shape(const struct key *k, struct buf *b);
 /* Sets the key's field from text, or says what is wrong with it. section: as users write it. */
-void value_set(struct reading *rd, const char *section, const struct key *k, void *at, const char *text, const char *where);
+void value_set(struct reading *rd, const char *section, const struct key *k, void *at,
+	const char *text, const char *where);
 bool value_same(const struct key *k, const struct config *a, const struct config *b);
 void value_free(const struct key *k, void *at);
 
@@ -103,7 +111,8 @@ void value_free(const struct key *k, void *at);
 char *url_decoded(const char *s, size_t n); /* NULL: a % without two hex digits */
 /* user[:password]. A password goes to *password, unless a key of its own has set it. */
 bool url_login(const char *text, const char *stop, char **user, char **password);
-bool url_host(const char *text, const char *stop, char **host, int64_t *port); /* one host[:port] or [v6][:port] */
+/* one host[:port] or [v6][:port] */
+bool url_host(const char *text, const char *stop, char **host, int64_t *port);
 
 /* ---- check.c, url.c, redis_url.c: what values must be to each other ---- */
 

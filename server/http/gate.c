@@ -1,5 +1,6 @@
-/* Bytes are read into one buffer that all connections share, and taken from there where they make a whole message, which is the
- * usual case. Only what is left over is copied, and wiped when it was taken: tokens and codes pass through here. */
+/* Bytes are read into one buffer that all connections share, and taken from there where they make a
+ * whole message, which is the usual case. Only what is left over is copied, and wiped when it was
+ * taken: tokens and codes pass through here. */
 #include "http/gate.h"
 
 #include <arpa/inet.h>
@@ -48,8 +49,8 @@ static size_t ahead_len(const struct gate *g)
 	return g->ahead.len - g->ahead_taken;
 }
 
-/* Reading stops while this much waits to be taken: otherwise each message would let as much again in, and a client that sends faster
- * than it is answered would get memory without bound. */
+/* Reading stops while this much waits to be taken: otherwise each message would let as much again
+ * in, and a client that sends faster than it is answered would get memory without bound. */
 static void bound_ahead(struct gate *g)
 {
 	keep_reading(g, !g->eof && ahead_len(g) < AHEAD_MAX);
@@ -176,7 +177,8 @@ static enum outcome collect_head(struct gate *g, const char *p, size_t n, size_t
 	return oc;
 }
 
-/* Empty lines before a request are no part of it (RFC 9112 section 2.2), and whoever sends nothing else stays idle. */
+/* Empty lines before a request are no part of it (RFC 9112 section 2.2), and whoever sends nothing
+ * else stays idle. */
 static size_t empty_lines(const char *p, size_t n)
 {
 	size_t i = 0;
@@ -197,15 +199,16 @@ static enum outcome collect(struct gate *g, const char *p, size_t n, size_t *use
 	if (oc == OC_OK)
 		oc = collect_body(g, p + *used, n - *used, &more);
 	*used += more;
-	if (oc == OC_PENDING && g->req && g->req->v->expect && !g->continued && g->req->body.len == 0) {
+	if (oc == OC_PENDING && g->req && g->req->v->expect && !g->continued &&
+		g->req->body.len == 0) {
 		g->continued = true;
 		bufferevent_write(g->conn->bev, "HTTP/1.1 100 Continue\r\n\r\n", 25);
 	}
 	return oc;
 }
 
-/* Takes of the next message what p holds; what is left waits. p is what was read just now, or what waited. The connection may be gone
- * afterwards. */
+/* Takes of the next message what p holds; what is left waits. p is what was read just now, or what
+ * waited. The connection may be gone afterwards. */
 static void take(struct gate *g, const char *p, size_t n, bool waited)
 {
 	size_t skip = g->req ? 0 : empty_lines(p, n), used = 0;
@@ -328,9 +331,11 @@ static void name_peer(struct gate *g)
 
 	strcpy(g->peer, "unix");
 	if (sa && sa->sa_family == AF_INET)
-		inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)sa)->sin_addr, g->peer, sizeof(g->peer));
+		inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)sa)->sin_addr,
+			g->peer, sizeof(g->peer));
 	else if (sa && sa->sa_family == AF_INET6)
-		inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr, g->peer, sizeof(g->peer));
+		inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr,
+			g->peer, sizeof(g->peer));
 }
 
 struct gate *gate_open(struct http *h, evhtp_connection_t *c, bool rejected)
@@ -339,7 +344,8 @@ struct gate *gate_open(struct http *h, evhtp_connection_t *c, bool rejected)
 	bufferevent_event_cb ecb;
 	void *arg;
 
-	if (evhtp_connection_set_hook(c, evhtp_hook_on_connection_fini, (evhtp_hook)on_connection_fini, g)) {
+	if (evhtp_connection_set_hook(
+		    c, evhtp_hook_on_connection_fini, (evhtp_hook)on_connection_fini, g)) {
 		free(g);
 		return NULL;
 	}
@@ -350,7 +356,8 @@ struct gate *gate_open(struct http *h, evhtp_connection_t *c, bool rejected)
 	bufferevent_getcb(c->bev, &g->evhtp_read, &g->evhtp_write, &ecb, &arg);
 	bufferevent_setcb(c->bev, NULL, on_flushed, on_event, arg);
 	bufferevent_disable(c->bev, EV_READ);
-	event_assign(&g->readable, loop_base(h->loop), bufferevent_getfd(c->bev), EV_READ | EV_PERSIST, on_readable, g);
+	event_assign(&g->readable, loop_base(h->loop), bufferevent_getfd(c->bev),
+		EV_READ | EV_PERSIST, on_readable, g);
 	keep_reading(g, true);
 	waits_begin(&h->waits, &g->wait, WAIT_IDLE);
 	return g;
@@ -373,7 +380,8 @@ void gate_write(struct gate *g, const void *p, size_t n)
 		return;
 	copy = mem_alloc(n);
 	memcpy(copy, p, n);
-	if (evbuffer_add_reference(bufferevent_get_output(g->conn->bev), copy, n, wipe_and_free, NULL))
+	if (evbuffer_add_reference(
+		    bufferevent_get_output(g->conn->bev), copy, n, wipe_and_free, NULL))
 		abort(); /* out of memory */
 }
 
@@ -382,10 +390,13 @@ size_t gate_unsent(const struct gate *g)
 	return evbuffer_get_length(bufferevent_get_output(g->conn->bev));
 }
 
-/* Straight to the socket where nothing waits before it: the loop need not be asked whether it can be written to. */
+/* Straight to the socket where nothing waits before it: the loop need not be asked whether it can
+ * be written to. */
 static void send_or_write(struct gate *g, const void *p, size_t n)
 {
-	ssize_t sent = gate_unsent(g) ? 0 : send(bufferevent_getfd(g->conn->bev), p, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+	ssize_t sent = gate_unsent(g) ? 0
+				      : send(bufferevent_getfd(g->conn->bev), p, n,
+						MSG_NOSIGNAL | MSG_DONTWAIT);
 
 	if (sent < 0)
 		sent = 0; /* an error comes again when the loop writes */
@@ -404,7 +415,8 @@ void gate_answered(struct gate *g, bool close)
 	g->unsent = gate_unsent(g);
 	set_state(g, WAIT_FLUSH);
 	if (g->unsent == 0)
-		bufferevent_trigger(g->conn->bev, EV_WRITE, BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
+		bufferevent_trigger(g->conn->bev, EV_WRITE,
+			BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
 }
 
 void gate_answer(struct gate *g, const void *p, size_t n, bool close)
@@ -413,7 +425,8 @@ void gate_answer(struct gate *g, const void *p, size_t n, bool close)
 	gate_answered(g, close);
 }
 
-/* Reads on for a while: closing with unread bytes would reset the connection and take the last word with it. */
+/* Reads on for a while: closing with unread bytes would reset the connection and take the last word
+ * with it. */
 void gate_last_word(struct gate *g, const void *p, size_t n)
 {
 	ahead_take(g, ahead_len(g));
@@ -433,7 +446,8 @@ void gate_overdue(struct gate *g)
 	switch (g->wait.kind) {
 	case WAIT_REQUEST:
 		if (p && !g->req)
-			vet_head(p, ahead_len(g), g->http->o.max_body, &g->http->head); /* for what has come of its head */
+			vet_head(p, ahead_len(g), g->http->o.max_body,
+				&g->http->head); /* for what has come of its head */
 		refuse(g, OC_TIMEOUT, p);
 		break;
 	case WAIT_ANSWER:

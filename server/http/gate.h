@@ -1,8 +1,10 @@
-/* One client connection, between the socket and evhtp: collects a whole vetted message, gives evhtp a head of our own making for it,
- * holds what follows until the answer is flushed, and ends connections that take too long. Only this room includes it.
+/* One client connection, between the socket and evhtp: collects a whole vetted message, gives evhtp
+ * a head of our own making for it, holds what follows until the answer is flushed, and ends
+ * connections that take too long. Only this room includes it.
  *
- * evhtp's parser is never shown a byte that came from outside: split reads corrupt its URIs, large forms overrun its stack, and it
- * lets requests be smuggled. It keeps what it is good at: accepting, the connection, and its turn from one request to the next. */
+ * evhtp's parser is never shown a byte that came from outside: split reads corrupt its URIs, large
+ * forms overrun its stack, and it lets requests be smuggled. It keeps what it is good at:
+ * accepting, the connection, and its turn from one request to the next. */
 #ifndef HTTP_GATE_H
 #define HTTP_GATE_H
 
@@ -22,20 +24,25 @@ struct gate {
 	struct http *http;
 	evhtp_connection_t *conn;
 	bufferevent_data_cb evhtp_read, evhtp_write;
-	struct event readable;     /* we read, not the bufferevent: it would ask first how much there is */
+	/* we read, not the bufferevent: it would ask first how much there is */
+	struct event readable;
 	bool        reading;
-	struct buf  ahead;         /* bytes that came and are not taken yet; no memory while there are none */
+	/* bytes that came and are not taken yet; no memory while there are none */
+	struct buf  ahead;
 	size_t      ahead_taken;   /* of them from the front */
-	size_t      unsent;        /* output at the last look, to tell a slow reader from one that stopped */
+	/* output at the last look, to tell a slow reader from one that stopped */
+	size_t      unsent;
 	size_t      lingered;      /* bytes thrown away */
 	bool        eof, rejected, continued;
 	struct vet_chunks chunks;  /* how far a chunked body has come */
 	struct req *req;           /* the message: while its body comes, and until it is answered */
 	char        peer[INET6_ADDRSTRLEN];
-	bool       *dead;          /* set when the connection ends while its own code is on the stack */
+	/* set when the connection ends while its own code is on the stack */
+	bool       *dead;
 };
 
-/* Wraps a connection evhtp has just accepted. rejected: it is one too many, and counted apart. NULL: out of hooks. */
+/* Wraps a connection evhtp has just accepted. rejected: it is one too many, and counted apart.
+ * NULL: out of hooks. */
 struct gate *gate_open(struct http *h, evhtp_connection_t *c, bool rejected);
 void gate_refuse(struct gate *g, enum outcome oc); /* an error of HTTP itself, and the end */
 void gate_overdue(struct gate *g); /* it has waited for as long as its kind of wait may take */

@@ -1,4 +1,5 @@
-/* Accepting, and the one timer that looks after all who wait (http/waits.h): no timer for each connection. */
+/* Accepting, and the one timer that looks after all who wait (http/waits.h): no timer for each
+ * connection. */
 #include "http/http.h"
 
 #include <errno.h>
@@ -13,7 +14,13 @@
 #include "http/listen.h"
 #include "http/private.h"
 
-enum { TICK_MAX_MS = 250, LINGER_MS = 2000, ACCEPT_PAUSE_MS = 100, DRAIN_GRACE_MS = 250, ACCEPTS_A_TURN = 64 };
+enum {
+	TICK_MAX_MS = 250,
+	LINGER_MS = 2000,
+	ACCEPT_PAUSE_MS = 100,
+	DRAIN_GRACE_MS = 250,
+	ACCEPTS_A_TURN = 64
+};
 
 /* ---- connections ---- */
 
@@ -43,7 +50,9 @@ void http_gate_gone(struct http *h, struct gate *g)
 /* The only place that says how long a wait may be. */
 static int limit_ms(const struct http *h, enum wait_kind kind)
 {
-	return kind == WAIT_LINGER ? LINGER_MS : kind == WAIT_ANSWER ? h->o.backstop_ms : h->o.client_timeout_ms;
+	return kind == WAIT_LINGER   ? LINGER_MS
+	       : kind == WAIT_ANSWER ? h->o.backstop_ms
+				     : h->o.client_timeout_ms;
 }
 
 static void on_tick(void *ctx)
@@ -66,7 +75,8 @@ static bool has_room(struct http *h)
 {
 	struct wait *idle = NULL;
 
-	while (h->connections >= h->o.max_connections && (idle = waits_oldest(&h->waits, WAIT_IDLE)))
+	while (h->connections >= h->o.max_connections &&
+		(idle = waits_oldest(&h->waits, WAIT_IDLE)))
 		gate_close(gate_of_wait(idle));
 	return h->connections < h->o.max_connections;
 }
@@ -78,7 +88,8 @@ static evhtp_res on_accepted(evhtp_connection_t *c, void *arg)
 	bool reject = !has_room(h);
 	struct gate *g;
 
-	/* a burst of thousands takes turns with who is here already; and with the other processes that listen at this socket */
+	/* a burst of thousands takes turns with who is here already; and with the other processes
+	 * that listen at this socket */
 	if (h->o.shared || ++l->accepted % ACCEPTS_A_TURN == 0) {
 		evconnlistener_disable(l->htp->server);
 		timer_start(l->pause, 0);
@@ -125,8 +136,8 @@ static void on_accept_error(struct evconnlistener *server, void *arg)
 	if (now - l->http->accept_logged_ms < 1000)
 		return;
 	l->http->accept_logged_ms = now;
-	log_error("cannot accept connections", LOG_STR("listener", l->http->name), LOG_STR("cause", strerror(errno)),
-		LOG_INT("connections", l->http->connections));
+	log_error("cannot accept connections", LOG_STR("listener", l->http->name),
+		LOG_STR("cause", strerror(errno)), LOG_INT("connections", l->http->connections));
 }
 
 /* ---- listeners ---- */
@@ -174,7 +185,8 @@ bool http_listen(struct http *h, const char *addr, char *err, size_t err_len)
 	if (!listen_open(&s, addr, &(struct listen_options){.unix_mode = 0660}, err, err_len))
 		return false;
 	if (!http_adopt(h, s.fd)) {
-		snprintf(err, err_len, "%s: cannot be served: more than %d addresses", addr, LISTENERS_MAX);
+		snprintf(err, err_len, "%s: cannot be served: more than %d addresses", addr,
+			LISTENERS_MAX);
 		listen_end(&s, false);
 		return false;
 	}
@@ -218,7 +230,8 @@ int http_connections(const struct http *h)
 	return h->connections;
 }
 
-/* A request may be on its way, or lie in the socket: those who wait for one get a moment more, and are told to close with its answer. */
+/* A request may be on its way, or lie in the socket: those who wait for one get a moment more, and
+ * are told to close with its answer. */
 static void close_idle(void *ctx)
 {
 	struct http *h = ctx;

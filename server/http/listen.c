@@ -1,5 +1,5 @@
-/* Listening sockets are opened once, by the process that starts first, and shared by all that it forks: each accepts what it can, so that
- * no connection waits for a process that has died. */
+/* Listening sockets are opened once, by the process that starts first, and shared by all that it
+ * forks: each accepts what it can, so that no connection waits for a process that has died. */
 #include "http/listen.h"
 
 #include <errno.h>
@@ -18,7 +18,8 @@
 
 enum { BACKLOG = 1024 };
 
-/* A socket file that nobody listens at is what a killed server left behind; one that answers, or is no socket, is somebody's. */
+/* A socket file that nobody listens at is what a killed server left behind; one that answers, or is
+ * no socket, is somebody's. */
 static void unlink_stale(const struct addr *a)
 {
 	struct stat st;
@@ -49,7 +50,8 @@ static bool find_group(const char *name, gid_t *gid)
 }
 
 /* Nobody can connect before mode and group are what they should be. */
-static bool bind_unix(int fd, const struct addr *a, const struct listen_options *o, const char **what)
+static bool bind_unix(
+	int fd, const struct addr *a, const struct listen_options *o, const char **what)
 {
 	gid_t group = (gid_t)-1;
 	mode_t mask;
@@ -124,7 +126,8 @@ static void remember_file(struct listen_socket *s, const char *path)
 	s->ino = st.st_ino;
 }
 
-bool listen_open(struct listen_socket *s, const char *addr, const struct listen_options *o, char *err, size_t err_len)
+bool listen_open(struct listen_socket *s, const char *addr, const struct listen_options *o,
+	char *err, size_t err_len)
 {
 	const char *what;
 	struct addr a;
@@ -138,7 +141,8 @@ bool listen_open(struct listen_socket *s, const char *addr, const struct listen_
 		unlink_stale(&a);
 	s->fd = open_socket(&a, o, &what);
 	if (s->fd < 0)
-		snprintf(err, err_len, "%s: %s%s%s", addr, what, errno ? ": " : "", errno ? strerror(errno) : "");
+		snprintf(err, err_len, "%s: %s%s%s", addr, what, errno ? ": " : "",
+			errno ? strerror(errno) : "");
 	else if (addr_is_unix(&a))
 		remember_file(s, a.un.sun_path);
 	return s->fd >= 0;
@@ -180,7 +184,8 @@ void listen_end(struct listen_socket *s, bool keep_file)
 	struct stat st;
 
 	listen_close(s);
-	if (s->unix_path && !keep_file && stat(s->unix_path, &st) == 0 && st.st_dev == s->dev && st.st_ino == s->ino)
+	if (s->unix_path && !keep_file && stat(s->unix_path, &st) == 0 && st.st_dev == s->dev &&
+		st.st_ino == s->ino)
 		unlink(s->unix_path);
 	free(s->unix_path);
 	s->unix_path = NULL;

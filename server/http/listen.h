@@ -18,15 +18,19 @@ struct listen_socket {
 	ino_t ino;
 };
 
-/* Listens at addr: "host:port" (numeric host, or localhost), "[v6]:port", "unix:/path". false with the cause in err. A stale unix socket
- * is replaced. */
-bool listen_open(struct listen_socket *s, const char *addr, const struct listen_options *o, char *err, size_t err_len);
-void listen_adopt(struct listen_socket *s, int fd, bool with_file); /* one that listens already; with_file: its unix socket's file is ours too */
+/* Listens at addr: "host:port" (numeric host, or localhost), "[v6]:port", "unix:/path". false with
+ * the cause in err. A stale unix socket is replaced. */
+bool listen_open(struct listen_socket *s, const char *addr, const struct listen_options *o,
+	char *err, size_t err_len);
+/* one that listens already; with_file: its unix socket's file is ours too */
+void listen_adopt(struct listen_socket *s, int fd, bool with_file);
 void listen_close(struct listen_socket *s); /* the descriptor; the file stays */
-/* Closes it, and removes the file unless another process has put its own in its place. keep_file: another process listens there. */
+/* Closes it, and removes the file unless another process has put its own in its place. keep_file:
+ * another process listens there. */
 void listen_end(struct listen_socket *s, bool keep_file);
 
 bool listen_is_local(int fd); /* only this machine can reach it */
-void listen_name(int fd, char *text, size_t n); /* the address as it is written in the configuration */
+/* the address as it is written in the configuration */
+void listen_name(int fd, char *text, size_t n);
 
 #endif

@@ -35,7 +35,12 @@ struct http {
 	struct metric_series *connections_metric;
 	struct vet_head head;        /* the one being read: no connection needs its own */
 	struct buf reply;            /* the one being written */
-	struct route_series { const char *route; int status; struct metric_series *count, *seconds; } series[ROUTE_SERIES]; /* found before */
+	/* found before */
+	struct route_series {
+		const char *route;
+		int status;
+		struct metric_series *count, *seconds;
+	} series[ROUTE_SERIES];
 	int64_t accept_logged_ms;
 	int64_t refusals_since_ms;   /* the second in which refusals are counted */
 	enum log_requests log_requests;
@@ -47,7 +52,8 @@ void http_gate_gone(struct http *h, struct gate *g);
 struct req {
 	int     refs;
 	bool    open;                /* whole, unanswered, and the client is there */
-	bool    refused;             /* no request of HTTP, or one too many: answered by this room */
+	/* no request of HTTP, or one too many: answered by this room */
+	bool    refused;
 	struct arena *arena;
 	struct http *http;
 	struct gate *gate;           /* NULL once answered (to its end) or gone */
@@ -70,13 +76,16 @@ struct req {
 	int     note_count;
 };
 
-/* A head becomes a req that holds a copy of it, while its body is still coming; then it is whole, and unanswered. */
-struct req *req_new(struct http *h, struct gate *g, const char *head_bytes, const struct vet_head *v);
+/* A head becomes a req that holds a copy of it, while its body is still coming; then it is whole,
+ * and unanswered. */
+struct req *req_new(
+	struct http *h, struct gate *g, const char *head_bytes, const struct vet_head *v);
 void req_whole(struct req *r);
 void req_discard(struct req *r);     /* it will not be whole */
 void req_client_gone(struct req *r); /* the connection ended before the answer */
 void req_overdue(struct req *r);     /* the backstop */
-void req_refuse(struct req *r, enum outcome oc); /* instead of req_whole: answers it, and gives back the reference */
+/* instead of req_whole: answers it, and gives back the reference */
+void req_refuse(struct req *r, enum outcome oc);
 void req_account(struct req *r, int status); /* one log line and two metrics */
 void req_close(struct req *r);       /* from here nobody can answer it */
 void req_tell_unlogged(struct http *h);

@@ -24,7 +24,8 @@ static bool id_ok(const char *id)
 {
 	size_t n = strlen(id);
 
-	return n >= 1 && n <= 64 && strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == n;
+	return n >= 1 && n <= 64 &&
+	       strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == n;
 }
 
 /* Random bytes for ids, fetched many at a time. */
@@ -53,7 +54,8 @@ static void make_id(char id[65], const char *theirs)
 	hex_encode(id, random, sizeof(random));
 }
 
-struct req *req_new(struct http *h, struct gate *g, const char *head_bytes, const struct vet_head *v)
+struct req *req_new(
+	struct http *h, struct gate *g, const char *head_bytes, const struct vet_head *v)
 {
 	struct arena *a = arena_new();
 	struct req *r = arena_alloc(a, sizeof(*r));
@@ -80,7 +82,8 @@ void req_whole(struct req *r)
 	r->peer = arena_strdup(r->arena, r->gate->peer); /* the gate may go first */
 	make_id(r->id, req_header(r, "X-Request-Id"));
 	r->traceparent = req_header(r, "traceparent");
-	if (r->traceparent && (!trace_parent_ok(r->traceparent) || req_header_count(r, "traceparent") > 1))
+	if (r->traceparent &&
+		(!trace_parent_ok(r->traceparent) || req_header_count(r, "traceparent") > 1))
 		r->traceparent = NULL;
 }
 
@@ -113,7 +116,8 @@ void req_close(struct req *r)
 static void count(struct req *r, int status, int64_t us)
 {
 	const char *route = r->route ? r->route : "none";
-	struct route_series *at = &r->http->series[((uintptr_t)route / 8 + (unsigned)status) % ROUTE_SERIES];
+	struct route_series *at =
+		&r->http->series[((uintptr_t)route / 8 + (unsigned)status) % ROUTE_SERIES];
 	char code[12];
 
 	if (at->route != route || at->status != status) { /* routes are string constants */
@@ -127,8 +131,8 @@ static void count(struct req *r, int status, int64_t us)
 	metric_observe_us(at->seconds, us);
 }
 
-/* The route's pattern, without what a caller put in its place (an openid). A path without a route may be a token in the wrong place:
- * of what is long in it only the beginning is shown. */
+/* The route's pattern, without what a caller put in its place (an openid). A path without a route
+ * may be a token in the wrong place: of what is long in it only the beginning is shown. */
 static struct log_field where_to(struct req *r)
 {
 	int segment = 0, n = 0;
@@ -169,14 +173,16 @@ static bool is_logged(const struct req *r, int status)
 {
 	bool failed = status >= 400;
 
-	return failed ? r->http->log_requests != LOG_REQUESTS_NONE : r->http->log_requests == LOG_REQUESTS_ALL && !r->quiet;
+	return failed ? r->http->log_requests != LOG_REQUESTS_NONE
+		      : r->http->log_requests == LOG_REQUESTS_ALL && !r->quiet;
 }
 
 void req_tell_unlogged(struct http *h)
 {
 	if (h->unlogged == 0 || clock_ms() - h->refusals_since_ms < 1000)
 		return;
-	log_info("more requests were refused than were logged", LOG_STR("listener", h->name), LOG_INT("unlogged", h->unlogged));
+	log_info("more requests were refused than were logged", LOG_STR("listener", h->name),
+		LOG_INT("unlogged", h->unlogged));
 	h->unlogged = 0;
 }
 
@@ -194,11 +200,17 @@ void req_account(struct req *r, int status)
 	if (r->http->o.name_client)
 		r->http->o.name_client(r->http->ctx, r, client);
 	struct log_field f[16] = {
-		LOG_STR("listener", r->http->name), LOG_STR("method", r->method), where_to(r),
-		LOG_INT("status", status), LOG_INT("us", us), LOG_STR("client", client), LOG_STR("id", r->id),
+		LOG_STR("listener", r->http->name),
+		LOG_STR("method", r->method),
+		where_to(r),
+		LOG_INT("status", status),
+		LOG_INT("us", us),
+		LOG_STR("client", client),
+		LOG_STR("id", r->id),
 	};
 	if (r->traceparent)
-		f[n++] = (struct log_field){.key = "trace_id", .str = arena_strndup(r->arena, r->traceparent + TRACE_ID_AT, TRACE_ID_LEN)};
+		f[n++] = (struct log_field){.key = "trace_id",
+			.str = arena_strndup(r->arena, r->traceparent + TRACE_ID_AT, TRACE_ID_LEN)};
 	if (r->outcome)
 		f[n++] = LOG_STR("error", r->outcome);
 	for (int i = 0; i < r->note_count; i++)
@@ -218,7 +230,8 @@ void req_overdue(struct req *r)
 {
 	if (!r->open)
 		return; /* its answer is long */
-	log_error("a request was never answered: this is a fault of the server", LOG_STR("id", r->id), LOG_STR("route", r->route));
+	log_error("a request was never answered: this is a fault of the server",
+		LOG_STR("id", r->id), LOG_STR("route", r->route));
 	req_reply_outcome(r, OC_OVERLOADED);
 }
 
@@ -286,7 +299,8 @@ const char *req_header_nth(const struct req *r, const char *name, int n)
 	for (size_t i = 0; i < r->v->field_count; i++)
 		if (field_is(r, i, name) && n-- == 0) {
 			const struct vet_field *f = &r->v->fields[i];
-			char *at = (char *)(uintptr_t)(r->head + f->value); /* the arena's own copy: what follows a value is a blank or CR */
+			/* the arena's own copy: what follows a value is a blank or CR */
+			char *at = (char *)(uintptr_t)(r->head + f->value);
 
 			at[f->value_len] = '\0';
 			return at;
@@ -333,7 +347,10 @@ static const char *param(struct req *r, const char *raw, const char *name)
 		if (percent_equal(raw, key, true, name)) {
 			char *text = arena_alloc(r->arena, n - key + 1);
 
-			return key == n || percent_decode(text, raw + key + 1, n - key - 1, true) >= 0 ? text : NULL;
+			return key == n || percent_decode(text, raw + key + 1, n - key - 1, true) >=
+						       0
+				       ? text
+				       : NULL;
 		}
 		raw += n + (raw[n] == '&');
 	}
@@ -390,7 +407,8 @@ void req_note(struct req *r, const char *key, const char *value)
 void req_add_header(struct req *r, const char *name, const char *value)
 {
 	if (strpbrk(value, "\r\n") || r->header_count == HEADERS_MAX) {
-		log_error("a response header holds a line break, or is one too many", LOG_STR("name", name));
+		log_error("a response header holds a line break, or is one too many",
+			LOG_STR("name", name));
 		return;
 	}
 	r->headers[r->header_count].name = name;
@@ -450,7 +468,8 @@ static void print_head(struct buf *b, int status, const struct req *r, const cha
 	header(b, "X-Request-Id", r->id);
 	if (r->traceparent)
 		header(b, "traceparent", r->traceparent);
-	header(b, "Cache-Control", "no-store"); /* who somebody is, and whether, changes from one moment to the next */
+	/* who somebody is, and whether, changes from one moment to the next */
+	header(b, "Cache-Control", "no-store");
 	if (type)
 		header(b, "Content-Type", type);
 	if (status == 204 || status == 304)

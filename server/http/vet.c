@@ -5,8 +5,8 @@
 
 enum { CHUNK_LINE_MAX = 256, TRAILERS_MAX = 4096 };
 
-/* What a byte may be part of: tchar (RFC 9110 section 5.6.2), a host's name beside %xx (unreserved and sub-delims of RFC 3986), the value
- * of a field. */
+/* What a byte may be part of: tchar (RFC 9110 section 5.6.2), a host's name beside %xx (unreserved
+ * and sub-delims of RFC 3986), the value of a field. */
 enum {
 	TCHAR = 1, HOST_CHAR = 2, VALUE_CHAR = 4,
 	V = VALUE_CHAR, T = TCHAR | V, H = HOST_CHAR | V, B = T | H,
@@ -134,8 +134,8 @@ static enum outcome read_request_line(struct vet_head *h, const char *base, cons
 	h->method_len = (uint32_t)(sp1 - p);
 	h->method = method_of(p, h->method_len);
 	sp2 = memchr(sp1 + 1, ' ', (size_t)(end - sp1 - 1));
-	if (!sp2 || end - sp2 != 9 || memcmp(sp2 + 1, "HTTP/", 5) || sp2[7] != '.' || sp2[6] < '0' || sp2[6] > '9' || sp2[8] < '0' ||
-	    sp2[8] > '9')
+	if (!sp2 || end - sp2 != 9 || memcmp(sp2 + 1, "HTTP/", 5) || sp2[7] != '.' ||
+		sp2[6] < '0' || sp2[6] > '9' || sp2[8] < '0' || sp2[8] > '9')
 		return OC_INVALID_REQUEST;
 	if (sp2[6] != '1' || sp2[8] > '1')
 		return OC_BAD_VERSION;
@@ -148,7 +148,10 @@ static enum outcome read_field(struct vet_head *h, const char *base, const char 
 	const char *colon = memchr(p, ':', n), *v, *end = p + n;
 	struct vet_field *f;
 
-	if (!colon || !is_token(p, (size_t)(colon - p))) /* a folded line begins with a blank, which is no token */
+	if (!colon ||
+		!is_token(
+			p, (size_t)(colon -
+				    p))) /* a folded line begins with a blank, which is no token */
 		return OC_INVALID_REQUEST;
 	if (!all(colon + 1, (size_t)(end - colon - 1), VALUE_CHAR))
 		return OC_INVALID_REQUEST;
@@ -171,7 +174,8 @@ static bool list_has(const char *v, size_t n, const char *word)
 	const char *end = v + n;
 
 	while (v < end) {
-		const char *comma = memchr(v, ',', (size_t)(end - v)), *stop = comma ? comma : end, *last = stop;
+		const char *comma = memchr(v, ',', (size_t)(end - v)), *stop = comma ? comma : end,
+			   *last = stop;
 
 		while (v < last && (*v == ' ' || *v == '\t'))
 			v++;
@@ -184,7 +188,8 @@ static bool list_has(const char *v, size_t n, const char *word)
 	return false;
 }
 
-static enum outcome read_content_length(struct vet_head *h, const char *v, size_t n, uint64_t max_body)
+static enum outcome read_content_length(
+	struct vet_head *h, const char *v, size_t n, uint64_t max_body)
 {
 	uint64_t x = 0;
 
@@ -200,7 +205,8 @@ static enum outcome read_content_length(struct vet_head *h, const char *v, size_
 	return x > max_body ? OC_TOO_LARGE : OC_OK;
 }
 
-/* The fields that say where the message ends, and what becomes of the connection (RFC 9112 sections 3.2, 6, 9). */
+/* The fields that say where the message ends, and what becomes of the connection (RFC 9112
+ * sections 3.2, 6, 9). */
 static enum outcome read_framing(struct vet_head *h, const char *base, uint64_t max_body)
 {
 	int hosts = 0, lengths = 0, codings = 0;
@@ -239,7 +245,8 @@ static enum outcome read_framing(struct vet_head *h, const char *base, uint64_t 
 	}
 	if (oc != OC_OK)
 		return oc;
-	if (lengths > 1 || codings > 1 || (lengths && codings) || (codings && h->minor == 0) || hosts > 1 || (hosts == 0 && h->minor == 1))
+	if (lengths > 1 || codings > 1 || (lengths && codings) || (codings && h->minor == 0) ||
+		hosts > 1 || (hosts == 0 && h->minor == 1))
 		return OC_INVALID_REQUEST;
 	h->chunked = codings == 1;
 	h->keep_alive = !close && (h->minor == 1 || keep);
@@ -270,7 +277,8 @@ enum outcome vet_head(const char *p, size_t n, uint64_t max_body, struct vet_hea
 		len = (nl ? nl : end) - l;
 		if (!first && room > VET_HEAD_MAX - (l - fields))
 			room = VET_HEAD_MAX - (l - fields);
-		/* No look past the bound: what stands there may not have come yet, and must not change the answer. */
+		/* No look past the bound: what stands there may not have come yet, and must not
+		 * change the answer. */
 		if (room > 0 && memchr(l, '\0', (size_t)(len < room ? len : room)))
 			return OC_INVALID_REQUEST;
 		if (len > room)
@@ -283,7 +291,8 @@ enum outcome vet_head(const char *p, size_t n, uint64_t max_body, struct vet_hea
 			break;
 		if (first)
 			fields = nl + 1;
-		oc = first ? read_request_line(h, p, l, (size_t)len - 1) : read_field(h, p, l, (size_t)len - 1);
+		oc = first ? read_request_line(h, p, l, (size_t)len - 1)
+			   : read_field(h, p, l, (size_t)len - 1);
 		if (oc != OC_OK && first)
 			forget(h);
 		if (oc != OC_OK)
@@ -364,7 +373,8 @@ static enum outcome chunk_byte(struct vet_chunks *c, char b)
 	return ++c->line > CHUNK_LINE_MAX ? OC_INVALID_REQUEST : OC_PENDING;
 }
 
-enum outcome vet_chunks(struct vet_chunks *c, const char *p, size_t n, size_t max_body, struct buf *out, size_t *used)
+enum outcome vet_chunks(struct vet_chunks *c, const char *p, size_t n, size_t max_body,
+	struct buf *out, size_t *used)
 {
 	enum outcome oc = OC_PENDING;
 	size_t i = 0;

@@ -1,7 +1,8 @@
 /* Who waits, and since when: one first-in, first-out list for each kind of wait.
  *
- * All waits of a kind have the same limit, so the one that began first ends first, and entering or leaving a list costs the same
- * however many wait. The limit is given when a list is looked at: a reload that changes it holds for those who already wait. */
+ * All waits of a kind have the same limit, so the one that began first ends first, and entering or
+ * leaving a list costs the same however many wait. The limit is given when a list is looked at: a
+ * reload that changes it holds for those who already wait. */
 #ifndef HTTP_WAITS_H
 #define HTTP_WAITS_H
 
@@ -26,8 +27,10 @@ struct waits {
 	struct wait *first[WAIT_KINDS];
 };
 
-void waits_begin(struct waits *ws, struct wait *w, enum wait_kind kind); /* of one that is in no list */
-void waits_move(struct waits *ws, struct wait *w, enum wait_kind kind);  /* its wait ends, another begins */
+/* of one that is in no list */
+void waits_begin(struct waits *ws, struct wait *w, enum wait_kind kind);
+/* its wait ends, another begins */
+void waits_move(struct waits *ws, struct wait *w, enum wait_kind kind);
 void waits_end(struct waits *ws, struct wait *w);
 
 struct wait *waits_oldest(const struct waits *ws, enum wait_kind kind); /* NULL: nobody waits */

@@ -9,12 +9,13 @@
 
 enum {
 	TICK_MS = 50,
-	SETTLE_MS = 150,    /* who was voted for tells everybody in less than that */
-	MAP_MS = 10000,     /* how often the map is asked for anyhow, more or less */
-	PARTIAL_MS = 1000,  /* and while there are slots that nobody owns, or whose owner is away */
-	UNREST_MS = 250,    /* and for a while after a new epoch, see there */
+	SETTLE_MS = 150,   /* who was voted for tells everybody in less than that */
+	MAP_MS = 10000,    /* how often the map is asked for anyhow, more or less */
+	PARTIAL_MS = 1000, /* and while there are slots that nobody owns, or whose owner is away */
+	UNREST_MS = 250,   /* and for a while after a new epoch, see there */
 	UNREST_FOR_MS = 5000,
-	PARTIAL_MAX = 3,    /* maps with slots that nobody owns, one after another, until that is believed */
+	PARTIAL_MAX =
+		3, /* maps with slots that nobody owns, one after another, until that is believed */
 	PENDING = 4,
 };
 
@@ -47,7 +48,8 @@ struct cluster {
 	int64_t source_epoch;        /* of whom was asked */
 	const char *source_host;
 	unsigned prefer;             /* whom to ask next */
-	bool    distrust;            /* the last map was none to adopt: whoever is next in turn is asked */
+	/* the last map was none to adopt: whoever is next in turn is asked */
+	bool    distrust;
 	int     partial;
 	unsigned turn;
 	struct conn *seed;
@@ -71,7 +73,8 @@ static void void_all(struct cluster *c)
 static unsigned find(const struct cluster *c, const char *host, int port)
 {
 	for (unsigned i = 0; i < CLUSTER_PLACES; i++)
-		if (c->places[i].used && c->places[i].port == port && !strcmp(c->places[i].host, host))
+		if (c->places[i].used && c->places[i].port == port &&
+			!strcmp(c->places[i].host, host))
 			return i;
 	return CLUSTER_NOBODY;
 }
@@ -86,7 +89,8 @@ unsigned cluster_place(struct cluster *c, const char *host, int port)
 		;
 	if (i == CLUSTER_PLACES)
 		return CLUSTER_NOBODY;
-	c->places[i] = (struct place){.all = c, .used = true, .port = port, .vote.sent_ms = PROOF_NEVER};
+	c->places[i] =
+		(struct place){.all = c, .used = true, .port = port, .vote.sent_ms = PROOF_NEVER};
 	snprintf(c->places[i].host, SLOT_HOST_MAX, "%s", host);
 	c->o.open(c->o.ctx, i, host, port);
 	return i;
@@ -206,13 +210,15 @@ static bool is_the_same_cluster(const struct cluster *c)
 static bool is_adoptable(struct cluster *c)
 {
 	c->partial = c->map.covered == SLOTS ? 0 : c->partial + 1;
-	if (c->map.count == 0 || c->source_epoch < c->epoch || (c->partial > 0 && c->partial < PARTIAL_MAX))
+	if (c->map.count == 0 || c->source_epoch < c->epoch ||
+		(c->partial > 0 && c->partial < PARTIAL_MAX))
 		return false;
 	if (is_the_same_cluster(c))
 		return true;
 	c->sure = false; /* it may be the address of one of our masters */
 	c->o.on_proof(c->o.ctx, PROOF_NEVER);
-	log_error("a host of redis.url belongs to another cluster now: it is ignored", LOG_STR("host", c->source_host));
+	log_error("a host of redis.url belongs to another cluster now: it is ignored",
+		LOG_STR("host", c->source_host));
 	return false;
 }
 
@@ -230,7 +236,8 @@ static void adopt(struct cluster *c)
 		c->places[i].owns = false;
 	c->covered = 0;
 	for (unsigned s = 0; s < SLOTS; s++) {
-		uint8_t who = c->map.owner[s] == SLOT_NOBODY ? CLUSTER_NOBODY : place_of[c->map.owner[s]];
+		uint8_t who =
+			c->map.owner[s] == SLOT_NOBODY ? CLUSTER_NOBODY : place_of[c->map.owner[s]];
 
 		if (who != c->owner[s]) {
 			different = true;
@@ -246,13 +253,15 @@ static void adopt(struct cluster *c)
 	for (unsigned i = 0; i < CLUSTER_PLACES; i++) {
 		struct place *p = &c->places[i];
 
-		p->leaves_ms = p->owns || !p->used ? 0 : p->leaves_ms ? p->leaves_ms : clock_ms() + c->o.timeout_ms;
+		p->leaves_ms = p->owns || !p->used ? 0
+			       : p->leaves_ms      ? p->leaves_ms
+						   : clock_ms() + c->o.timeout_ms;
 		if (changed[i])
 			c->o.on_void(c->o.ctx, i);
 	}
 	if (different)
-		log_info("the map of the redis cluster", LOG_INT("masters", (int64_t)c->map.count), LOG_INT("slots", (int64_t)c->covered),
-			LOG_INT("epoch", c->epoch));
+		log_info("the map of the redis cluster", LOG_INT("masters", (int64_t)c->map.count),
+			LOG_INT("slots", (int64_t)c->covered), LOG_INT("epoch", c->epoch));
 	c->o.on_map(c->o.ctx);
 }
 
@@ -283,7 +292,8 @@ static void on_slots(const struct asked *a, enum conn_fate fate, const struct re
 	c->asking = false;
 	if (c->freed)
 		return;
-	good = fate == CONN_ANSWERED && slot_map_read(&c->map, v, c->source_host) && is_adoptable(c);
+	good = fate == CONN_ANSWERED && slot_map_read(&c->map, v, c->source_host) &&
+	       is_adoptable(c);
 	c->distrust = !good;
 	next_map_in(c, good ? until_next_map(c) : TICK_MS);
 	if (!good)
@@ -306,13 +316,15 @@ static void on_source_info(const struct asked *a, enum conn_fate fate, const str
 	bool ok;
 
 	c->source_epoch = -1;
-	if (fate == CONN_ANSWERED && !c->freed && text && slot_info_read(text, &ok, &c->source_epoch))
+	if (fate == CONN_ANSWERED && !c->freed && text &&
+		slot_info_read(text, &ok, &c->source_epoch))
 		saw_epoch(c, c->source_epoch);
 }
 
 static void ask_map(struct cluster *c, struct conn *conn, const char *host)
 {
-	struct asked info = {.fn = on_source_info, .owner = c}, slots = {.fn = on_slots, .owner = c};
+	struct asked info = {.fn = on_source_info, .owner = c},
+		     slots = {.fn = on_slots, .owner = c};
 
 	c->map_asked_ms = clock_ms();
 	c->next_map_ms = 0;
@@ -360,15 +372,25 @@ static void ask_seed(struct cluster *c, int64_t now)
 	c->seed_at = (c->seed_at + 1) % (unsigned)c->o.count;
 	c->seed_ms = now;
 	c->conns++;
-	c->seed = conn_new(c->loop, &(struct conn_options){.host = c->seeds[c->seed_at].host, .port = c->seeds[c->seed_at].port, .user = c->user,
-		.password = c->password, .timeout_ms = c->o.timeout_ms, .max_pending = PENDING, .tls = c->o.tls, .purpose = "map",
-		.on_state = on_seed_state, .on_gone = on_seed_gone, .ctx = c});
+	c->seed = conn_new(c->loop, &(struct conn_options){.host = c->seeds[c->seed_at].host,
+					    .port = c->seeds[c->seed_at].port,
+					    .user = c->user,
+					    .password = c->password,
+					    .timeout_ms = c->o.timeout_ms,
+					    .max_pending = PENDING,
+					    .tls = c->o.tls,
+					    .purpose = "map",
+					    .on_state = on_seed_state,
+					    .on_gone = on_seed_gone,
+					    .ctx = c});
 }
 
 static void ask_somebody(struct cluster *c)
 {
 	int64_t now = clock_ms();
-	struct conn *conn = c->prefer != CLUSTER_NOBODY && c->places[c->prefer].used ? c->o.conn(c->o.ctx, c->prefer) : NULL;
+	struct conn *conn = c->prefer != CLUSTER_NOBODY && c->places[c->prefer].used
+				    ? c->o.conn(c->o.ctx, c->prefer)
+				    : NULL;
 	unsigned at = c->prefer;
 
 	if (c->asking || now - c->map_asked_ms < TICK_MS) {
@@ -386,7 +408,8 @@ static void ask_somebody(struct cluster *c)
 		ask_seed(c, now);
 }
 
-/* A node that was cut off says again and again that something is wrong, and knows no better map: it is asked once. */
+/* A node that was cut off says again and again that something is wrong, and knows no better map: it
+ * is asked once. */
 void cluster_want_map(struct cluster *c, unsigned from)
 {
 	if (c->freed)

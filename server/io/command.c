@@ -1,5 +1,6 @@
-/* A command of a single server goes straight to its connection. Where there may be another master a moment later, a command is kept
- * encoded until it is answered: it may have to wait, and to be sent again to whoever is the master then. */
+/* A command of a single server goes straight to its connection. Where there may be another master a
+ * moment later, a command is kept encoded until it is answered: it may have to wait, and to be sent
+ * again to whoever is the master then. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,8 +35,8 @@ struct command {
 
 /* --- commands that are kept --- */
 
-static struct command *command_new(struct redis *r, const struct redis_script *s, const char *name, int argc, const char *const *argv,
-	const size_t *argvlen, redis_cb cb, void *ctx)
+static struct command *command_new(struct redis *r, const struct redis_script *s, const char *name,
+	int argc, const char *const *argv, const size_t *argvlen, redis_cb cb, void *ctx)
 {
 	const char *key = argc > 1 ? argv[1] : "";
 	size_t key_len = argc > 1 && argvlen ? argvlen[1] : strlen(key);
@@ -83,7 +84,8 @@ static void link_command(struct redis *r, struct command *c)
 	r->sweep_set = true;
 }
 
-/* The end of a command, but for one that is still in a connection's queue: that answer finds nobody to tell. */
+/* The end of a command, but for one that is still in a connection's queue: that answer finds nobody
+ * to tell. */
 static void finish(struct command *c, enum outcome oc, const struct redisReply *v)
 {
 	redis_cb cb = c->is_told ? NULL : c->cb;
@@ -100,12 +102,20 @@ static void on_answer(const struct asked *a, enum conn_fate fate, const struct r
 
 static bool send_to(struct redis *r, struct command *c, struct conn *to)
 {
-	const struct asked a = {.fn = on_answer, .owner = r, .cb = c->cb, .ctx = c->ctx, .command = c, .name = c->name};
+	const struct asked a = {.fn = on_answer,
+		.owner = r,
+		.cb = c->cb,
+		.ctx = c->ctx,
+		.command = c,
+		.name = c->name};
 	const struct redis_script *s = c->script;
 	bool known = s && conn_knows(to, s->number);
 
-	c->is_sent = conn_send_encoded(to, s ? known ? "EVALSHA" : "EVAL" : NULL, known ? s->hash : s ? s->text : NULL, c->argc, c->args,
-		c->len, &a);
+	c->is_sent = conn_send_encoded(to, s ? known ? "EVALSHA" : "EVAL" : NULL,
+		known ? s->hash
+		: s   ? s->text
+		      : NULL,
+		c->argc, c->args, c->len, &a);
 	c->is_text = s && !known;
 	if (c->is_sent && s && s->number > 0)
 		conn_learns(to, s->number, true);
@@ -133,12 +143,14 @@ static bool dispatch(struct redis *r, struct command *c)
 	return c->is_sent;
 }
 
-/* Whoever is the master may be another soon, or be ready. A command is sent again only when it is certain that nothing was done. */
+/* Whoever is the master may be another soon, or be ready. A command is sent again only when it is
+ * certain that nothing was done. */
 static void wait_a_while(struct redis *r, struct command *c)
 {
 	int most = c->wait_ms ? 2 * c->wait_ms : WAIT_MIN_MS;
 
-	if (r->freed || clock_ms() >= c->deadline_ms || r->waiting_count >= (size_t)r->o.max_pending) {
+	if (r->freed || clock_ms() >= c->deadline_ms ||
+		r->waiting_count >= (size_t)r->o.max_pending) {
 		metric_add(r->unavailable, 1);
 		finish(c, OC_STORE_UNAVAILABLE, NULL);
 		return;
@@ -198,7 +210,8 @@ static void log_kind(struct redis *r, const char *command, const char *word)
 	}
 	memcpy(r->kinds[slot].word, word, REPLY_WORD_MAX);
 	r->kinds[slot].at_ms = now;
-	log_warn("redis refused a command", LOG_STR("command", command), LOG_STR("error", word)); /* its sentence may quote arguments */
+	/* its sentence may quote arguments */
+	log_warn("redis refused a command", LOG_STR("command", command), LOG_STR("error", word));
 }
 
 static void tell(const struct asked *a, enum outcome oc, const struct redisReply *v)
@@ -216,7 +229,8 @@ static bool is_one_of(const char *word, const char *const *words)
 	return *words;
 }
 
-/* Redis forgot the script. Nothing was done, so nothing is done twice; but what was sent meanwhile comes before it. */
+/* Redis forgot the script. Nothing was done, so nothing is done twice; but what was sent meanwhile
+ * comes before it. */
 static bool send_text(struct redis *r, struct command *c)
 {
 	struct conn *to = redis_conn_at(r, c->place);
@@ -261,8 +275,9 @@ static bool is_read(const struct command *c)
 	return !c->script && is_one_of(c->name, reads);
 }
 
-/* The slot is on its way to another node, and this key is there already, or nowhere. What is read there is told of by that node, whose
- * word on it nobody has asked for: it is not to be remembered. */
+/* The slot is on its way to another node, and this key is there already, or nowhere. What is read
+ * there is told of by that node, whose word on it nobody has asked for: it is not to be remembered.
+ */
 static bool follow_ask(struct redis *r, struct command *c, const struct slot_redirect *to)
 {
 	const struct asked a = {.fn = ignore};
@@ -305,19 +320,23 @@ static bool is_for_later(const struct redis *r, const struct command *c, const c
 
 	if (r->o.kind == REDIS_ONE && !c->is_kept)
 		return false;
-	return is_one_of(word, later) || (r->cluster && c->hops <= HOPS_MAX && is_one_of(word, in_cluster));
+	return is_one_of(word, later) ||
+	       (r->cluster && c->hops <= HOPS_MAX && is_one_of(word, in_cluster));
 }
 
 static void on_error(struct redis *r, const struct asked *a, const char *error)
 {
-	static const char *const redirections[] = {"MOVED", "ASK", NULL}, *const wrong_map[] = {"CLUSTERDOWN", "READONLY", NULL};
+	static const char *const redirections[] = {"MOVED", "ASK", NULL}, *const wrong_map[] = {
+										  "CLUSTERDOWN",
+										  "READONLY", NULL};
 	struct command *c = a->command;
 	char word[REPLY_WORD_MAX];
 
 	reply_word(error, word);
 	if (c && !c->is_told && !strcmp(word, "NOSCRIPT") && send_text(r, c))
 		return;
-	if (c && !c->is_told && !r->freed && r->cluster && is_one_of(word, redirections) && redirected(r, c, error))
+	if (c && !c->is_told && !r->freed && r->cluster && is_one_of(word, redirections) &&
+		redirected(r, c, error))
 		return;
 	if (r->cluster && is_one_of(word, wrong_map))
 		cluster_want_map(r->cluster, CLUSTER_NOBODY);
@@ -417,7 +436,8 @@ static void start(struct redis *r, struct command *c)
 {
 	if (dispatch(r, c))
 		return;
-	if ((r->o.kind != REDIS_ONE || (c->is_kept && redis_conn_at(r, 0))) && !r->freed && r->waiting_count < (size_t)r->o.max_pending) {
+	if ((r->o.kind != REDIS_ONE || (c->is_kept && redis_conn_at(r, 0))) && !r->freed &&
+		r->waiting_count < (size_t)r->o.max_pending) {
 		wait_a_while(r, c);
 		return;
 	}
@@ -425,7 +445,8 @@ static void start(struct redis *r, struct command *c)
 	command_free(c);
 }
 
-void redis_command(struct redis *r, int argc, const char *const *argv, const size_t *argvlen, redis_cb cb, void *ctx)
+void redis_command(struct redis *r, int argc, const char *const *argv, const size_t *argvlen,
+	redis_cb cb, void *ctx)
 {
 	const struct asked a = {.fn = on_answer, .owner = r, .cb = cb, .ctx = ctx, .name = argv[0]};
 	struct conn *to;
@@ -450,21 +471,22 @@ static void script_init(struct redis_script *s)
 		s->number = ++scripts; /* number 0 is never known: its text travels each time */
 }
 
-static struct command *script_command(struct redis *r, struct redis_script *s, int argc, const char *const *argv,
-	const size_t *argvlen, redis_cb cb, void *ctx)
+static struct command *script_command(struct redis *r, struct redis_script *s, int argc,
+	const char *const *argv, const size_t *argvlen, redis_cb cb, void *ctx)
 {
 	if (!s->hash[0])
 		script_init(s);
 	return command_new(r, s, "EVAL", argc, argv, argvlen, cb, ctx);
 }
 
-void redis_eval(struct redis *r, struct redis_script *s, int argc, const char *const *argv, const size_t *argvlen, redis_cb cb, void *ctx)
+void redis_eval(struct redis *r, struct redis_script *s, int argc, const char *const *argv,
+	const size_t *argvlen, redis_cb cb, void *ctx)
 {
 	start(r, script_command(r, s, argc, argv, argvlen, cb, ctx));
 }
 
-void redis_eval_kept(struct redis *r, struct redis_script *s, int argc, const char *const *argv, const size_t *argvlen, redis_cb cb,
-	void *ctx)
+void redis_eval_kept(struct redis *r, struct redis_script *s, int argc, const char *const *argv,
+	const size_t *argvlen, redis_cb cb, void *ctx)
 {
 	struct command *c = script_command(r, s, argc, argv, argvlen, cb, ctx);
 

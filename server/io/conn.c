@@ -1,6 +1,7 @@
-/* A connection is a queue: commands go out in order, answers come back in order, and a ring remembers who asked. Whatever breaks that
- * order (an answer too many, one too late, bytes that are not Redis') ends the connection by one path, conn_end, which tells everybody
- * in the ring and starts over. */
+/* A connection is a queue: commands go out in order, answers come back in order, and a ring
+ * remembers who asked. Whatever breaks that order (an answer too many, one too late, bytes that are
+ * not Redis') ends the connection by one path, conn_end, which tells everybody in the ring and
+ * starts over. */
 #include "io/conn_private.h"
 
 #include <errno.h>
@@ -85,7 +86,8 @@ void conn_log_trouble(struct conn *c, enum log_level level, const char *msg, con
 	if (strcmp(why, c->trouble) == 0)
 		return;
 	snprintf(c->trouble, sizeof(c->trouble), "%s", why);
-	log_at(level, msg, LOG_STR("address", c->address), LOG_STR("for", c->o.purpose), LOG_STR("reason", c->trouble));
+	log_at(level, msg, LOG_STR("address", c->address), LOG_STR("for", c->o.purpose),
+		LOG_STR("reason", c->trouble));
 }
 
 void conn_close(struct conn *c)
@@ -134,7 +136,8 @@ static void conn_end(struct conn *c, const char *why, enum conn_fate fate)
 	enum state was = c->state;
 	size_t waiting = c->owners;
 
-	/* One that lasted is sought again at once. One that greets well and breaks at the first answer is no better than none. */
+	/* One that lasted is sought again at once. One that greets well and breaks at the first
+	 * answer is no better than none. */
 	if (was == ST_UP && clock_ms() - c->up_ms >= BACKOFF_MAX_MS)
 		c->backoff_ms = BACKOFF_MIN_MS;
 	if (was == ST_HANDSHAKE && c->said[0])
@@ -142,7 +145,8 @@ static void conn_end(struct conn *c, const char *why, enum conn_fate fate)
 	conn_enter(c);
 	if (was == ST_UP) {
 		snprintf(c->trouble, sizeof(c->trouble), "%s", why);
-		log_warn("redis connection lost", LOG_STR("address", c->address), LOG_STR("for", c->o.purpose), LOG_STR("reason", why),
+		log_warn("redis connection lost", LOG_STR("address", c->address),
+			LOG_STR("for", c->o.purpose), LOG_STR("reason", why),
 			LOG_INT("waiting", (int64_t)waiting));
 	} else {
 		conn_log_trouble(c, LOG_WARN, "redis cannot be reached", why);
@@ -168,7 +172,8 @@ void conn_reject(struct conn *c, enum log_level level, const char *why)
 {
 	conn_enter(c);
 	c->backoff_ms = BACKOFF_MAX_MS; /* asking often would not help */
-	conn_log_trouble(c, level, level < LOG_ERROR ? "redis is not ready" : "redis refuses this configuration", why);
+	conn_log_trouble(c, level,
+		level < LOG_ERROR ? "redis is not ready" : "redis refuses this configuration", why);
 	conn_close(c);
 	conn_retry_later(c);
 	tell_all(c, CONN_LOST);
@@ -197,8 +202,10 @@ static void refused(struct conn *c, const struct pending *p, const char *error)
 	snprintf(c->said, sizeof(c->said), "%s: %s", p->a.name, sentence);
 	if (p->kind == OPTIONAL)
 		return;
-	if (p->kind == LAST_OF_HANDSHAKE && !strcmp(word, "MISCONF")) { /* it cannot save to disk: reads go on */
-		log_warn("redis refuses writes", LOG_STR("address", c->address), LOG_STR("reason", sentence));
+	if (p->kind == LAST_OF_HANDSHAKE &&
+		!strcmp(word, "MISCONF")) { /* it cannot save to disk: reads go on */
+		log_warn("redis refuses writes", LOG_STR("address", c->address),
+			LOG_STR("reason", sentence));
 		become_up(c);
 		return;
 	}
@@ -215,7 +222,8 @@ static void on_own_reply(struct conn *c, const struct pending *p, const redisRep
 		refused(c, p, v->str);
 	else if (p->kind == OPTIONAL)
 		return;
-	else if (v->type != REDIS_REPLY_STATUS || strcmp(v->str, p->kind == HANDSHAKE ? "OK" : "PONG") != 0)
+	else if (v->type != REDIS_REPLY_STATUS ||
+		 strcmp(v->str, p->kind == HANDSHAKE ? "OK" : "PONG") != 0)
 		conn_lost(c, "the answer is not Redis'");
 	else if (p->kind == LAST_OF_HANDSHAKE)
 		become_up(c);
@@ -225,7 +233,8 @@ static bool is_message(const redisReply *v)
 {
 	const redisReply *kind = redis_reply_at(v, 0);
 
-	return redis_reply_count(v) == 3 && kind->type == REDIS_REPLY_STRING && !strcmp(kind->str, "message");
+	return redis_reply_count(v) == 3 && kind->type == REDIS_REPLY_STRING &&
+	       !strcmp(kind->str, "message");
 }
 
 /* Redis says a last word before it hangs up, at times. */
@@ -412,8 +421,8 @@ static void reclaim(struct conn *c)
 /* The command was written to the output: who asked joins the ring. */
 static void enlist(struct conn *c, enum kind kind, const struct asked *a)
 {
-	c->ring[(c->head + c->count) % c->ring_size] =
-		(struct pending){.a = *a, .kind = kind, .deadline_ms = clock_ms() + c->o.timeout_ms};
+	c->ring[(c->head + c->count) % c->ring_size] = (struct pending){
+		.a = *a, .kind = kind, .deadline_ms = clock_ms() + c->o.timeout_ms};
 	c->count++;
 	c->owners += kind == OWNERS;
 	watch_head(c);
@@ -431,10 +440,12 @@ static size_t words_bytes(int argc, const char *const *argv, const size_t *argvl
 
 bool conn_has_room(const struct conn *c, size_t bytes)
 {
-	return c->state == ST_UP && c->owners < (size_t)c->o.max_pending && c->out.len - c->out_sent + bytes <= OUTPUT_MAX;
+	return c->state == ST_UP && c->owners < (size_t)c->o.max_pending &&
+	       c->out.len - c->out_sent + bytes <= OUTPUT_MAX;
 }
 
-bool conn_send(struct conn *c, int argc, const char *const *argv, const size_t *argvlen, const struct asked *a)
+bool conn_send(struct conn *c, int argc, const char *const *argv, const size_t *argvlen,
+	const struct asked *a)
 {
 	if (!conn_has_room(c, words_bytes(argc, argv, argvlen)))
 		return false;
@@ -445,8 +456,8 @@ bool conn_send(struct conn *c, int argc, const char *const *argv, const size_t *
 	return true;
 }
 
-bool conn_send_encoded(struct conn *c, const char *word1, const char *word2, int argc, const char *bytes, size_t len,
-	const struct asked *a)
+bool conn_send_encoded(struct conn *c, const char *word1, const char *word2, int argc,
+	const char *bytes, size_t len, const struct asked *a)
 {
 	if (!conn_has_room(c, len))
 		return false;
@@ -479,7 +490,9 @@ static void on_late(void *ctx)
 
 	c->late_set = false;
 	if (c->state == ST_CONNECTING || c->state == ST_TLS) {
-		conn_try_next(c, c->state == ST_TLS ? "no TLS handshake in time (is it the port for TLS?)" : "no connection in time");
+		conn_try_next(c, c->state == ST_TLS
+					 ? "no TLS handshake in time (is it the port for TLS?)"
+					 : "no connection in time");
 		return;
 	}
 	/* If it was we who stood still, the answers are there. */
@@ -504,7 +517,8 @@ static void greet(struct conn *c, enum kind kind, int argc, const char *const *a
 }
 
 #define GREET(c, kind, ...) \
-	greet(c, kind, (int)NELEM(((const char *const[]){__VA_ARGS__})), (const char *const[]){__VA_ARGS__})
+	greet(c, kind, (int)NELEM(((const char *const[]){__VA_ARGS__})), \
+		(const char *const[]){__VA_ARGS__})
 
 void conn_greet(struct conn *c)
 {
@@ -543,7 +557,8 @@ struct conn *conn_new(struct loop *l, const struct conn_options *o)
 	if (o->unix_path)
 		snprintf(c->address, sizeof(c->address), "%s", o->unix_path);
 	else
-		snprintf(c->address, sizeof(c->address), strchr(c->o.host, ':') ? "[%s]:%d" : "%s:%d", c->o.host, c->o.port);
+		snprintf(c->address, sizeof(c->address),
+			strchr(c->o.host, ':') ? "[%s]:%d" : "%s:%d", c->o.host, c->o.port);
 	c->fd = -1;
 	c->ring_size = (size_t)o->max_pending + HANDSHAKE_MAX + 1;
 	c->ring = mem_alloc(c->ring_size * sizeof(*c->ring));

@@ -1,4 +1,5 @@
-/* What the files of a connection share: conn.c, the queue of who asked what; dial.c, its socket, and how it is got again. */
+/* What the files of a connection share: conn.c, the queue of who asked what; dial.c, its socket,
+ * and how it is got again. */
 #ifndef IO_CONN_PRIVATE_H
 #define IO_CONN_PRIVATE_H
 
@@ -47,7 +48,8 @@ struct conn {
 	size_t       out_sent;
 	unsigned     generation;    /* tells a callback's return that the connection is another */
 	uint64_t     scripts;       /* that the peer knows, a bit each */
-	char         said[WHY_MAX]; /* the last error during the handshake, in case it hangs up then */
+	/* the last error during the handshake, in case it hangs up then */
+	char         said[WHY_MAX];
 
 	/* who asked: a ring */
 	struct pending *ring;
@@ -75,8 +77,10 @@ struct conn {
 
 void conn_enter(struct conn *c); /* around callbacks, which may free c: memory must outlive them */
 void conn_leave(struct conn *c);
-void conn_log_trouble(struct conn *c, enum log_level level, const char *msg, const char *why); /* the same again is no news */
-void conn_close(struct conn *c); /* the socket and all that belongs to it; nobody in the ring is told */
+/* the same again is no news */
+void conn_log_trouble(struct conn *c, enum log_level level, const char *msg, const char *why);
+/* the socket and all that belongs to it; nobody in the ring is told */
+void conn_close(struct conn *c);
 void conn_greet(struct conn *c); /* the socket stands: the handshake begins */
 void conn_write_some(struct conn *c);
 void conn_on_readable(evutil_socket_t fd, short what, void *arg);
@@ -84,7 +88,8 @@ void conn_on_readable(evutil_socket_t fd, short what, void *arg);
 /* ---- dial.c ---- */
 
 void conn_start(void *ctx); /* ctx is the connection: looks up its name, and tries each address */
-void conn_try_next(struct conn *c, const char *why); /* the next address of this round, or the end of the round */
+/* the next address of this round, or the end of the round */
+void conn_try_next(struct conn *c, const char *why);
 void conn_retry_later(struct conn *c);
 void conn_tls_step(struct conn *c);
 ssize_t conn_read(struct conn *c, void *p, size_t n); /* as read() and write(), over TLS or not */

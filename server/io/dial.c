@@ -1,4 +1,5 @@
-/* The socket of a connection: a name becomes addresses, one of them a socket, that perhaps a TLS link; and after a while all anew. */
+/* The socket of a connection: a name becomes addresses, one of them a socket, that perhaps a TLS
+ * link; and after a while all anew. */
 #include "io/conn_private.h"
 
 #include <errno.h>
@@ -137,7 +138,8 @@ static bool connect_start(struct conn *c)
 	}
 	c->fd = fd;
 	c->state = ST_CONNECTING;
-	event_assign(&c->readable, loop_base(c->loop), fd, EV_READ | EV_PERSIST, conn_on_readable, c);
+	event_assign(
+		&c->readable, loop_base(c->loop), fd, EV_READ | EV_PERSIST, conn_on_readable, c);
 	event_assign(&c->writable, loop_base(c->loop), fd, EV_WRITE, on_writable, c);
 	event_add(&c->writable, NULL);
 	c->late_set = true;

@@ -1,5 +1,6 @@
-/* Jobs pass under one lock from the queue to the batch on the thread to the list of those done, which an eventfd announces to the
- * loop. Limits are timers of the loop: who is late is told there, whatever the thread is doing. */
+/* Jobs pass under one lock from the queue to the batch on the thread to the list of those done,
+ * which an eventfd announces to the loop. Limits are timers of the loop: who is late is told there,
+ * whatever the thread is doing. */
 #include "io/jobs.h"
 
 #include <assert.h>
@@ -37,18 +38,21 @@ struct jobs {
 	size_t           queued;
 	struct job      *batch[JOBS_BATCH];
 	size_t           batch_len;
-	size_t           last_len;  /* of the batch before, and how long it took: the thread's own */
+	/* of the batch before, and how long it took: the thread's own */
+	size_t           last_len;
 	int64_t          last_us;
 	bool             threadless;
-	bool             stop, ended; /* ended: there is no thread, or it touches nothing any more */
+	/* ended: there is no thread, or it touches nothing any more */
+	bool             stop, ended;
 	bool             abandoned; /* the loop let go: the thread frees what is left */
 };
 
 /* ---- the thread ---- */
 
-/* Those whose batch is done ask again, one after the other within a millisecond. A batch of the first alone would let all the others wait
- * for its whole length, and every second batch would be one: so where the last was of several, the thread waits a little for as many,
- * for no more than a quarter of what a batch takes. */
+/* Those whose batch is done ask again, one after the other within a millisecond. A batch of the
+ * first alone would let all the others wait for its whole length, and every second batch would be
+ * one: so where the last was of several, the thread waits a little for as many, for no more than a
+ * quarter of what a batch takes. */
 static void gather(struct jobs *j)
 {
 	int64_t wait_us = j->last_us / 4 < GATHER_MAX_US ? j->last_us / 4 : GATHER_MAX_US;
@@ -65,7 +69,8 @@ static size_t take_batch(struct jobs *j)
 	struct job *job;
 
 	gather(j);
-	for (j->batch_len = 0; j->batch_len < JOBS_BATCH && (job = TAILQ_FIRST(&j->queue)); j->batch_len++) {
+	for (j->batch_len = 0; j->batch_len < JOBS_BATCH && (job = TAILQ_FIRST(&j->queue));
+		j->batch_len++) {
 		TAILQ_REMOVE(&j->queue, job, link);
 		j->queued--;
 		job->waits = false;
@@ -325,7 +330,8 @@ struct jobs *jobs_new(struct loop *l, const struct jobs_options *o)
 	return j;
 }
 
-/* Takes what still waits, and shows what the thread is at: that stays the loop's to drop until abandoned is set. */
+/* Takes what still waits, and shows what the thread is at: that stays the loop's to drop until
+ * abandoned is set. */
 static size_t stop(struct jobs *j, int64_t grace_ms, struct job_list *waiting, struct job **running)
 {
 	int64_t end = clock_ms() + grace_ms;
@@ -376,7 +382,8 @@ void jobs_free(struct jobs *j, int64_t grace_ms)
 	n = stop(j, grace_ms, &waiting, running);
 	event_del(&j->ev);
 	for (size_t i = 0; i < n; i++)
-		tell(running[i], not_done); /* before tell_done, which would drop those that have come back by now */
+		tell(running[i], not_done); /* before tell_done, which would drop those that have
+					       come back by now */
 	tell_done(j);
 	tell_list(j, &waiting, &not_done);
 	let_go(j);

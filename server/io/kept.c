@@ -19,7 +19,8 @@ struct kept {
 	struct held held[QUEUE_MAX];      /* done, and waiting for the replicas */
 	size_t queued, holding;
 	bool in_flight;             /* a WAIT is on its way */
-	bool no_wait;               /* WAIT is not understood: nothing can be confirmed, and nothing is waited for */
+	/* WAIT is not understood: nothing can be confirmed, and nothing is waited for */
+	bool no_wait;
 };
 
 static void flush(void *ctx);
@@ -53,7 +54,8 @@ static void on_written(const struct asked *a, enum conn_fate fate, const struct 
 	(void)a, (void)fate, (void)v;
 }
 
-/* WAIT is not there, or not for us. Whatever else is said of it (the master is none any more, say) confirms nothing. */
+/* WAIT is not there, or not for us. Whatever else is said of it (the master is none any more, say)
+ * confirms nothing. */
 static bool is_unknown(const char *error)
 {
 	return error && (!strncmp(error, "NOPERM", 6) || strstr(error, "unknown command"));
@@ -65,7 +67,9 @@ static void on_waited(const struct asked *a, enum conn_fate fate, const struct r
 	int64_t have = 0;
 
 	if (fate == CONN_ANSWERED && !k->no_wait && is_unknown(reply_error(v))) {
-		log_warn("redis does not allow WAIT: the end of a session is acknowledged before a replica has it", LOG_STR("needs", "WAIT, or replicas = 0"));
+		log_warn("redis does not allow WAIT: the end of a session is acknowledged before a "
+			 "replica has it",
+			LOG_STR("needs", "WAIT, or replicas = 0"));
 		k->no_wait = true;
 	}
 	redis_reply_int(v, &have);

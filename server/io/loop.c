@@ -1,6 +1,7 @@
-/* libevent with the one thing it lacks: a first in, first out list of calls to make once the stack has unwound. What is
- * deferred during a turn runs at that turn's end, after every event it brought; what those calls defer in their turn waits for the
- * next one, so that they cannot keep the loop from its sockets. */
+/* libevent with the one thing it lacks: a first in, first out list of calls to make once the stack
+ * has unwound. What is deferred during a turn runs at that turn's end, after every event it
+ * brought; what those calls defer in their turn waits for the next one, so that they cannot keep
+ * the loop from its sockets. */
 #include "io/loop.h"
 
 #include <signal.h>
@@ -34,7 +35,8 @@ struct loop {
 	struct event_base *base;
 	struct event       drain;   /* runs what was deferred */
 	struct calls       waiting;
-	struct calls       running; /* the list being drained: swapped with waiting, so both keep their memory */
+	/* the list being drained: swapped with waiting, so both keep their memory */
+	struct calls       running;
 	bool               armed;   /* drain will run */
 	bool               draining;
 	struct on_signal  *signals;
@@ -69,7 +71,10 @@ static void on_drain(evutil_socket_t fd, short what, void *arg)
 /* libevent's own words, which would go to standard error as they are */
 static void on_libevent_said(int severity, const char *text)
 {
-	log_at(severity >= EVENT_LOG_ERR ? LOG_ERROR : severity == EVENT_LOG_WARN ? LOG_WARN : LOG_DEBUG, "libevent", LOG_STR("text", text));
+	log_at(severity >= EVENT_LOG_ERR     ? LOG_ERROR
+		: severity == EVENT_LOG_WARN ? LOG_WARN
+					     : LOG_DEBUG,
+		"libevent", LOG_STR("text", text));
 }
 
 struct loop *loop_new(void)
@@ -77,10 +82,12 @@ struct loop *loop_new(void)
 	struct loop *l = mem_alloc(sizeof(*l));
 	struct event_config *cfg;
 
-	event_set_mem_functions(malloc, realloc, free); /* libevent then zeroes memory itself: see mem_alloc */
+	/* libevent then zeroes memory itself: see mem_alloc */
+	event_set_mem_functions(malloc, realloc, free);
 	cfg = event_config_new();
 	event_set_log_callback(on_libevent_said);
-	/* A timer counts from the moment it is started, not from when the turn began: a slow turn must not shorten deadlines. */
+	/* A timer counts from the moment it is started, not from when the turn began: a slow turn
+	 * must not shorten deadlines. */
 	if (cfg && event_config_set_flag(cfg, EVENT_BASE_FLAG_NO_CACHE_TIME) == 0)
 		l->base = event_base_new_with_config(cfg);
 	if (cfg)
@@ -150,7 +157,8 @@ void loop_stop(struct loop *l)
 
 void loop_settle(struct loop *l)
 {
-	for (int turn = 0; turn < 3; turn++) /* the end of a bufferevent is put off, and so is what comes of that */
+	for (int turn = 0; turn < 3;
+		turn++) /* the end of a bufferevent is put off, and so is what comes of that */
 		event_base_loop(l->base, EVLOOP_NONBLOCK);
 }
 

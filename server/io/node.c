@@ -1,5 +1,5 @@
-/* What is proven is counted from when the question was sent. Whatever may have kept us from hearing of a change makes the place void:
- * its generation rises. */
+/* What is proven is counted from when the question was sent. Whatever may have kept us from hearing
+ * of a change makes the place void: its generation rises. */
 #include "io/node.h"
 
 #include <stdio.h>
@@ -34,12 +34,14 @@ struct node {
 	char *prefix;              /* of the keys that are listened for */
 	bool listening;            /* subscribed, at the same server */
 	bool told_asked;
-	int64_t told_sent_ms, told_ms;   /* when the question on its way was sent; when the last answered one was */
+	/* when the question on its way was sent; when the last answered one was */
+	int64_t told_sent_ms, told_ms;
 	int64_t owner_sent_ms, owner_ms; /* the same of whether it is the master */
 };
 
-/* What is remembered of this place may be told while all that could make it wrong is excluded: we have heard of every change (told), the
- * server says that it is the master (owner), and so do more than half of those who decide that (majority). */
+/* What is remembered of this place may be told while all that could make it wrong is excluded: we
+ * have heard of every change (told), the server says that it is the master (owner), and so do more
+ * than half of those who decide that (majority). */
 void node_prove(struct node *n)
 {
 	int64_t proven = n->listening ? n->told_ms : PROOF_NEVER;
@@ -65,7 +67,8 @@ static bool say_once(struct node *n, enum said what)
 	return first;
 }
 
-static struct asked by(struct node *n, void (*fn)(const struct asked *, enum conn_fate, const struct redisReply *))
+static struct asked by(
+	struct node *n, void (*fn)(const struct asked *, enum conn_fate, const struct redisReply *))
 {
 	return (struct asked){.fn = fn, .owner = n};
 }
@@ -92,7 +95,8 @@ static void field_of(const char *info, const char *name, char *out, size_t max)
 	snprintf(out, max, "%.*s", (int)len, at ? at : "");
 }
 
-/* Both are masters, but not the same one: the name has moved, and the older connection stayed behind. Which that is, is not known. */
+/* Both are masters, but not the same one: the name has moved, and the older connection stayed
+ * behind. Which that is, is not known. */
 static bool is_same_server(struct node *n)
 {
 	if (!n->ready || !n->listen_id[0] || !n->run_id[0] || !strcmp(n->run_id, n->listen_id))
@@ -112,7 +116,8 @@ static void become_ready(struct node *n)
 
 bool node_is_of_cluster(const char *word)
 {
-	return !strcmp(word, "MOVED") || !strcmp(word, "ASK") || !strcmp(word, "CLUSTERDOWN") || !strcmp(word, "CROSSSLOT");
+	return !strcmp(word, "MOVED") || !strcmp(word, "ASK") || !strcmp(word, "CLUSTERDOWN") ||
+	       !strcmp(word, "CROSSSLOT");
 }
 
 static void on_probe(const struct asked *a, enum conn_fate fate, const struct redisReply *v)
@@ -130,7 +135,8 @@ static void on_probe(const struct asked *a, enum conn_fate fate, const struct re
 		become_ready(n);
 }
 
-/* A server in cluster mode may still hold every slot, or be a proxy that stands before them all: some keys will tell. */
+/* A server in cluster mode may still hold every slot, or be a proxy that stands before them all:
+ * some keys will tell. */
 static void probe(struct node *n)
 {
 	struct asked a = by(n, on_probe);
@@ -153,17 +159,24 @@ static void on_info(const struct asked *a, enum conn_fate fate, const struct red
 		return;
 	if (info) {
 		field_of(info, "run_id:", n->run_id, sizeof(n->run_id));
-		field_of(info, strstr(info, "server_mode:") ? "server_mode:" : "redis_mode:", mode, sizeof(mode)); /* Valkey: server */
+		/* Valkey: server */
+		field_of(info, strstr(info, "server_mode:") ? "server_mode:" : "redis_mode:", mode,
+			sizeof(mode));
 		field_of(info, "redis_version:", version, sizeof(version));
 	} else if (say_once(n, SAID_NO_INFO)) {
-		log_info("redis does not say who it is: after a failover behind a name, memory may be used up to a second too long",
+		log_info("redis does not say who it is: after a failover behind a name, memory may "
+			 "be used up to a second too long",
 			LOG_STR("needs", "INFO"));
 	}
 	n->major = atoi(version);
 	if (!strcmp(mode, "sentinel"))
-		node_leave(n, LOG_ERROR, "this is a Sentinel: write sentinel://host:port,host:port,host:port/name for redis.url");
+		node_leave(n, LOG_ERROR,
+			"this is a Sentinel: write sentinel://host:port,host:port,host:port/name "
+			"for redis.url");
 	else if (!strcmp(mode, "standalone") && n->o.kind == REDIS_CLUSTER)
-		node_leave(n, LOG_ERROR, "this is no node of a Redis Cluster: write redis://host:port for redis.url");
+		node_leave(n, LOG_ERROR,
+			"this is no node of a Redis Cluster: write redis://host:port for "
+			"redis.url");
 	else if (!strcmp(mode, "cluster") && n->o.kind != REDIS_CLUSTER)
 		probe(n);
 	else
@@ -179,7 +192,9 @@ static bool is_master(struct node *n, const struct redisReply *v)
 	if (reply_error(v)) {
 		n->has_role = false;
 		if (say_once(n, SAID_NO_ROLE))
-			log_info("redis does not say whether it is a master: a demoted one is noticed by its refusals only", LOG_STR("needs", "ROLE"));
+			log_info("redis does not say whether it is a master: a demoted one is "
+				 "noticed by its refusals only",
+				LOG_STR("needs", "ROLE"));
 		return true;
 	}
 	if (!role) {
@@ -190,12 +205,14 @@ static bool is_master(struct node *n, const struct redisReply *v)
 		return true;
 	if (!strcmp(role, "sentinel"))
 		return true; /* INFO follows, and knows better what to say */
-	snprintf(why, sizeof(why), "this is a replica, of %.100s", log_or_empty(redis_reply_str(redis_reply_at(v, 1), NULL)));
+	snprintf(why, sizeof(why), "this is a replica, of %.100s",
+		log_or_empty(redis_reply_str(redis_reply_at(v, 1), NULL)));
 	node_leave(n, LOG_WARN, why);
 	return false;
 }
 
-/* It has no ROLE, so it was only PINGed. MISCONF: it cannot save to disk; reads go on. false: it was left. */
+/* It has no ROLE, so it was only PINGed. MISCONF: it cannot save to disk; reads go on. false: it
+ * was left. */
 static bool is_alive(struct node *n, const struct redisReply *v)
 {
 	char word[REPLY_WORD_MAX], sentence[REPLY_SENTENCE_MAX];
@@ -223,7 +240,8 @@ static void on_role(const struct asked *a, enum conn_fate fate, const struct red
 	node_prove(n);
 }
 
-/* A node that owns the key's slot says what it holds, or that it is on its way elsewhere; another says MOVED, or that the cluster is down. */
+/* A node that owns the key's slot says what it holds, or that it is on its way elsewhere; another
+ * says MOVED, or that the cluster is down. */
 static void on_owner(const struct asked *a, enum conn_fate fate, const struct redisReply *v)
 {
 	struct node *n = a->owner;
@@ -254,7 +272,8 @@ static void ask_role(struct node *n)
 		ask_owner(n);
 		return;
 	}
-	n->role_asked = n->has_role ? CONN_SEND(n->data, &a, "ROLE") : CONN_SEND(n->data, &a, "PING");
+	n->role_asked =
+		n->has_role ? CONN_SEND(n->data, &a, "ROLE") : CONN_SEND(n->data, &a, "PING");
 }
 
 static void on_data_state(void *ctx, bool up)
@@ -295,7 +314,8 @@ static void on_push(void *ctx, const struct redisReply *message)
 
 	if (!channel || strcmp(channel, CHANNEL) != 0)
 		return;
-	/* nil: the whole database was emptied, or there are more keys than we care to read; or somebody publishes nonsense there */
+	/* nil: the whole database was emptied, or there are more keys than we care to read; or
+	 * somebody publishes nonsense there */
 	if (redis_reply_count(keys) == 0)
 		void_place(n);
 	for (size_t i = 0; i < redis_reply_count(keys); i++) {
@@ -308,7 +328,8 @@ static void on_push(void *ctx, const struct redisReply *message)
 static void no_tracking(struct node *n)
 {
 	if (say_once(n, SAID_NO_TRACKING))
-		log_warn("redis has no client tracking: every check asks redis", LOG_STR("needs", "CLIENT TRACKING, Redis 6 or later"));
+		log_warn("redis has no client tracking: every check asks redis",
+			LOG_STR("needs", "CLIENT TRACKING, Redis 6 or later"));
 }
 
 static void on_told(const struct asked *a, enum conn_fate fate, const struct redisReply *v)
@@ -324,7 +345,8 @@ static void on_told(const struct asked *a, enum conn_fate fate, const struct red
 	}
 	if (!n->listening) {
 		n->listening = true;
-		void_place(n); /* what was asked for before we were told of changes does not count */
+		/* what was asked for before we were told of changes does not count */
+		void_place(n);
 		conn_is_right(n->listen);
 	}
 	n->told_ms = n->told_sent_ms;
@@ -368,7 +390,8 @@ static void on_id(const struct asked *a, enum conn_fate fate, const struct redis
 		return;
 	}
 	snprintf(id, sizeof(id), "%lld", (long long)number);
-	CONN_SEND(n->listen, &tracking, "CLIENT", "TRACKING", "ON", "REDIRECT", id, "BCAST", "PREFIX", n->prefix);
+	CONN_SEND(n->listen, &tracking, "CLIENT", "TRACKING", "ON", "REDIRECT", id, "BCAST",
+		"PREFIX", n->prefix);
 }
 
 /* The name may lead to a replica as well: it is none to listen to. */
@@ -469,8 +492,10 @@ struct kept *node_kept(struct node *n)
 
 void node_set_tag(struct node *n, const char *tag)
 {
-	snprintf(n->owner_key, sizeof(n->owner_key), *tag ? "%sh:{%s}" : "%s%s", *tag ? n->o.key_prefix : "", tag);
-	snprintf(n->kept_key, sizeof(n->kept_key), *tag ? "%sw:{%s}" : "%sw:%s", n->o.key_prefix, tag);
+	snprintf(n->owner_key, sizeof(n->owner_key), *tag ? "%sh:{%s}" : "%s%s",
+		*tag ? n->o.key_prefix : "", tag);
+	snprintf(n->kept_key, sizeof(n->kept_key), *tag ? "%sw:{%s}" : "%sw:%s", n->o.key_prefix,
+		tag);
 }
 
 void *node_ctx(const struct node *n)

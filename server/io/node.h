@@ -1,5 +1,6 @@
-/* One Redis server: a connection for commands and, where somebody listens, one for invalidation messages. The two must lead to the same
- * server (run_id) and the server must be a master; if it is none any more, both are closed. */
+/* One Redis server: a connection for commands and, where somebody listens, one for invalidation
+ * messages. The two must lead to the same server (run_id) and the server must be a master; if it is
+ * none any more, both are closed. */
 #ifndef IO_NODE_H
 #define IO_NODE_H
 
@@ -20,24 +21,29 @@ struct node_options {
 	unsigned   *said;          /* what was logged once already, of all nodes; a bit each */
 	void      (*on_ready)(void *ctx, struct node *n, bool ready);
 	void      (*on_gone)(void *ctx); /* as a connection's */
-	struct kept_options kept;  /* its send, again, on_end and replicas; the rest is ours. Its ctx is the node's */
+	/* its send, again, on_end and replicas; the rest is ours. Its ctx is the node's */
+	struct kept_options kept;
 	redis_changed_fn on_changed;
 	void       *ctx, *changed_ctx;
 };
 
 struct node *node_new(struct loop *l, const struct node_options *o); /* copies o */
 void node_free(struct node *n); /* whoever waits is told before it returns */
-void node_listen(struct node *n, const char *prefix, redis_changed_fn on_changed, void *ctx); /* once */
+/* once */
+void node_listen(struct node *n, const char *prefix, redis_changed_fn on_changed, void *ctx);
 void *node_ctx(const struct node *n);
 /* In a cluster: a hash tag of one of its slots, for questions whether it owns them; "" = none. */
 void node_set_tag(struct node *n, const char *tag);
 bool node_is_ready(const struct node *n);
 const char *node_trouble(const struct node *n);
-int node_major(const struct node *n); /* of its version (Valkey: of the Redis that it stands in for); 0 = not known */
+/* of its version (Valkey: of the Redis that it stands in for); 0 = not known */
+int node_major(const struct node *n);
 struct conn *node_conn(const struct node *n); /* for commands, while it is ready */
 void node_prove(struct node *n); /* majority_ms has changed */
-struct kept *node_kept(struct node *n); /* made by the first call; o says what it does with commands */
-void node_leave(struct node *n, enum log_level level, const char *why); /* closes both connections; tried again after a second */
+/* made by the first call; o says what it does with commands */
+struct kept *node_kept(struct node *n);
+/* closes both connections; tried again after a second */
+void node_leave(struct node *n, enum log_level level, const char *why);
 
 /* An error that only a node of a cluster gives. */
 bool node_is_of_cluster(const char *word);

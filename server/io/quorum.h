@@ -8,13 +8,15 @@
 
 #define PROOF_NEVER (INT64_MIN / 2)
 
-/* What one of them said last. sent_ms: when it was asked, since what it said may be as old as that. */
+/* What one of them said last. sent_ms: when it was asked, since what it said may be as old as that.
+ */
 struct vote {
 	bool    agrees;
 	int64_t sent_ms;
 };
 
-/* The latest moment of which more than half of the n had been asked, then or later, and agreed; PROOF_NEVER while they do not. */
+/* The latest moment of which more than half of the n had been asked, then or later, and agreed;
+ * PROOF_NEVER while they do not. */
 static inline int64_t quorum_ms(const struct vote *v, size_t n)
 {
 	int64_t best = PROOF_NEVER;

@@ -1,4 +1,5 @@
-/* The store as its callers see it, and what it is made of: one node, the node that the sentinels name, or the nodes of a cluster. */
+/* The store as its callers see it, and what it is made of: one node, the node that the sentinels
+ * name, or the nodes of a cluster. */
 #include "io/redis.h"
 
 #include <limits.h>
@@ -44,7 +45,8 @@ void redis_leave(struct redis *r)
 
 static void tell_refused(struct redis *r)
 {
-	/* Who is refused again by its callback waits for another turn; redis_free in a callback tells the rest. */
+	/* Who is refused again by its callback waits for another turn; redis_free in a callback
+	 * tells the rest. */
 	for (size_t n = r->refused_len; r->refused_told < n && r->refused_len;) {
 		struct refused one = r->refused[r->refused_told++];
 
@@ -52,7 +54,8 @@ static void tell_refused(struct redis *r)
 	}
 	r->refused_len -= r->refused_told;
 	if (r->refused_len)
-		memmove(r->refused, r->refused + r->refused_told, r->refused_len * sizeof(*r->refused));
+		memmove(r->refused, r->refused + r->refused_told,
+			r->refused_len * sizeof(*r->refused));
 	r->refused_told = 0;
 }
 
@@ -90,12 +93,14 @@ struct conn *redis_conn_at(const struct redis *r, unsigned place)
 /* An old master that was cut off answers as if nothing were. */
 bool redis_is_believed(const struct redis *r)
 {
-	return r->o.kind == REDIS_ONE || r->o.proof_master || clock_ms() - r->majority_ms < r->o.timeout_ms;
+	return r->o.kind == REDIS_ONE || r->o.proof_master ||
+	       clock_ms() - r->majority_ms < r->o.timeout_ms;
 }
 
 /* --- what it is made of --- */
 
-/* In a cluster, who was lost may own nothing any more; and who is there now, at the same address, is asked whose map it has. */
+/* In a cluster, who was lost may own nothing any more; and who is there now, at the same address,
+ * is asked whose map it has. */
 static void on_ready(void *ctx, struct node *n, bool ready)
 {
 	struct redis *r = ctx;
@@ -125,18 +130,28 @@ static void open_node(void *ctx, unsigned place, const char *host, int port)
 
 	r->parts++;
 	r->nodes[place] = node_new(r->loop, &(struct node_options){
-		.kind = o->kind,
-		.conn = {.host = host, .port = port, .unix_path = o->unix_path, .user = o->user, .password = o->password, .db = o->db,
-			.timeout_ms = o->timeout_ms, .max_pending = o->max_pending, .tls = o->tls},
-		.key_prefix = o->key_prefix,
-		.majority_ms = &r->majority_ms,
-		.place = &r->places[place],
-		.said = &r->said,
-		.kept = {.replicas = &r->o.replicas, .send = command_send_kept, .again = command_again_kept, .on_end = command_on_kept},
-		.on_ready = on_ready,
-		.on_gone = on_part_gone,
-		.ctx = r,
-	});
+						    .kind = o->kind,
+						    .conn = {.host = host,
+							    .port = port,
+							    .unix_path = o->unix_path,
+							    .user = o->user,
+							    .password = o->password,
+							    .db = o->db,
+							    .timeout_ms = o->timeout_ms,
+							    .max_pending = o->max_pending,
+							    .tls = o->tls},
+						    .key_prefix = o->key_prefix,
+						    .majority_ms = &r->majority_ms,
+						    .place = &r->places[place],
+						    .said = &r->said,
+						    .kept = {.replicas = &r->o.replicas,
+							    .send = command_send_kept,
+							    .again = command_again_kept,
+							    .on_end = command_on_kept},
+						    .on_ready = on_ready,
+						    .on_gone = on_part_gone,
+						    .ctx = r,
+					    });
 	if (r->prefix)
 		node_listen(r->nodes[place], r->prefix, r->on_changed, r->changed_ctx);
 }
@@ -206,7 +221,8 @@ static void on_map(void *ctx)
 
 	for (unsigned i = 0; i < NOBODY; i++)
 		if (r->nodes[i])
-			node_set_tag(r->nodes[i], slot_tag(cluster_owners(r->cluster), (uint8_t)i, tag) ? tag : "");
+			node_set_tag(r->nodes[i],
+				slot_tag(cluster_owners(r->cluster), (uint8_t)i, tag) ? tag : "");
 }
 
 static void count_nodes(struct redis *r)
@@ -238,7 +254,8 @@ static void series_init(struct redis *r)
 	r->unavailable = metric_series(METRIC_REDIS_COMMANDS, "unavailable", NULL, NULL);
 	r->connected = metric_series(METRIC_REDIS_CONNECTED, NULL, NULL, NULL);
 	r->unconfirmed = metric_series(METRIC_REDIS_UNCONFIRMED, NULL, NULL, NULL);
-	metric_series(METRIC_REDIS_EPOCHS, NULL, NULL, NULL); /* io/cluster.c counts them: it is 0 where there is none */
+	/* io/cluster.c counts them: it is 0 where there is none */
+	metric_series(METRIC_REDIS_EPOCHS, NULL, NULL, NULL);
 	r->moved = metric_series(METRIC_REDIS_REDIRECTIONS, "moved", NULL, NULL);
 	r->ask = metric_series(METRIC_REDIS_REDIRECTIONS, "ask", NULL, NULL);
 	r->nodes_ready = metric_series(METRIC_REDIS_NODES, "ready", NULL, NULL);
@@ -310,7 +327,8 @@ struct redis *redis_new(struct loop *l, const struct redis_options *o)
 	else if (o->kind == REDIS_CLUSTER)
 		open_cluster(r, o);
 	else
-		open_node(r, 0, o->host_count ? o->hosts[0].host : NULL, o->host_count ? o->hosts[0].port : 0);
+		open_node(r, 0, o->host_count ? o->hosts[0].host : NULL,
+			o->host_count ? o->hosts[0].port : 0);
 	return r;
 }
 
@@ -357,7 +375,9 @@ static const char *trouble_of_nodes(const struct redis *r)
 	for (unsigned i = 0; i < NOBODY; i++)
 		if (r->nodes[i] && !node_is_ready(r->nodes[i]))
 			return node_trouble(r->nodes[i]);
-	return r->cluster ? "the cluster's slots are not all owned, or more than half of its masters cannot be asked" : "";
+	return r->cluster ? "the cluster's slots are not all owned, or more than half of its "
+			    "masters cannot be asked"
+			  : "";
 }
 
 const char *redis_trouble(const struct redis *r)
@@ -370,7 +390,8 @@ const char *redis_trouble(const struct redis *r)
 	return *trouble ? trouble : trouble_of_nodes(r);
 }
 
-const struct redis_place *redis_listen(struct redis *r, const char *prefix, redis_changed_fn changed, void *ctx)
+const struct redis_place *redis_listen(
+	struct redis *r, const char *prefix, redis_changed_fn changed, void *ctx)
 {
 	r->prefix = mem_strdup(prefix);
 	r->on_changed = changed;

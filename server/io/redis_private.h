@@ -1,4 +1,5 @@
-/* What the files of the store share: redis.c, what it is made of; command.c, what becomes of a command. */
+/* What the files of the store share: redis.c, what it is made of; command.c, what becomes of a
+ * command. */
 #ifndef IO_REDIS_PRIVATE_H
 #define IO_REDIS_PRIVATE_H
 
@@ -27,7 +28,8 @@ struct redis {
 	struct redis_options o; /* its strings are ours */
 	struct sentinels *sentinels;
 	struct cluster *cluster;
-	struct node *nodes[REDIS_PLACES]; /* but for a cluster only the first; NULL while no master is known */
+	/* but for a cluster only the first; NULL while no master is known */
+	struct node *nodes[REDIS_PLACES];
 	int64_t majority_ms;    /* when the majority last named it */
 	int64_t good_ms;        /* when all was well */
 	struct redis_place places[REDIS_PLACES];
@@ -53,15 +55,18 @@ struct redis {
 	int  parts;             /* nodes, and the sentinels, that are not gone yet */
 	int  depth;             /* callbacks in progress: memory must outlive them */
 	bool freed;
-	struct metric_series *ok, *error, *timeout, *unavailable, *connected, *parked, *unconfirmed, *moved, *ask, *nodes_ready, *nodes_away;
+	struct metric_series *ok, *error, *timeout, *unavailable, *connected, *parked, *unconfirmed,
+		*moved, *ask, *nodes_ready, *nodes_away;
 };
 
 /* ---- redis.c ---- */
 
-void redis_enter(struct redis *r); /* around callbacks, which may free r: memory must outlive them */
+/* around callbacks, which may free r: memory must outlive them */
+void redis_enter(struct redis *r);
 void redis_leave(struct redis *r);
 void redis_refuse(struct redis *r, redis_cb cb, void *ctx); /* told on the next turn */
-struct conn *redis_conn_at(const struct redis *r, unsigned place); /* for commands to whoever is there; NULL: not ready */
+/* for commands to whoever is there; NULL: not ready */
+struct conn *redis_conn_at(const struct redis *r, unsigned place);
 bool redis_is_believed(const struct redis *r); /* more than half said lately who the master is */
 
 /* ---- command.c ---- */
@@ -70,7 +75,8 @@ void commands_init(struct redis *r);
 void commands_tell_all(struct redis *r); /* r is being freed: whoever waits is told */
 void commands_fini(struct redis *r);
 
-/* What becomes of ends that replicas must have: ctx is the node. As struct kept_options wants them. */
+/* What becomes of ends that replicas must have: ctx is the node. As struct kept_options wants them.
+ */
 void command_send_kept(void *ctx, struct command *c, struct conn *to);
 void command_again_kept(void *ctx, struct command *c);
 void command_on_kept(void *ctx, struct command *c, bool confirmed, const struct redisReply *v);

@@ -1,4 +1,5 @@
-/* hiredis' reader builds replies by functions that can be replaced. Ours keep a short line from buying gigabytes. */
+/* hiredis' reader builds replies by functions that can be replaced. Ours keep a short line from
+ * buying gigabytes. */
 #include "io/reply.h"
 
 #include <ctype.h>
@@ -20,7 +21,8 @@ typedef int array_len;
 
 static redisReplyObjectFunctions bounded;
 static redisReplyObjectFunctions unbounded;
-static redisReply dropped = {.type = REDIS_REPLY_NIL}; /* stands for each element of an array that became nil; never freed */
+/* stands for each element of an array that became nil; never freed */
+static redisReply dropped = {.type = REDIS_REPLY_NIL};
 
 static bool parent_is_nil(const redisReadTask *task)
 {
@@ -115,7 +117,8 @@ static size_t capitals(const char *s)
 	return n;
 }
 
-/* What Redis says of a script that failed, where it does not repeat the word of the command's error. */
+/* What Redis says of a script that failed, where it does not repeat the word of the command's
+ * error. */
 static const char *word_in_prose(const char *error)
 {
 	static const struct { const char *prose, *word; } known[] = {
@@ -131,7 +134,8 @@ static const char *word_in_prose(const char *error)
 	return NULL;
 }
 
-/* "ERR Error running script (call to f_…): @user_script:1: @user_script: 1: -READONLY You can't write …" */
+/* "ERR Error running script (call to f_…): @user_script:1: @user_script: 1: -READONLY You can't
+ * write …" */
 static const char *word_in_script_error(const char *error)
 {
 	const char *p = error;

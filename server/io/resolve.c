@@ -1,5 +1,5 @@
-/* A lookup can neither be hurried nor stopped, so the loop and the thread share the question and whoever lets go last
- * frees it: who cancels simply walks away. */
+/* A lookup can neither be hurried nor stopped, so the loop and the thread share the question and
+ * whoever lets go last frees it: who cancels simply walks away. */
 #include "io/resolve.h"
 
 #include <pthread.h>
@@ -36,7 +36,8 @@ struct resolve {
 
 static int lookup(const char *host, const char *port, int flags, struct addrinfo **list)
 {
-	const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV | flags};
+	const struct addrinfo hints = {
+		.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV | flags};
 
 	*list = NULL;
 	return getaddrinfo(host, port, &hints, list);
@@ -59,7 +60,8 @@ static void *thread_main(void *arg)
 	struct question *q = arg;
 
 	q->error = lookup(q->host, q->port, AI_ADDRCONFIG, &q->list);
-	/* A machine with nothing but loopback has no configured address: ask again without that filter. */
+	/* A machine with nothing but loopback has no configured address: ask again without that
+	 * filter. */
 	if (q->error)
 		q->error = lookup(q->host, q->port, 0, &q->list);
 	atomic_store(&q->answered, true);

@@ -56,7 +56,8 @@ static bool majority_names(const struct sentinels *s, const struct sentinel *one
 
 static void adopt(struct sentinels *s, const struct sentinel *one)
 {
-	log_info("the sentinels name a master", LOG_STR("name", s->master_name), LOG_STR("host", one->host), LOG_INT("port", one->port));
+	log_info("the sentinels name a master", LOG_STR("name", s->master_name),
+		LOG_STR("host", one->host), LOG_INT("port", one->port));
 	snprintf(s->host, sizeof(s->host), "%s", one->host);
 	s->port = one->port;
 	s->o.on_master(s->o.ctx, s->host, s->port);
@@ -65,13 +66,15 @@ static void adopt(struct sentinels *s, const struct sentinel *one)
 static void warn_of_unknown_name(struct sentinels *s)
 {
 	if (!s->warned)
-		log_error("a sentinel knows no master of that name: see redis.url", LOG_STR("name", s->master_name));
+		log_error("a sentinel knows no master of that name: see redis.url",
+			LOG_STR("name", s->master_name));
 	s->warned = true;
 }
 
 static void read_answer(struct sentinel *one, const struct redisReply *v)
 {
-	const char *host = redis_reply_str(redis_reply_at(v, 0), NULL), *port = redis_reply_str(redis_reply_at(v, 1), NULL);
+	const char *host = redis_reply_str(redis_reply_at(v, 0), NULL),
+		   *port = redis_reply_str(redis_reply_at(v, 1), NULL);
 	char *end = NULL;
 	long n = port ? strtol(port, &end, 10) : 0;
 
@@ -108,7 +111,8 @@ static void ask(struct sentinel *one)
 	if (one->asked || !conn_is_up(one->conn))
 		return;
 	one->asked_ms = clock_ms();
-	one->asked = CONN_SEND(one->conn, &a, "SENTINEL", "get-master-addr-by-name", one->all->master_name);
+	one->asked = CONN_SEND(
+		one->conn, &a, "SENTINEL", "get-master-addr-by-name", one->all->master_name);
 }
 
 static void on_timer(void *ctx)
@@ -152,9 +156,17 @@ struct sentinels *sentinels_new(struct loop *l, const struct sentinels_options *
 	s->conns = (int)o->count;
 	for (size_t i = 0; i < o->count; i++) {
 		s->each[i] = (struct sentinel){.all = s, .sent_ms = PROOF_NEVER};
-		s->each[i].conn = conn_new(l, &(struct conn_options){.host = o->hosts[i].host, .port = o->hosts[i].port, .user = o->user,
-			.password = o->password, .timeout_ms = o->timeout_ms, .max_pending = PENDING, .tls = o->tls, .purpose = "sentinel",
-			.on_state = on_state, .on_gone = on_conn_gone, .ctx = &s->each[i]});
+		s->each[i].conn = conn_new(l, &(struct conn_options){.host = o->hosts[i].host,
+						      .port = o->hosts[i].port,
+						      .user = o->user,
+						      .password = o->password,
+						      .timeout_ms = o->timeout_ms,
+						      .max_pending = PENDING,
+						      .tls = o->tls,
+						      .purpose = "sentinel",
+						      .on_state = on_state,
+						      .on_gone = on_conn_gone,
+						      .ctx = &s->each[i]});
 	}
 	s->timer = timer_new(l, on_timer, s);
 	timer_start(s->timer, ASK_MS);
@@ -185,8 +197,12 @@ const char *sentinels_trouble(const struct sentinels *s)
 	if (proven_ms(s) >= clock_ms() - s->o.timeout_ms)
 		return "";
 	if (unknown)
-		snprintf(text, sizeof(text), "%zu of %zu sentinels know no master of the name %.64s", unknown, s->o.count, s->master_name);
+		snprintf(text, sizeof(text),
+			"%zu of %zu sentinels know no master of the name %.64s", unknown,
+			s->o.count, s->master_name);
 	else
-		snprintf(text, sizeof(text), "%zu of %zu sentinels answer, and no majority of all names one master", up, s->o.count);
+		snprintf(text, sizeof(text),
+			"%zu of %zu sentinels answer, and no majority of all names one master", up,
+			s->o.count);
 	return text;
 }

@@ -9,8 +9,8 @@
 /* CRC16-CCITT (XMODEM), four bits at a time. */
 static unsigned crc16(const char *p, size_t n)
 {
-	static const uint16_t table[16] = {0x0000, 0x1021, 0x2042, 0x3063, 0x4084, 0x50a5, 0x60c6, 0x70e7,
-		0x8108, 0x9129, 0xa14a, 0xb16b, 0xc18c, 0xd1ad, 0xe1ce, 0xf1ef};
+	static const uint16_t table[16] = {0x0000, 0x1021, 0x2042, 0x3063, 0x4084, 0x50a5, 0x60c6,
+		0x70e7, 0x8108, 0x9129, 0xa14a, 0xb16b, 0xc18c, 0xd1ad, 0xe1ce, 0xf1ef};
 	unsigned crc = 0;
 
 	for (size_t i = 0; i < n; i++) {
@@ -59,10 +59,12 @@ static const char *ip_of(const struct redisReply *node)
 static bool read_node(struct slot_node *n, const struct redisReply *v, const char *asked)
 {
 	size_t host_len, id_len;
-	const char *host = redis_reply_str(redis_reply_at(v, 0), &host_len), *id = redis_reply_str(redis_reply_at(v, 2), &id_len);
+	const char *host = redis_reply_str(redis_reply_at(v, 0), &host_len),
+		   *id = redis_reply_str(redis_reply_at(v, 2), &id_len);
 	int64_t port;
 
-	if (!redis_reply_int(redis_reply_at(v, 1), &port) || port < 1 || port > 65535 || !id || !copy(n->id, sizeof(n->id), id, id_len))
+	if (!redis_reply_int(redis_reply_at(v, 1), &port) || port < 1 || port > 65535 || !id ||
+		!copy(n->id, sizeof(n->id), id, id_len))
 		return false;
 	n->port = (int)port;
 	if (!host || !*host)
@@ -96,11 +98,13 @@ bool slot_map_read(struct slot_map *m, const struct redisReply *v, const char *a
 		int64_t from, to;
 		uint8_t who;
 
-		if (!redis_reply_int(redis_reply_at(range, 0), &from) || !redis_reply_int(redis_reply_at(range, 1), &to) || from < 0 ||
-		    from > to || to >= SLOTS)
+		if (!redis_reply_int(redis_reply_at(range, 0), &from) ||
+			!redis_reply_int(redis_reply_at(range, 1), &to) || from < 0 || from > to ||
+			to >= SLOTS)
 			return false;
 		if (!read_node(&node, redis_reply_at(range, 2), asked))
-			continue; /* a node that nobody knows the address of: its slots are nobody's */
+			continue; /* a node that nobody knows the address of: its slots are nobody's
+				   */
 		who = enter_node(m, &node);
 		for (; who != SLOT_NOBODY && from <= to; from++) {
 			m->covered += m->owner[from] == SLOT_NOBODY;
@@ -139,7 +143,8 @@ bool slot_redirect_read(struct slot_redirect *r, const char *error, const char *
 
 bool slot_info_read(const char *text, bool *state_ok, int64_t *epoch)
 {
-	const char *state = strstr(text, "cluster_state:"), *at = strstr(text, "cluster_current_epoch:");
+	const char *state = strstr(text, "cluster_state:"),
+		   *at = strstr(text, "cluster_current_epoch:");
 
 	if (!state || !at)
 		return false;

@@ -8,7 +8,13 @@
 
 #include "io/reply.h"
 
-enum { SLOTS = 16384, SLOT_NODES_MAX = 128, SLOT_NOBODY = 255, SLOT_HOST_MAX = 256, SLOT_ID_MAX = 48 };
+enum {
+	SLOTS = 16384,
+	SLOT_NODES_MAX = 128,
+	SLOT_NOBODY = 255,
+	SLOT_HOST_MAX = 256,
+	SLOT_ID_MAX = 48
+};
 
 /* CRC16 of the key, or of what stands between its first { and the next } when that is not empty. */
 unsigned slot_of(const char *key, size_t len);
@@ -26,7 +32,8 @@ struct slot_map {
 	uint8_t owner[SLOTS];   /* which of nodes, or SLOT_NOBODY */
 };
 
-/* The answer to CLUSTER SLOTS. asked: the host that gave it, which an empty host stands for. false: that is no answer to it. */
+/* The answer to CLUSTER SLOTS. asked: the host that gave it, which an empty host stands for. false:
+ * that is no answer to it. */
 bool slot_map_read(struct slot_map *m, const struct redisReply *v, const char *asked);
 
 /* "MOVED 3421 127.0.0.2:6379" or "ASK ...": false when it is neither, or names nobody ("?"). */

@@ -40,7 +40,8 @@ static const char *last_error(void)
 {
 	unsigned long e = ERR_peek_last_error();
 
-	return ERR_GET_LIB(e) == ERR_LIB_SYS ? strerror(ERR_GET_REASON(e)) : log_or_empty(ERR_reason_error_string(e));
+	return ERR_GET_LIB(e) == ERR_LIB_SYS ? strerror(ERR_GET_REASON(e))
+					     : log_or_empty(ERR_reason_error_string(e));
 }
 
 static bool load(SSL_CTX *ctx, char *const files[FILES], char *err, size_t err_size)
@@ -48,11 +49,13 @@ static bool load(SSL_CTX *ctx, char *const files[FILES], char *err, size_t err_s
 	const char *bad = NULL;
 
 	ERR_clear_error();
-	if (*files[0] ? SSL_CTX_load_verify_locations(ctx, files[0], NULL) != 1 : SSL_CTX_set_default_verify_paths(ctx) != 1)
+	if (*files[0] ? SSL_CTX_load_verify_locations(ctx, files[0], NULL) != 1
+		      : SSL_CTX_set_default_verify_paths(ctx) != 1)
 		bad = *files[0] ? files[0] : "the system's certificates";
 	else if (*files[1] && SSL_CTX_use_certificate_chain_file(ctx, files[1]) != 1)
 		bad = files[1];
-	else if (*files[2] && (SSL_CTX_use_PrivateKey_file(ctx, files[2], SSL_FILETYPE_PEM) != 1 || SSL_CTX_check_private_key(ctx) != 1))
+	else if (*files[2] && (SSL_CTX_use_PrivateKey_file(ctx, files[2], SSL_FILETYPE_PEM) != 1 ||
+				      SSL_CTX_check_private_key(ctx) != 1))
 		bad = files[2];
 	if (bad)
 		snprintf(err, err_size, "%s: %s", bad, last_error());
@@ -67,7 +70,8 @@ static SSL_CTX *context(char *const files[FILES], char *err, size_t err_size)
 		abort(); /* out of memory */
 	SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
 	SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION);
-	SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
+	SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+				      SSL_MODE_RELEASE_BUFFERS);
 	SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
 	if (!load(ctx, files, err, err_size)) {
 		SSL_CTX_free(ctx);
@@ -119,14 +123,16 @@ static void read_again(struct tls *t)
 	for (int i = 0; i < FILES; i++) {
 		struct timespec now = changed_at(t->files[i]);
 
-		same = same && now.tv_sec == t->changed[i].tv_sec && now.tv_nsec == t->changed[i].tv_nsec;
+		same = same && now.tv_sec == t->changed[i].tv_sec &&
+		       now.tv_nsec == t->changed[i].tv_nsec;
 	}
 	if (same)
 		return;
 	note_changes(t);
 	ctx = context(t->files, err, sizeof(err));
 	if (!ctx) {
-		log_error("a changed certificate file cannot be read: the one before stays in use", LOG_STR("cause", err));
+		log_error("a changed certificate file cannot be read: the one before stays in use",
+			LOG_STR("cause", err));
 		return;
 	}
 	SSL_CTX_free(t->ctx);
@@ -163,7 +169,8 @@ void tls_close(struct tls_link *l)
 {
 	if (!l)
 		return;
-	SSL_free(l->ssl); /* no close_notify: Redis' replies have lengths, nothing can be cut short unnoticed */
+	/* no close_notify: Redis' replies have lengths, nothing can be cut short unnoticed */
+	SSL_free(l->ssl);
 	free(l);
 }
 
@@ -173,13 +180,16 @@ static void note_failure(struct tls_link *l, int error)
 	unsigned long e = ERR_peek_last_error();
 
 	if (verified != X509_V_OK)
-		snprintf(l->why, sizeof(l->why), "TLS: the server's certificate: %s", X509_verify_cert_error_string(verified));
+		snprintf(l->why, sizeof(l->why), "TLS: the server's certificate: %s",
+			X509_verify_cert_error_string(verified));
 	else if (ERR_GET_REASON(e) == SSL_R_WRONG_VERSION_NUMBER)
-		snprintf(l->why, sizeof(l->why), "TLS: the answer is not TLS (is it the port for TLS?)");
+		snprintf(l->why, sizeof(l->why),
+			"TLS: the answer is not TLS (is it the port for TLS?)");
 	else if (error == SSL_ERROR_SSL && e)
 		snprintf(l->why, sizeof(l->why), "TLS: %s", last_error());
 	else
-		snprintf(l->why, sizeof(l->why), "TLS: %s", errno ? strerror(errno) : "closed by the server (is it the port for TLS?)");
+		snprintf(l->why, sizeof(l->why), "TLS: %s",
+			errno ? strerror(errno) : "closed by the server (is it the port for TLS?)");
 }
 
 /* got: what an SSL_ function returned. */

@@ -19,7 +19,13 @@
 #include "common/metrics.h"
 #include "io/jobs.h"
 
-enum { FILE_MODE = 0640, JOB_LIMIT_MS = 60000, GRACE_MS = 2000, SAY_EVERY_MS = 1000, USER_LEN = 16 };
+enum {
+	FILE_MODE = 0640,
+	JOB_LIMIT_MS = 60000,
+	GRACE_MS = 2000,
+	SAY_EVERY_MS = 1000,
+	USER_LEN = 16
+};
 
 /* What the thread works on. It outlives the audit when the thread hangs. */
 struct file {
@@ -163,8 +169,10 @@ static void say_loss(struct audit *a, enum outcome oc)
 	metric_add(metric_series(METRIC_AUDIT_LOST, NULL, NULL, NULL), 1);
 	if (a->said_ms && now - a->said_ms < SAY_EVERY_MS)
 		return;
-	log_error("audit lines were lost: check the disk of [audit] file", LOG_INT("lines", a->lost),
-		LOG_STR("cause", oc == OC_OVERLOADED ? "the queue is full" : "it could not be written"));
+	log_error("audit lines were lost: check the disk of [audit] file",
+		LOG_INT("lines", a->lost),
+		LOG_STR("cause",
+			oc == OC_OVERLOADED ? "the queue is full" : "it could not be written"));
 	a->said_ms = now;
 	a->lost = 0;
 }

@@ -1,6 +1,6 @@
-/* Right by three numbers. generation: of the place that answered; another one, and its entries are void. changes: one for each of a few
- * thousand groups of ids, counting their changes, so that an answer that raced a change is not kept. proven_ms: until when the place may
- * be believed. */
+/* Right by three numbers. generation: of the place that answered; another one, and its entries are
+ * void. changes: one for each of a few thousand groups of ids, counting their changes, so that an
+ * answer that raced a change is not kept. proven_ms: until when the place may be believed. */
 #include "store/cache.h"
 
 #include <stdlib.h>
@@ -24,7 +24,8 @@ struct entry {
 	uint8_t  openid, unionid;   /* where they begin in text */
 	char     text[TEXT_MAX];    /* appid, openid, unionid, each with its NUL */
 };
-_Static_assert(sizeof(struct entry) + 2 * sizeof(uint32_t) <= CACHE_ENTRY_BYTES, "the documented cost of an entry");
+_Static_assert(sizeof(struct entry) + 2 * sizeof(uint32_t) <= CACHE_ENTRY_BYTES,
+	"the documented cost of an entry");
 
 struct cache {
 	struct redis *redis;
@@ -75,7 +76,8 @@ static void forget(struct cache *c, const uint8_t id[CACHE_ID_LEN])
 		c->entries[*link - 1].until_ms = 0; /* stays in its place, for the hand to take */
 }
 
-/* The hand passes by those used since it last came. It gives up soon: any victim will do, a long search will not. */
+/* The hand passes by those used since it last came. It gives up soon: any victim will do, a long
+ * search will not. */
 static struct entry *make_room(struct cache *c)
 {
 	int64_t now = clock_ms();
@@ -94,7 +96,8 @@ static struct entry *make_room(struct cache *c)
 	return e;
 }
 
-/* Nothing is known: because it was not asked for before, or because nobody can be believed just now? */
+/* Nothing is known: because it was not asked for before, or because nobody can be believed just
+ * now? */
 static struct metric_series *miss_or_off(const struct cache *c, int64_t now)
 {
 	for (unsigned i = 0; i < REDIS_PLACES; i++)
@@ -119,30 +122,37 @@ bool cache_find(struct cache *c, const uint8_t id[CACHE_ID_LEN], struct cached *
 	}
 	metric_add(c->hit, 1);
 	e->used = true;
-	*out = (struct cached){.appid = e->text, .openid = e->text + e->openid, .unionid = e->text + e->unionid,
-		.created_at = e->created_at, .end_ms = e->end_ms, .renew_ms = e->renew_ms};
+	*out = (struct cached){.appid = e->text,
+		.openid = e->text + e->openid,
+		.unionid = e->text + e->unionid,
+		.created_at = e->created_at,
+		.end_ms = e->end_ms,
+		.renew_ms = e->renew_ms};
 	return true;
 }
 
-struct cache_ticket cache_ticket(const struct cache *c, const uint8_t id[CACHE_ID_LEN], const char *key)
+struct cache_ticket cache_ticket(
+	const struct cache *c, const uint8_t id[CACHE_ID_LEN], const char *key)
 {
 	unsigned place;
 
 	if (!c)
 		return (struct cache_ticket){0};
 	place = redis_place_of(c->redis, key);
-	return (struct cache_ticket){place, c->places[place].generation, c->changes[number_of(id) % GROUPS]};
+	return (struct cache_ticket){
+		place, c->places[place].generation, c->changes[number_of(id) % GROUPS]};
 }
 
-void cache_keep(struct cache *c, const uint8_t id[CACHE_ID_LEN], const struct cache_ticket *t, const struct cached *what)
+void cache_keep(struct cache *c, const uint8_t id[CACHE_ID_LEN], const struct cache_ticket *t,
+	const struct cached *what)
 {
 	size_t a, o, u;
 	int64_t now = clock_ms(), until = now + CACHE_KEEP_MS;
 	uint32_t *link;
 	struct entry *e;
 
-	if (!c || t->generation != c->places[t->place].generation || t->changes != c->changes[number_of(id) % GROUPS] ||
-	    !is_proven(c, t->place, now))
+	if (!c || t->generation != c->places[t->place].generation ||
+		t->changes != c->changes[number_of(id) % GROUPS] || !is_proven(c, t->place, now))
 		return;
 	a = strlen(what->appid) + 1;
 	o = strlen(what->openid) + 1;
@@ -185,7 +195,8 @@ static bool on_changed(void *ctx, const char *key, size_t len)
 {
 	uint8_t id[CACHE_ID_LEN];
 
-	if (len <= ID_TEXT_LEN || base64url_decode(id, sizeof(id), key + len - ID_TEXT_LEN, ID_TEXT_LEN) != sizeof(id))
+	if (len <= ID_TEXT_LEN || base64url_decode(id, sizeof(id), key + len - ID_TEXT_LEN,
+					  ID_TEXT_LEN) != sizeof(id))
 		return false;
 	forget(ctx, id);
 	return true;

@@ -1,5 +1,6 @@
-/* Each change of a code's key looks before it writes, in one step, so a holder that comes back late can spoil nothing. But a session is
- * the truth whoever holds the claim by now: it is simply written. */
+/* Each change of a code's key looks before it writes, in one step, so a holder that comes back late
+ * can spoil nothing. But a session is the truth whoever holds the claim by now: it is simply
+ * written. */
 #include "store/code.h"
 
 #include <inttypes.h>
@@ -31,7 +32,8 @@ static struct redis_script drop_script = {.text =
 #include "lua/code_drop.h"
 };
 
-void code_claim_init(const struct codes *cs, struct code_claim *c, const char *appid, const char *code, const char *nonce)
+void code_claim_init(const struct codes *cs, struct code_claim *c, const char *appid,
+	const char *code, const char *nonce)
 {
 	static const char label[] = "wxlogind: what became of a code";
 	size_t appid_len = strlen(appid), code_len = strlen(code), n = appid_len + 1 + code_len;
@@ -57,13 +59,15 @@ void code_claim_init(const struct codes *cs, struct code_claim *c, const char *a
 }
 
 /* false: not sealed by the same code, or for another nonce. */
-static bool open_token(const struct code_claim *c, const char *text, size_t len, char token[TOKEN_LEN + 1])
+static bool open_token(
+	const struct code_claim *c, const char *text, size_t len, char token[TOKEN_LEN + 1])
 {
 	uint8_t sealed[SEALED_PLAIN + SEAL_EXTRA], plain[SEALED_PLAIN];
 	ssize_t n = base64url_decode(sealed, sizeof(sealed), text, len);
 	bool ok;
 
-	if (n != (ssize_t)sizeof(sealed) || crypt_open(plain, c->seal_key, c->key, strlen(c->key), sealed, sizeof(sealed)) < 0)
+	if (n != (ssize_t)sizeof(sealed) ||
+		crypt_open(plain, c->seal_key, c->key, strlen(c->key), sealed, sizeof(sealed)) < 0)
 		return false;
 	ok = crypt_equal(plain + TOKEN_LEN, c->nonce_hash, SHA256_LEN);
 	memcpy(token, plain, TOKEN_LEN);
@@ -92,9 +96,11 @@ struct try {
 	void *ctx;
 };
 
-static void read_claim(const struct try *t, const char *v, size_t len, struct claim_answer *ans, char token[TOKEN_LEN + 1])
+static void read_claim(const struct try *t, const char *v, size_t len, struct claim_answer *ans,
+	char token[TOKEN_LEN + 1])
 {
-	/* With a window of 0 an answer lingers for those who were waiting; who comes first now comes too late. */
+	/* With a window of 0 an answer lingers for those who were waiting; who comes first now
+	 * comes too late. */
 	bool late = t->cs->window_ms == 0 && !t->claim->looked;
 	char refused[16];
 
@@ -127,15 +133,16 @@ static void on_claim(void *ctx, enum outcome oc, const struct redisReply *reply)
 	free(t);
 }
 
-static void eval(struct codes *cs, struct redis_script *script, const struct code_claim *c, const char *a1, const char *a2, const char *a3,
-	redis_cb cb, void *ctx)
+static void eval(struct codes *cs, struct redis_script *script, const struct code_claim *c,
+	const char *a1, const char *a2, const char *a3, redis_cb cb, void *ctx)
 {
 	const char *argv[] = {"1", c->key, a1, a2, a3};
 
 	redis_eval(cs->redis, script, a3 ? 5 : a2 ? 4 : 3, argv, NULL, cb, ctx);
 }
 
-void code_claim_try(struct codes *cs, struct code_claim *c, int64_t hold_ms, code_claim_cb cb, void *ctx)
+void code_claim_try(
+	struct codes *cs, struct code_claim *c, int64_t hold_ms, code_claim_cb cb, void *ctx)
 {
 	struct try *t = mem_alloc(sizeof(*t));
 	char px[TEXT_INT_MAX];
@@ -145,7 +152,8 @@ void code_claim_try(struct codes *cs, struct code_claim *c, int64_t hold_ms, cod
 	if (redis_major(cs->redis) >= SET_NX_GET_SINCE)
 		redis_command(cs->redis, NELEM(argv), argv, NULL, on_claim, t);
 	else
-		eval(cs, &claim_script, c, c->holder, argv[6], NULL, on_claim, t); /* the same, at three times the price */
+		eval(cs, &claim_script, c, c->holder, argv[6], NULL, on_claim,
+			t); /* the same, at three times the price */
 }
 
 static void on_forgotten(void *ctx, enum outcome oc, const struct redisReply *reply)

@@ -74,7 +74,8 @@ void mark_settle(struct marks *ms, const struct mark *m, bool done)
 	const char *drop[] = {"1", m->key, m->holder};
 
 	if (done)
-		redis_eval(ms->redis, &settle_script, NELEM(settle), settle, NULL, on_nothing, NULL);
+		redis_eval(
+			ms->redis, &settle_script, NELEM(settle), settle, NULL, on_nothing, NULL);
 	else
 		redis_eval(ms->redis, &drop_script, NELEM(drop), drop, NULL, on_nothing, NULL);
 }

@@ -23,7 +23,8 @@ void session_key_prefix(char out[128], const char *key_prefix)
 bool session_token_ok(const char *token)
 {
 	uint8_t raw[32];
-	bool ok = strnlen(token, TOKEN_LEN + 1) == TOKEN_LEN && base64url_decode(raw, sizeof(raw), token, TOKEN_LEN) == sizeof(raw);
+	bool ok = strnlen(token, TOKEN_LEN + 1) == TOKEN_LEN &&
+		  base64url_decode(raw, sizeof(raw), token, TOKEN_LEN) == sizeof(raw);
 
 	mem_wipe(raw, sizeof(raw));
 	return ok;
@@ -33,7 +34,8 @@ bool session_id_ok(const char *id)
 {
 	uint8_t raw[CACHE_ID_LEN];
 
-	return strnlen(id, SESSION_ID_LEN + 1) == SESSION_ID_LEN && base64url_decode(raw, sizeof(raw), id, SESSION_ID_LEN) == sizeof(raw);
+	return strnlen(id, SESSION_ID_LEN + 1) == SESSION_ID_LEN &&
+	       base64url_decode(raw, sizeof(raw), id, SESSION_ID_LEN) == sizeof(raw);
 }
 
 void token_id(const char *token, uint8_t id[CACHE_ID_LEN])
@@ -44,7 +46,8 @@ void token_id(const char *token, uint8_t id[CACHE_ID_LEN])
 	memcpy(id, hash, CACHE_ID_LEN);
 }
 
-void token_names_make(const char *prefix, const char *token, const uint8_t *id, struct token_names *t)
+void token_names_make(
+	const char *prefix, const char *token, const uint8_t *id, struct token_names *t)
 {
 	char tag[TAG_LEN + 1];
 	uint8_t raw[3]; /* of four characters: the tag is two bytes */

@@ -36,7 +36,8 @@ struct user_names {
 
 void token_id(const char *token, uint8_t id[CACHE_ID_LEN]);
 /* id: token_id's, where it was made already, or NULL. */
-void token_names_make(const char *prefix, const char *token, const uint8_t *id, struct token_names *t);
+void token_names_make(
+	const char *prefix, const char *token, const uint8_t *id, struct token_names *t);
 void user_names_make(const char *prefix, const char *appid, const char *openid,
 	struct user_names *u);
 

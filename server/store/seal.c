@@ -26,7 +26,8 @@ void seal_free(struct seal *s)
 	free(s);
 }
 
-/* ':' and the text, or '=' and the bytes that it is the base64 of, as a session_key is: a million of them lie in Redis. */
+/* ':' and the text, or '=' and the bytes that it is the base64 of, as a session_key is: a million
+ * of them lie in Redis. */
 static struct sealed pack(struct arena *a, const char *text)
 {
 	size_t n = strlen(text);
@@ -55,7 +56,8 @@ static const char *unpack(struct arena *a, const char *bytes, size_t len)
 }
 
 /* '~', a mark; then nonce, ciphertext and tag. */
-struct sealed seal_text(const struct seal *s, struct arena *a, const char *stored_under, const char *text)
+struct sealed seal_text(
+	const struct seal *s, struct arena *a, const char *stored_under, const char *text)
 {
 	struct sealed plain = pack(a, text);
 	uint8_t hash[SHA256_LEN], *out;
@@ -67,11 +69,13 @@ struct sealed seal_text(const struct seal *s, struct arena *a, const char *store
 	out[0] = '~';
 	crypt_hmac_sha256(hash, s->keys[0], SEAL_KEY_LEN, text, strlen(text));
 	memcpy(out + 1, hash, SEAL_MARK_LEN);
-	n = crypt_seal(out + head, s->keys[0], stored_under, strlen(stored_under), plain.bytes, plain.len);
+	n = crypt_seal(
+		out + head, s->keys[0], stored_under, strlen(stored_under), plain.bytes, plain.len);
 	return (struct sealed){(const char *)out, head + n, head};
 }
 
-const char *unseal_text(const struct seal *s, struct arena *a, const char *stored_under, const char *bytes, size_t len)
+const char *unseal_text(const struct seal *s, struct arena *a, const char *stored_under,
+	const char *bytes, size_t len)
 {
 	size_t head = 1 + SEAL_MARK_LEN;
 	char *out;
@@ -82,7 +86,8 @@ const char *unseal_text(const struct seal *s, struct arena *a, const char *store
 		return NULL;
 	out = arena_alloc(a, len);
 	for (size_t i = 0; i < s->key_count; i++) {
-		ssize_t n = crypt_open(out, s->keys[i], stored_under, strlen(stored_under), bytes + head, len - head);
+		ssize_t n = crypt_open(out, s->keys[i], stored_under, strlen(stored_under),
+			bytes + head, len - head);
 
 		if (n >= 0)
 			return unpack(a, out, (size_t)n);

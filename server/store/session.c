@@ -1,4 +1,5 @@
-/* Tokens, keys and values of sessions, and who waits for an answer about one. The layout: session_create.lua. */
+/* Tokens, keys and values of sessions, and who waits for an answer about one. The layout:
+ * session_create.lua. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,7 +30,8 @@ static struct redis_script renew_script = {.text =
 
 enum { FIELDS = 8, IP_MAX = 45, AGENT_MAX = 256, TRIMS_WAITED = 8, ASKS_MAX = 3 };
 
-/* Two bytes from the user, so that one slot of a cluster holds all of a user's keys; thirty from the system. */
+/* Two bytes from the user, so that one slot of a cluster holds all of a user's keys; thirty from
+ * the system. */
 static void token_make(char token[TOKEN_LEN + 1], const uint8_t tag[2])
 {
 	uint8_t raw[32];
@@ -64,7 +66,8 @@ struct create {
 	void *ctx;
 	struct user_names u;
 	int64_t life_ms, created_ms;
-	int trims;              /* so far: where there were more sessions to end than one script may */
+	/* so far: where there were more sessions to end than one script may */
+	int trims;
 	char token[TOKEN_LEN + 1];
 };
 
@@ -88,7 +91,8 @@ static void trim(struct create *c)
 	redis_eval(c->s->redis, &trim_script, NELEM(argv), argv, NULL, on_trimmed, c);
 }
 
-/* The login need not wait for thousands. What remains where Redis failed is the next login's to end. */
+/* The login need not wait for thousands. What remains where Redis failed is the next login's to
+ * end. */
 static void on_trimmed(void *ctx, enum outcome oc, const struct redisReply *reply)
 {
 	struct create *c = ctx;
@@ -154,7 +158,8 @@ static struct sealed counted(struct arena *a, struct sealed key)
 	return (struct sealed){bytes, 1 + key.len, 1 + key.same};
 }
 
-void session_create(struct sessions *s, const struct session_login *in, session_create_cb cb, void *ctx)
+void session_create(
+	struct sessions *s, const struct session_login *in, session_create_cb cb, void *ctx)
 {
 	enum { KEY_ARG = 13 };
 	struct arena *a = arena_new();
@@ -171,14 +176,23 @@ void session_create(struct sessions *s, const struct session_login *in, session_
 	token_names_make(s->prefix, c->token, NULL, &t);
 	key = counted(a, seal_text(s->seal, a, u->place, in->session_key));
 	const char *argv[] = {
-		"4", t.session, u->n.index, u->erasing, u->block,
+		"4",
+		t.session,
+		u->n.index,
+		u->erasing,
+		u->block,
 		text_int(life, c->life_ms),
 		s->ttl_ms > c->life_ms ? text_int(ttl, s->ttl_ms) : "",
-		arena_join(a, in->appid, "|", in->openid, "|"), in->unionid,
-		arena_join(a, "|", field(a, in->ip, IP_MAX), "|", field(a, in->user_agent, AGENT_MAX), "|"),
-		t.id, t.n.session_base,
+		arena_join(a, in->appid, "|", in->openid, "|"),
+		in->unionid,
+		arena_join(a, "|", field(a, in->ip, IP_MAX), "|",
+			field(a, in->user_agent, AGENT_MAX), "|"),
+		t.id,
+		t.n.session_base,
 		text_int(most, s->max_per_user),
-		key.bytes, key.bytes, u->name,
+		key.bytes,
+		key.bytes,
+		u->name,
 	};
 	size_t len[NELEM(argv)];
 	for (size_t i = 0; i < NELEM(argv); i++)
@@ -196,7 +210,8 @@ static int64_t number(const char *digits)
 	return n < 0 ? 0 : n > INT64_MAX / 4 ? INT64_MAX / 4 : n;
 }
 
-/* Takes the text apart, in the arena; false when it is none of ours. The session_keys behind it are nobody's business here. */
+/* Takes the text apart, in the arena; false when it is none of ours. The session_keys behind it are
+ * nobody's business here. */
 bool session_value_read(struct arena *a, const char *text, size_t len, struct value *v)
 {
 	char *f[FIELDS], *p = arena_strndup(a, text, len), *bar;
@@ -220,7 +235,8 @@ bool session_value_read(struct arena *a, const char *text, size_t len, struct va
 
 static const char *reason_of(const char *tombstone)
 {
-	static const char *const reasons[] = {"logged_out", "revoked", "replaced", "blocked", "expired"};
+	static const char *const reasons[] = {
+		"logged_out", "revoked", "replaced", "blocked", "expired"};
 
 	for (size_t i = 0; i < NELEM(reasons); i++)
 		if (!strcmp(tombstone, reasons[i]))
@@ -265,8 +281,9 @@ static void leave_gets(struct get *g)
 
 static void ask(struct get *g);
 
-/* The one rule for which answer is too old: none is told that was asked for longer than redis.timeout ago. The process may have stood
- * still, with Redis' answer in its socket, while the session was ended elsewhere. */
+/* The one rule for which answer is too old: none is told that was asked for longer than
+ * redis.timeout ago. The process may have stood still, with Redis' answer in its socket, while the
+ * session was ended elsewhere. */
 static bool is_too_old(const struct get *g)
 {
 	return clock_ms() - g->sent_ms >= g->s->timeout_ms;
@@ -275,8 +292,12 @@ static bool is_too_old(const struct get *g)
 static void get_end(struct get *g)
 {
 	struct arena *arena = g->arena;
-	struct session ses = {.appid = g->v.appid, .openid = g->v.openid, .unionid = g->v.unionid,
-		.created_at = g->v.created_ms / 1000, .created_ms = g->v.created_ms, .expires_in_s = g->left_ms / 1000};
+	struct session ses = {.appid = g->v.appid,
+		.openid = g->v.openid,
+		.unionid = g->v.unionid,
+		.created_at = g->v.created_ms / 1000,
+		.created_ms = g->v.created_ms,
+		.expires_in_s = g->left_ms / 1000};
 
 	leave_gets(g);
 	if (g->oc == OC_OK && !g->reason && is_too_old(g)) {
@@ -289,7 +310,8 @@ static void get_end(struct get *g)
 	if (g->oc == OC_OK && g->reason)
 		g->oc = OC_INVALID_SESSION;
 	for (struct waiter *w = g->waiters; w; w = w->next)
-		w->cb(w->ctx, g->oc, g->oc == OC_OK ? &ses : NULL, g->oc == OC_INVALID_SESSION ? g->reason : NULL);
+		w->cb(w->ctx, g->oc, g->oc == OC_OK ? &ses : NULL,
+			g->oc == OC_INVALID_SESSION ? g->reason : NULL);
 	arena_free(arena);
 }
 
@@ -349,7 +371,8 @@ static void ask_mark(struct get *g)
 	redis_command(g->s->redis, NELEM(get), get, NULL, on_mark, g);
 }
 
-/* A renewal that Redis refused (it is full, say) costs nothing but itself: the session lives, and the next use renews it. */
+/* A renewal that Redis refused (it is full, say) costs nothing but itself: the session lives, and
+ * the next use renews it. */
 static void on_renewed(void *ctx, enum outcome oc, const struct redisReply *reply)
 {
 	struct get *g = ctx;
@@ -388,7 +411,8 @@ static int64_t left_by_max_age_ms(const struct get *g)
 	return g->s->max_age_ms - (g->v.seen_s - g->v.created_ms / 1000) * 1000;
 }
 
-/* When a use should move the end: a tenth of ttl after it was last moved; at once where it is later than the configuration now allows. */
+/* When a use should move the end: a tenth of ttl after it was last moved; at once where it is later
+ * than the configuration now allows. */
 static int64_t renewal_due_in_ms(const struct get *g)
 {
 	int64_t life_ms = left_by_max_age_ms(g);
@@ -431,8 +455,10 @@ static void on_both(struct get *g)
 	}
 	if (g->left_ms <= 0) {
 		g->reason = "unknown"; /* it ended between the two commands */
-	} else if ((g->renew && renewal_due_in_ms(g) <= 0) || (g->left_ms > left_by_max_age_ms(g) && g->asks == 1)) {
-		/* the latter: max_age was lowered, and holds at once, also for those who ask without renewing */
+	} else if ((g->renew && renewal_due_in_ms(g) <= 0) ||
+		   (g->left_ms > left_by_max_age_ms(g) && g->asks == 1)) {
+		/* the latter: max_age was lowered, and holds at once, also for those who ask
+		 * without renewing */
 		renew(g);
 		return;
 	} else {
@@ -497,7 +523,10 @@ bool session_recall(struct sessions *s, const char *token, bool renew_it, struct
 	token_id(token, id);
 	if (!cache_find(s->cache, id, &c) || (renew_it && now >= c.renew_ms))
 		return false;
-	*ses = (struct session){.appid = c.appid, .openid = c.openid, .unionid = c.unionid, .created_at = c.created_at / 1000,
+	*ses = (struct session){.appid = c.appid,
+		.openid = c.openid,
+		.unionid = c.unionid,
+		.created_at = c.created_at / 1000,
 		.created_ms = c.created_at,
 		.expires_in_s = (c.end_ms - now) / 1000};
 	return true;
@@ -505,8 +534,8 @@ bool session_recall(struct sessions *s, const char *token, bool renew_it, struct
 
 /* ---- a user's place ---- */
 
-void session_place(const struct sessions *s, const char *kind, const char *appid, const char *openid,
-	struct session_place *out)
+void session_place(const struct sessions *s, const char *kind, const char *appid,
+	const char *openid, struct session_place *out)
 {
 	struct user_names u;
 	char tag[BASE64URL_LEN(2) + 1];

@@ -1,4 +1,5 @@
-/* A user's sessions: their end, their list, their session_keys; and what keeps the user from new ones. */
+/* A user's sessions: their end, their list, their session_keys; and what keeps the user from new
+ * ones. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,16 +67,19 @@ static void on_ended(void *ctx, enum outcome oc, const struct redisReply *reply)
 	free(e);
 }
 
-void session_end(struct sessions *s, const char *token, const char *reason, session_done_cb cb, void *ctx)
+void session_end(
+	struct sessions *s, const char *token, const char *reason, session_done_cb cb, void *ctx)
 {
 	struct token_names t;
 
 	token_names_make(s->prefix, token, NULL, &t);
 	const char *argv[] = {"2", t.session, t.n.index, reason, t.id, t.n.session_base, ""};
-	redis_eval_kept(s->redis, &end_script, NELEM(argv), argv, NULL, on_ended, end_new(s, t.id, cb, ctx));
+	redis_eval_kept(s->redis, &end_script, NELEM(argv), argv, NULL, on_ended,
+		end_new(s, t.id, cb, ctx));
 }
 
-void session_end_id(struct sessions *s, const char *appid, const char *openid, const char *id, session_done_cb cb, void *ctx)
+void session_end_id(struct sessions *s, const char *appid, const char *openid, const char *id,
+	session_done_cb cb, void *ctx)
 {
 	struct user_names u;
 	char key[KEY_MAX];
@@ -83,7 +87,8 @@ void session_end_id(struct sessions *s, const char *appid, const char *openid, c
 	user_names_make(s->prefix, appid, openid, &u);
 	snprintf(key, sizeof(key), "%s%s", u.n.session_base, id);
 	const char *argv[] = {"2", key, u.n.index, "revoked", id, u.n.session_base, u.name};
-	redis_eval_kept(s->redis, &end_script, NELEM(argv), argv, NULL, on_ended, end_new(s, id, cb, ctx));
+	redis_eval_kept(
+		s->redis, &end_script, NELEM(argv), argv, NULL, on_ended, end_new(s, id, cb, ctx));
 }
 
 static void on_user_ended(void *ctx, enum outcome oc, const struct redisReply *reply);
@@ -96,18 +101,22 @@ static void end_user(struct end *e)
 	snprintf(limit, sizeof(limit), "%d", END_BATCH);
 	const char *keys = e->erasing ? "3" : "1";
 	const char *argv[] = {keys, e->u.n.index, e->u.n.session_base, e->u.name, "revoked", limit};
-	const char *more[] = {keys, e->u.n.index, e->u.erasing, e->u.keycache, e->u.n.session_base, e->u.name, "revoked", limit};
+	const char *more[] = {keys, e->u.n.index, e->u.erasing, e->u.keycache, e->u.n.session_base,
+		e->u.name, "revoked", limit};
 	if (e->erasing)
-		redis_eval_kept(e->s->redis, &end_user_script, NELEM(more), more, NULL, on_user_ended, e);
+		redis_eval_kept(
+			e->s->redis, &end_user_script, NELEM(more), more, NULL, on_user_ended, e);
 	else
-		redis_eval_kept(e->s->redis, &end_user_script, NELEM(argv), argv, NULL, on_user_ended, e);
+		redis_eval_kept(
+			e->s->redis, &end_user_script, NELEM(argv), argv, NULL, on_user_ended, e);
 }
 
 static void block_user(struct end *e)
 {
 	char limit[TEXT_INT_MAX], until[TEXT_INT_MAX], ttl[TEXT_INT_MAX];
-	const char *argv[] = {"2", e->u.n.index, e->u.block, e->u.n.session_base, e->u.name, text_int(limit, END_BATCH),
-		text_int(until, e->until_s), text_int(ttl, e->s->max_age_ms + DAY_MS)};
+	const char *argv[] = {"2", e->u.n.index, e->u.block, e->u.n.session_base, e->u.name,
+		text_int(limit, END_BATCH), text_int(until, e->until_s),
+		text_int(ttl, e->s->max_age_ms + DAY_MS)};
 
 	redis_eval_kept(e->s->redis, &block_script, NELEM(argv), argv, NULL, on_user_ended, e);
 }
@@ -125,7 +134,8 @@ static void on_user_ended(void *ctx, enum outcome oc, const struct redisReply *r
 	free(e);
 }
 
-static struct end *end_of_user(struct sessions *s, const char *appid, const char *openid, session_done_cb cb, void *ctx)
+static struct end *end_of_user(
+	struct sessions *s, const char *appid, const char *openid, session_done_cb cb, void *ctx)
 {
 	struct end *e = end_new(s, "", cb, ctx);
 
@@ -134,7 +144,8 @@ static struct end *end_of_user(struct sessions *s, const char *appid, const char
 	return e;
 }
 
-void session_end_user(struct sessions *s, const char *appid, const char *openid, session_done_cb cb, void *ctx)
+void session_end_user(
+	struct sessions *s, const char *appid, const char *openid, session_done_cb cb, void *ctx)
 {
 	end_user(end_of_user(s, appid, openid, cb, ctx));
 }
@@ -157,7 +168,8 @@ static void on_erasing(void *ctx, enum outcome oc, const struct redisReply *repl
 	free(e);
 }
 
-void session_erase_begin(struct sessions *s, const char *appid, const char *openid, session_erasing_cb cb, void *ctx)
+void session_erase_begin(
+	struct sessions *s, const char *appid, const char *openid, session_erasing_cb cb, void *ctx)
 {
 	struct erasing *e = mem_alloc(sizeof(*e));
 	char ms[TEXT_INT_MAX];
@@ -169,7 +181,8 @@ void session_erase_begin(struct sessions *s, const char *appid, const char *open
 	redis_eval_kept(s->redis, &erasing_script, NELEM(argv), argv, NULL, on_erasing, e);
 }
 
-void session_erase_end(struct sessions *s, const char *appid, const char *openid, session_done_cb cb, void *ctx)
+void session_erase_end(
+	struct sessions *s, const char *appid, const char *openid, session_done_cb cb, void *ctx)
 {
 	struct end *e = end_of_user(s, appid, openid, cb, ctx);
 
@@ -179,7 +192,8 @@ void session_erase_end(struct sessions *s, const char *appid, const char *openid
 
 /* ---- blocking ---- */
 
-void session_block(struct sessions *s, const char *appid, const char *openid, int64_t until_s, session_done_cb cb, void *ctx)
+void session_block(struct sessions *s, const char *appid, const char *openid, int64_t until_s,
+	session_done_cb cb, void *ctx)
 {
 	struct end *e = end_of_user(s, appid, openid, cb, ctx);
 
@@ -188,7 +202,8 @@ void session_block(struct sessions *s, const char *appid, const char *openid, in
 	block_user(e);
 }
 
-void session_unblock(struct sessions *s, const char *appid, const char *openid, session_done_cb cb, void *ctx)
+void session_unblock(
+	struct sessions *s, const char *appid, const char *openid, session_done_cb cb, void *ctx)
 {
 	struct end *e = end_of_user(s, appid, openid, cb, ctx);
 	const char *argv[] = {"DEL", e->u.block};
@@ -235,14 +250,17 @@ static void on_keys(void *ctx, enum outcome oc, const struct redisReply *reply)
 		if (bytes && (keys[n] = unseal_text(k->s->seal, a, k->u.place, bytes, len)))
 			n++;
 		else if (n == 0) /* the one before may be from before encryption_key was changed */
-			log_error("a session_key in redis cannot be decrypted: is encryption_key the same everywhere?", LOG_STR("key", k->u.place));
+			log_error("a session_key in redis cannot be decrypted: is encryption_key "
+				  "the same everywhere?",
+				LOG_STR("key", k->u.place));
 	}
 	k->cb(k->ctx, oc, keys, n);
 	arena_free(a);
 	free(k);
 }
 
-void session_keys(struct sessions *s, const char *appid, const char *openid, session_keys_cb cb, void *ctx)
+void session_keys(
+	struct sessions *s, const char *appid, const char *openid, session_keys_cb cb, void *ctx)
 {
 	struct keys *k = mem_alloc(sizeof(*k));
 
@@ -261,7 +279,8 @@ struct list {
 	void *ctx;
 };
 
-static size_t read_list(struct arena *a, const struct redisReply *reply, struct session_listed *list)
+static size_t read_list(
+	struct arena *a, const struct redisReply *reply, struct session_listed *list)
 {
 	size_t n = 0, len;
 
@@ -271,9 +290,14 @@ static size_t read_list(struct arena *a, const struct redisReply *reply, struct 
 		int64_t left_ms;
 		struct value v;
 
-		if (id && text && redis_reply_int(redis_reply_at(reply, i + 2), &left_ms) && left_ms > 0 && session_value_read(a, text, len, &v))
-			list[n++] = (struct session_listed){.id = id, .ip = v.ip, .user_agent = v.user_agent, .created_at = v.created_ms / 1000,
-				.seen_at = v.seen_s, .expires_in_s = left_ms / 1000};
+		if (id && text && redis_reply_int(redis_reply_at(reply, i + 2), &left_ms) &&
+			left_ms > 0 && session_value_read(a, text, len, &v))
+			list[n++] = (struct session_listed){.id = id,
+				.ip = v.ip,
+				.user_agent = v.user_agent,
+				.created_at = v.created_ms / 1000,
+				.seen_at = v.seen_s,
+				.expires_in_s = left_ms / 1000};
 	}
 	return n;
 }
@@ -282,14 +306,16 @@ static void on_list(void *ctx, enum outcome oc, const struct redisReply *reply)
 {
 	struct arena *a = arena_new();
 	struct list *l = ctx;
-	struct session_listed *list = arena_alloc(a, (redis_reply_count(reply) / 3 + 1) * sizeof(*list));
+	struct session_listed *list =
+		arena_alloc(a, (redis_reply_count(reply) / 3 + 1) * sizeof(*list));
 
 	l->cb(l->ctx, oc, list, read_list(a, reply, list));
 	arena_free(a);
 	free(l);
 }
 
-void session_list(struct sessions *s, const char *appid, const char *openid, session_list_cb cb, void *ctx)
+void session_list(
+	struct sessions *s, const char *appid, const char *openid, session_list_cb cb, void *ctx)
 {
 	struct list *l = mem_alloc(sizeof(*l));
 	struct user_names u;

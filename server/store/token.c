@@ -94,7 +94,8 @@ static void forget(const struct look *l, const char *value, size_t len)
 	const char *argv[] = {"1", l->names.token, value};
 	const size_t argvlen[] = {1, strlen(l->names.token), len};
 
-	log_error("an access_token in redis cannot be decrypted: is encryption_key the same everywhere?",
+	log_error("an access_token in redis cannot be decrypted: is encryption_key the same "
+		  "everywhere?",
 		LOG_STR("key", l->names.token));
 	redis_eval(l->t->redis, &forget_script, NELEM(argv), argv, argvlen, on_nothing, NULL);
 }

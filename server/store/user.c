@@ -1,4 +1,5 @@
-/* The loop's side: questions become jobs of the helper thread, which answers them (user_batch.c). */
+/* The loop's side: questions become jobs of the helper thread, which answers them (user_batch.c).
+ */
 #include "store/user.h"
 
 #include <inttypes.h>
@@ -15,9 +16,16 @@
 #include "store/user_list.h"
 
 enum { SILENT_MS = 200, START_WAIT_MS = 1000, END_GRACE_MS = 1000, LOOK_MS = 500 };
-enum { SEAL_FIRST_MS = 100, SEAL_NEXT_MS = 5, SEAL_RETRY_MS = 500, SEAL_AGAIN_MS = 60000, SEAL_LIMIT_MS = 30000 };
+enum {
+	SEAL_FIRST_MS = 100,
+	SEAL_NEXT_MS = 5,
+	SEAL_RETRY_MS = 500,
+	SEAL_AGAIN_MS = 60000,
+	SEAL_LIMIT_MS = 30000
+};
 
-static const char *const verb_names[VERB_COUNT] = {"seen", "get", "put", "erase", "block", "list", "seal"};
+static const char *const verb_names[VERB_COUNT] = {
+	"seen", "get", "put", "erase", "block", "list", "seal"};
 
 struct user_db {
 	struct user_core *core;
@@ -29,7 +37,9 @@ struct user_db {
 
 void user_why_newer(char *why, int64_t is, int64_t known)
 {
-	snprintf(why, USER_WHY_MAX, "its schema is version %" PRId64 ", and this wxlogind knows no newer than %" PRId64 ": run the newer wxlogind",
+	snprintf(why, USER_WHY_MAX,
+		"its schema is version %" PRId64 ", and this wxlogind knows no newer than %" PRId64
+		": run the newer wxlogind",
 		is, known);
 }
 
@@ -74,7 +84,9 @@ static void on_sealed(struct user_job *j, enum outcome oc)
 
 	if (oc == OC_OK)
 		db->sealing = j->more || j->unsettled;
-	timer_start(db->seal, oc == OC_OK && j->more ? SEAL_NEXT_MS : oc == OC_OK && !j->unsettled ? SEAL_AGAIN_MS : SEAL_RETRY_MS);
+	timer_start(db->seal, oc == OC_OK && j->more         ? SEAL_NEXT_MS
+			      : oc == OC_OK && !j->unsettled ? SEAL_AGAIN_MS
+							     : SEAL_RETRY_MS);
 }
 
 static void on_job(struct job *job, enum outcome oc)
@@ -90,7 +102,8 @@ static void on_job(struct job *job, enum outcome oc)
 		j->cb(j->ctx, oc, oc == OC_OK && j->found ? &j->result : NULL);
 }
 
-static struct user_job *job_new(enum verb verb, const char *appid, const char *openid, user_cb cb, void *ctx)
+static struct user_job *job_new(
+	enum verb verb, const char *appid, const char *openid, user_cb cb, void *ctx)
 {
 	struct arena *a = arena_new();
 	struct user_job *j = arena_alloc(a, sizeof(*j));
@@ -104,7 +117,8 @@ static struct user_job *job_new(enum verb verb, const char *appid, const char *o
 	return j;
 }
 
-/* While the first connection is being made nobody knows: what comes then waits for it, within its limit. */
+/* While the first connection is being made nobody knows: what comes then waits for it, within its
+ * limit. */
 static bool is_away(struct user_core *c)
 {
 	return atomic_load(&c->tried) && atomic_load(&c->away);
@@ -120,8 +134,8 @@ static void job_start(struct user_db *db, struct user_job *j, int64_t limit_ms, 
 		jobs_add(db->jobs, &j->job, limit_ms, keep, on_job);
 }
 
-void user_seen(struct user_db *db, const char *appid, const char *openid, const char *unionid, int64_t as_of_ms, int64_t limit_ms,
-	user_cb cb, void *ctx)
+void user_seen(struct user_db *db, const char *appid, const char *openid, const char *unionid,
+	int64_t as_of_ms, int64_t limit_ms, user_cb cb, void *ctx)
 {
 	struct user_job *j = job_new(VERB_SEEN, appid, openid, cb, ctx);
 
@@ -133,12 +147,14 @@ void user_seen(struct user_db *db, const char *appid, const char *openid, const 
 	job_start(db, j, limit_ms, true);
 }
 
-void user_get(struct user_db *db, const char *appid, const char *openid, int64_t limit_ms, user_cb cb, void *ctx)
+void user_get(struct user_db *db, const char *appid, const char *openid, int64_t limit_ms,
+	user_cb cb, void *ctx)
 {
 	job_start(db, job_new(VERB_GET, appid, openid, cb, ctx), limit_ms, false);
 }
 
-void user_put(struct user_db *db, const char *appid, const char *openid, const struct user_patch *p, int64_t limit_ms, user_cb cb, void *ctx)
+void user_put(struct user_db *db, const char *appid, const char *openid, const struct user_patch *p,
+	int64_t limit_ms, user_cb cb, void *ctx)
 {
 	struct user_job *j = job_new(VERB_PUT, appid, openid, cb, ctx);
 
@@ -149,7 +165,8 @@ void user_put(struct user_db *db, const char *appid, const char *openid, const s
 	job_start(db, j, limit_ms, p->keep);
 }
 
-void user_erase(struct user_db *db, const char *appid, const char *openid, int64_t erased_ms, int64_t limit_ms, user_cb cb, void *ctx)
+void user_erase(struct user_db *db, const char *appid, const char *openid, int64_t erased_ms,
+	int64_t limit_ms, user_cb cb, void *ctx)
 {
 	struct user_job *j = job_new(VERB_ERASE, appid, openid, cb, ctx);
 
@@ -157,8 +174,8 @@ void user_erase(struct user_db *db, const char *appid, const char *openid, int64
 	job_start(db, j, limit_ms, false);
 }
 
-void user_set_block(struct user_db *db, const char *appid, const char *openid, const struct user_block *b, int64_t limit_ms, user_cb cb,
-	void *ctx)
+void user_set_block(struct user_db *db, const char *appid, const char *openid,
+	const struct user_block *b, int64_t limit_ms, user_cb cb, void *ctx)
 {
 	struct user_job *j = job_new(VERB_BLOCK, appid, openid, cb, ctx);
 
@@ -174,7 +191,8 @@ bool user_block_holds(const struct user_block *b, int64_t now_s)
 	return b->since_s && (!b->until_s || b->until_s > now_s);
 }
 
-void user_list(struct user_db *db, const struct user_query *q, int64_t limit_ms, user_list_cb cb, void *ctx)
+void user_list(struct user_db *db, const struct user_query *q, int64_t limit_ms, user_list_cb cb,
+	void *ctx)
 {
 	struct user_job *j = job_new(VERB_LIST, "", "", NULL, ctx);
 	struct arena *a = j->arena;
@@ -200,7 +218,8 @@ static void seal_some(void *ctx)
 
 bool user_db_is_up(struct user_db *db)
 {
-	return !user_db_is_none(db) && !atomic_load(&db->core->away) && jobs_busy_ms(db->jobs) < SILENT_MS;
+	return !user_db_is_none(db) && !atomic_load(&db->core->away) &&
+	       jobs_busy_ms(db->jobs) < SILENT_MS;
 }
 
 /* ---- the object ---- */
@@ -250,7 +269,8 @@ static void look(void *ctx)
 	timer_start(db->look, LOOK_MS);
 }
 
-struct user_db *user_db_new(struct loop *l, const struct user_db_options *o, char *why, size_t why_cap)
+struct user_db *user_db_new(
+	struct loop *l, const struct user_db_options *o, char *why, size_t why_cap)
 {
 	const struct user_ops *ops = ops_of(o->scheme);
 	struct user_core *c = core_new(ops, o);
@@ -263,12 +283,20 @@ struct user_db *user_db_new(struct loop *l, const struct user_db_options *o, cha
 	}
 	db = mem_alloc(sizeof(*db));
 	db->core = c;
-	db->jobs = jobs_new(l, &(struct jobs_options){.ctx = c, .queue_max = o->queue_max, .run = ops->load ? user_batch_run : NULL,
-		.idle = ops->idle ? user_batch_idle : NULL, .end = end, .drop = drop});
+	db->jobs = jobs_new(l, &(struct jobs_options){.ctx = c,
+				       .queue_max = o->queue_max,
+				       .run = ops->load ? user_batch_run : NULL,
+				       .idle = ops->idle ? user_batch_idle : NULL,
+				       .end = end,
+				       .drop = drop});
 	if (ops->tend)
-		db->tender = jobs_new(l, &(struct jobs_options){.ctx = ops->tender_new(&c->o), .idle = ops->tend, .end = ops->tender_free});
-	/* One that answers at once, and refuses us, ends the start. For one that is slow nobody waits. */
-	if (db->jobs && ops->idle && jobs_settle(db->jobs, START_WAIT_MS) && atomic_load(&c->refused)) {
+		db->tender = jobs_new(l, &(struct jobs_options){.ctx = ops->tender_new(&c->o),
+						 .idle = ops->tend,
+						 .end = ops->tender_free});
+	/* One that answers at once, and refuses us, ends the start. For one that is slow nobody
+	 * waits. */
+	if (db->jobs && ops->idle && jobs_settle(db->jobs, START_WAIT_MS) &&
+		atomic_load(&c->refused)) {
 		snprintf(why, why_cap, "%s", c->why);
 		user_db_free(db);
 		return NULL;
@@ -283,7 +311,8 @@ struct user_db *user_db_new(struct loop *l, const struct user_db_options *o, cha
 		return db;
 	}
 	snprintf(why, why_cap, "no thread to be had for it");
-	user_db_free(db); /* what little is left behind goes with the process, which does not start */
+	/* what little is left behind goes with the process, which does not start */
+	user_db_free(db);
 	return NULL;
 }
 
@@ -294,7 +323,10 @@ bool user_schema_said(char *said, int64_t is, int64_t known)
 	else if (is == known)
 		snprintf(said, USER_WHY_MAX, "answers; its schema is of version %" PRId64, is);
 	else if (is > 0)
-		snprintf(said, USER_WHY_MAX, "answers; its schema is of version %" PRId64 ", the start migrates it to %" PRId64, is, known);
+		snprintf(said, USER_WHY_MAX,
+			"answers; its schema is of version %" PRId64
+			", the start migrates it to %" PRId64,
+			is, known);
 	else
 		snprintf(said, USER_WHY_MAX, "answers; it has no tables yet, the start makes them");
 	return is <= known;
@@ -315,7 +347,9 @@ static bool probe(const struct user_ops *ops, const struct user_db_options *o, c
 	buf_free(&count);
 	if (!ok || foreign <= 0)
 		return ok;
-	snprintf(said, USER_WHY_MAX, "%" PRId64 " phone numbers are encrypted under a key that is not configured: add it to session.encryption_key",
+	snprintf(said, USER_WHY_MAX,
+		"%" PRId64 " phone numbers are encrypted under a key that is not configured: add "
+			   "it to session.encryption_key",
 		foreign);
 	return false;
 }

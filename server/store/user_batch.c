@@ -1,6 +1,6 @@
-/* The helper thread's side. A batch of jobs is one transaction: read the rows they are about, let each
- * job have its way with its row, in the order they came, write what has changed. What that is in SQL,
- * the database's file knows (user_ops.h). */
+/* The helper thread's side. A batch of jobs is one transaction: read the rows they are about, let
+ * each job have its way with its row, in the order they came, write what has changed. What that is
+ * in SQL, the database's file knows (user_ops.h). */
 #include "store/user_batch.h"
 
 #include <stdio.h>
@@ -94,8 +94,10 @@ static void see(struct user_row *row, const struct user_job *j, bool is_new, int
 {
 	int64_t *number = row->u.number;
 
-	/* the first login is the one at created_at exactly: a repeat of its answer is told from that */
-	number[USER_last_login_at] = is_new || now > number[USER_created_at] ? now : number[USER_created_at] + 1;
+	/* the first login is the one at created_at exactly: a repeat of its answer is told from
+	 * that */
+	number[USER_last_login_at] =
+		is_new || now > number[USER_created_at] ? now : number[USER_created_at] + 1;
 	row->dirty = true;
 	change(row, &j->patch);
 }
@@ -142,7 +144,8 @@ static void set_block(struct user_row *row, const struct user_job *j)
 /* The one rule against late writes. */
 static bool comes_too_late(const struct user_job *j)
 {
-	return (j->verb == VERB_SEEN || j->verb == VERB_PUT) && j->row->erased_ms >= j->patch.as_of_ms;
+	return (j->verb == VERB_SEEN || j->verb == VERB_PUT) &&
+	       j->row->erased_ms >= j->patch.as_of_ms;
 }
 
 static void apply(struct user_job *j, int64_t now)
@@ -200,14 +203,16 @@ static void name_rows(struct user_row *rows, size_t n)
 	}
 }
 
-static size_t make_rows(struct user_job *const *jobs, size_t n, struct user_row *rows, bool *writing)
+static size_t make_rows(
+	struct user_job *const *jobs, size_t n, struct user_row *rows, bool *writing)
 {
 	size_t m = 0;
 
 	*writing = false;
 	for (size_t i = 0; i < n; i++) {
 		if (i == 0 || by_key(jobs[i - 1], jobs[i])) {
-			rows[m] = (struct user_row){.u = {.appid = jobs[i]->appid, .openid = jobs[i]->openid}};
+			rows[m] = (struct user_row){
+				.u = {.appid = jobs[i]->appid, .openid = jobs[i]->openid}};
 			clear(&rows[m]);
 			rows[m].erased_ms = -1;
 			m++;
@@ -238,7 +243,8 @@ static void close_rows(const struct user_core *c, struct arena *a, struct user_r
 	}
 }
 
-static enum user_status attempt(struct user_core *c, struct user_job *const *jobs, size_t n, bool *wrote)
+static enum user_status attempt(
+	struct user_core *c, struct user_job *const *jobs, size_t n, bool *wrote)
 {
 	struct arena *a = arena_new();
 	struct user_row rows[JOBS_BATCH];
@@ -265,16 +271,18 @@ static enum user_status attempt(struct user_core *c, struct user_job *const *job
 	return st;
 }
 
-/* Trouble is logged where it begins, once, and its end is: when something could be written. That the server answers is not enough: it
- * may be read-only, or its disk full. (A row that is refused is logged each time.) */
+/* Trouble is logged where it begins, once, and its end is: when something could be written. That
+ * the server answers is not enough: it may be read-only, or its disk full. (A row that is refused
+ * is logged each time.) */
 static void note(struct user_core *c, enum user_status st, bool wrote)
 {
 	bool good = st == USER_DONE;
 
 	atomic_store(&c->away, st == USER_AWAY);
 	if (!good && (!c->failing || st == USER_BAD_ROW))
-		log_error(st == USER_AWAY ? "the user database cannot be reached" : "the user database failed", LOG_STR("scheme", c->ops->scheme),
-			LOG_STR("cause", c->why));
+		log_error(st == USER_AWAY ? "the user database cannot be reached"
+					  : "the user database failed",
+			LOG_STR("scheme", c->ops->scheme), LOG_STR("cause", c->why));
 	else if (good && wrote && c->failing)
 		log_info("the user database works again", LOG_STR("scheme", c->ops->scheme));
 	if (good ? wrote : st != USER_BAD_ROW)
@@ -300,7 +308,8 @@ static void settle(struct user_core *c, struct user_job *const *jobs, size_t n)
 
 /* ---- what is about many rows ---- */
 
-static enum user_status find(struct user_core *c, struct buf *sql, struct arena *a, struct user_row **rows, size_t *n)
+static enum user_status find(
+	struct user_core *c, struct buf *sql, struct arena *a, struct user_row **rows, size_t *n)
 {
 	enum user_status st = c->ops->find(c->state, sql->data, a, rows, n);
 
@@ -347,7 +356,8 @@ static enum user_status list(struct user_core *c, struct user_job *j)
 }
 
 /* One batch of what is to be sealed anew: in clear first, then under each older key. */
-static enum user_status find_stale(struct user_core *c, struct arena *a, struct user_row **rows, size_t *n)
+static enum user_status find_stale(
+	struct user_core *c, struct arena *a, struct user_row **rows, size_t *n)
 {
 	const struct user_sql s = {c->ops, c->state, &c->ring};
 	enum user_status st = USER_DONE;
@@ -363,13 +373,17 @@ static enum user_status find_stale(struct user_core *c, struct arena *a, struct 
 }
 
 /* Read again, in a transaction: somebody may have changed them since. */
-static enum user_status seal_rows(struct user_core *c, struct arena *a, const struct user_row *stale, size_t n)
+static enum user_status seal_rows(
+	struct user_core *c, struct arena *a, const struct user_row *stale, size_t n)
 {
 	struct user_row rows[JOBS_BATCH];
 	enum user_status st;
 
 	for (size_t i = 0; i < n; i++) {
-		rows[i] = (struct user_row){.u = {.appid = stale[i].u.appid, .openid = stale[i].u.openid}, .erased_ms = -1, .as_of_ms = INT64_MAX};
+		rows[i] = (struct user_row){
+			.u = {.appid = stale[i].u.appid, .openid = stale[i].u.openid},
+			.erased_ms = -1,
+			.as_of_ms = INT64_MAX};
 		clear(&rows[i]);
 	}
 	name_rows(rows, n);
@@ -385,7 +399,8 @@ static enum user_status seal_rows(struct user_core *c, struct arena *a, const st
 
 static int by_row(const void *a, const void *b)
 {
-	const struct user *x = &((const struct user_row *)a)->u, *y = &((const struct user_row *)b)->u;
+	const struct user *x = &((const struct user_row *)a)->u,
+			  *y = &((const struct user_row *)b)->u;
 	int d = strcmp(x->appid, y->appid);
 
 	return d ? d : strcmp(x->openid, y->openid);
@@ -401,7 +416,8 @@ static enum user_status say_foreign(struct user_core *c)
 	st = c->ops->count(c->state, sql.data, &n);
 	buf_free(&sql);
 	if (st == USER_DONE && n > 0 && n != c->foreign)
-		log_error("phone numbers are encrypted under a key that is not configured: add it to session.encryption_key",
+		log_error("phone numbers are encrypted under a key that is not configured: add it "
+			  "to session.encryption_key",
 			LOG_INT("rows", n));
 	c->foreign = st == USER_DONE ? n : c->foreign;
 	return st;
@@ -464,6 +480,7 @@ int64_t user_batch_idle(void *ctx)
 
 	atomic_store(&c->refused, st == USER_FAILED);
 	atomic_store(&c->tried, true);
-	note(c, st == USER_FAILED ? USER_AWAY : st, atomic_load(&c->away)); /* one that is back was written to */
+	/* one that is back was written to */
+	note(c, st == USER_FAILED ? USER_AWAY : st, atomic_load(&c->away));
 	return again_ms;
 }

@@ -1,5 +1,5 @@
-/* Between user.c, on the loop, and user_batch.c, on the helper thread: what the thread works on, and a
- * question with its answer. */
+/* Between user.c, on the loop, and user_batch.c, on the helper thread: what the thread works on,
+ * and a question with its answer. */
 #ifndef STORE_USER_BATCH_H
 #define STORE_USER_BATCH_H
 
@@ -8,7 +8,16 @@
 #include "io/jobs.h"
 #include "store/user_phone.h"
 
-enum verb { VERB_SEEN, VERB_GET, VERB_PUT, VERB_ERASE, VERB_BLOCK, VERB_LIST, VERB_SEAL, VERB_COUNT };
+enum verb {
+	VERB_SEEN,
+	VERB_GET,
+	VERB_PUT,
+	VERB_ERASE,
+	VERB_BLOCK,
+	VERB_LIST,
+	VERB_SEAL,
+	VERB_COUNT
+};
 
 /* What the thread works on, and frees at its end: it may outlive struct user_db. */
 struct user_core {
@@ -16,10 +25,12 @@ struct user_core {
 	struct user_db_options o;   /* copies */
 	void         *state;        /* of ops */
 	struct phone_ring ring;
-	int64_t       foreign;      /* numbers that no key of ours opens, as it was said last; -1: not yet */
+	/* numbers that no key of ours opens, as it was said last; -1: not yet */
+	int64_t       foreign;
 	_Atomic bool refused; /* it was there, and would not have us */
 	_Atomic bool  away, tried; /* tried: idle has come back, so away is a fact */
-	bool          failing;      /* and it was said in the log; until something is written again */
+	/* and it was said in the log; until something is written again */
+	bool          failing;
 	char          why[USER_WHY_MAX];
 };
 

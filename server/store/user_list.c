@@ -28,20 +28,29 @@ static void from_users(const struct user_sql *s, struct buf *b)
 {
 	const char *t = s->ops->tables;
 
-	buf_printf(b, "SELECT " USER_LIST_COLUMNS(u) " FROM %susers u LEFT JOIN %sphones p ON p.appid=u.appid AND p.openid=u.openid"
-		" LEFT JOIN %sblocks b ON b.appid=u.appid AND b.openid=u.openid WHERE ", t, t, t);
+	buf_printf(b,
+		"SELECT " USER_LIST_COLUMNS(
+			u) " FROM %susers u LEFT JOIN %sphones p ON p.appid=u.appid AND "
+			   "p.openid=u.openid"
+			   " LEFT JOIN %sblocks b ON b.appid=u.appid AND b.openid=u.openid WHERE ",
+		t, t, t);
 }
 
 static void from_blocks(const struct user_sql *s, struct buf *b)
 {
 	const char *t = s->ops->tables;
 
-	buf_printf(b, "SELECT " USER_LIST_COLUMNS(b) " FROM %sblocks b LEFT JOIN %susers u ON u.appid=b.appid AND u.openid=b.openid"
-		" LEFT JOIN %sphones p ON p.appid=b.appid AND p.openid=b.openid WHERE ", t, t, t);
+	buf_printf(b,
+		"SELECT " USER_LIST_COLUMNS(
+			b) " FROM %sblocks b LEFT JOIN %susers u ON u.appid=b.appid AND "
+			   "u.openid=b.openid"
+			   " LEFT JOIN %sphones p ON p.appid=b.appid AND p.openid=b.openid WHERE ",
+		t, t, t);
 }
 
 /* One app's, past the one that the page before ended with. */
-static void of_app(const struct user_sql *s, struct buf *b, const char *k, const struct user_query *q)
+static void of_app(
+	const struct user_sql *s, struct buf *b, const char *k, const struct user_query *q)
 {
 	buf_str(b, k);
 	text(s, b, ".appid=", q->appid);
@@ -50,7 +59,8 @@ static void of_app(const struct user_sql *s, struct buf *b, const char *k, const
 }
 
 /* Under every key, and as it is: for rows that are not sealed. */
-static void tags(const struct user_sql *s, struct buf *b, struct arena *a, const struct user_query *q)
+static void tags(
+	const struct user_sql *s, struct buf *b, struct arena *a, const struct user_query *q)
 {
 	for (size_t i = 0; i <= s->ring->seal->key_count; i++) {
 		struct user_bytes tag = phone_tag(s->ring, a, i, q->appid, q->value);
@@ -62,7 +72,8 @@ static void tags(const struct user_sql *s, struct buf *b, struct arena *a, const
 }
 
 /* Each way to find a number has an index of its own, so each is a statement of its own. */
-static void of_phone(const struct user_sql *s, struct buf *b, struct arena *a, const struct user_query *q)
+static void of_phone(
+	const struct user_sql *s, struct buf *b, struct arena *a, const struct user_query *q)
 {
 	from_users(s, b);
 	of_app(s, b, "u", q);
@@ -96,7 +107,8 @@ static void all_blocks(const struct user_sql *s, struct buf *b, const struct use
 	buf_printf(b, " ORDER BY 1, 2 LIMIT %d", q->limit);
 }
 
-void user_sql_list(const struct user_sql *s, struct buf *b, struct arena *a, const struct user_query *q)
+void user_sql_list(
+	const struct user_sql *s, struct buf *b, struct arena *a, const struct user_query *q)
 {
 	if (!q->appid) {
 		all_blocks(s, b, q);
@@ -140,7 +152,8 @@ void user_sql_foreign(const char *tables, const struct phone_ring *ring, struct 
 
 void user_sql_drop_blocks(const struct user_sql *s, struct buf *b, int64_t now_s)
 {
-	buf_printf(b, "DELETE FROM %sblocks WHERE until_s>0 AND until_s<=%" PRId64, s->ops->tables, now_s);
+	buf_printf(b, "DELETE FROM %sblocks WHERE until_s>0 AND until_s<=%" PRId64, s->ops->tables,
+		now_s);
 }
 
 void user_sql_drop_tombstones(const struct user_sql *s, struct buf *b, int64_t before_ms)

@@ -11,9 +11,11 @@ struct user_sql {
 	const struct phone_ring *ring;
 };
 
-void user_sql_list(const struct user_sql *s, struct buf *b, struct arena *a, const struct user_query *q);
+void user_sql_list(
+	const struct user_sql *s, struct buf *b, struct arena *a, const struct user_query *q);
 /* Rows whose number is to be sealed anew: in clear (key NULL), or under this key. */
-void user_sql_stale(const struct user_sql *s, struct buf *b, const struct phone_key *key, int limit);
+void user_sql_stale(
+	const struct user_sql *s, struct buf *b, const struct phone_key *key, int limit);
 /* How many numbers are sealed under none of our keys. */
 void user_sql_foreign(const char *tables, const struct phone_ring *ring, struct buf *b);
 void user_sql_drop_blocks(const struct user_sql *s, struct buf *b, int64_t now_s);

@@ -1,8 +1,8 @@
 /* MySQL and MariaDB: the connection, its schema, and what an error means. Users' rows are
  * user_mysql_rows.c's.
  *
- * A server that has become read-only (every planned failover) is left, and its name looked up again,
- * until one is found that takes a write.
+ * A server that has become read-only (every planned failover) is left, and its name looked up
+ * again, until one is found that takes a write.
  *
  * READ COMMITTED, so that rows which are not there are not locked (a lock on the gap that two
  * processes share, and then each waits for the other to insert). */
@@ -22,8 +22,9 @@
 
 enum { PING_MS = 1000, BACK_OFF_FIRST_MS = 100, BACK_OFF_MAX_MS = 2000, MIGRATE_WAIT_S = 30 };
 
-/* Migrations, forward only: the n-th leads from version n to n + 1 (table wxlogind_schema). MySQL has no transactions for these: each
- * must be one statement, or bear to be done again. Never change one that was released. Keys are bytes: no case, no trailing blanks. */
+/* Migrations, forward only: the n-th leads from version n to n + 1 (table wxlogind_schema). MySQL
+ * has no transactions for these: each must be one statement, or bear to be done again. Never change
+ * one that was released. Keys are bytes: no case, no trailing blanks. */
 static const char *const migrations[] = {
 	"CREATE TABLE IF NOT EXISTS " TABLE " ("
 	" appid VARBINARY(64) NOT NULL, openid VARBINARY(128) NOT NULL,"
@@ -34,13 +35,14 @@ static const char *const migrations[] = {
 };
 
 /* What came later: tables and indexes only, which a program before them passes over. So they do not
- * count in wxlogind_schema, and the program before goes on to work on the same database. Each bears to
- * be done again. */
+ * count in wxlogind_schema, and the program before goes on to work on the same database. Each bears
+ * to be done again. */
 static const char *const additions[] = {
 	"CREATE TABLE IF NOT EXISTS " TABLES "phones ("
 	" appid VARBINARY(64) NOT NULL, openid VARBINARY(128) NOT NULL,"
 	" sealed VARBINARY(255), tag VARBINARY(64), pure_tag VARBINARY(64), key_id VARBINARY(8),"
-	" PRIMARY KEY (appid, openid), KEY by_tag (tag), KEY by_pure_tag (pure_tag), KEY by_key (key_id)"
+	" PRIMARY KEY (appid, openid), KEY by_tag (tag), KEY by_pure_tag (pure_tag), KEY by_key "
+	"(key_id)"
 	") ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
 	"CREATE TABLE IF NOT EXISTS " TABLES "blocks ("
 	" appid VARBINARY(64) NOT NULL, openid VARBINARY(128) NOT NULL,"
@@ -50,7 +52,8 @@ static const char *const additions[] = {
 	" name BINARY(32) NOT NULL PRIMARY KEY, erased_ms BIGINT NOT NULL) ENGINE=InnoDB",
 	"CREATE INDEX by_phone ON " TABLE " (phone)",
 	"CREATE INDEX by_unionid ON " TABLE " (unionid)",
-	"CREATE TABLE IF NOT EXISTS " TABLES "additions (one TINYINT PRIMARY KEY, version INT NOT NULL) ENGINE=InnoDB",
+	"CREATE TABLE IF NOT EXISTS " TABLES
+	"additions (one TINYINT PRIMARY KEY, version INT NOT NULL) ENGINE=InnoDB",
 	"REPLACE INTO " TABLES "additions VALUES (1, 1)",
 };
 enum { ADDITIONS = 1 };
@@ -120,7 +123,8 @@ enum user_status user_mysql_undo(struct mysql *m)
 		disconnect(m);
 		return USER_AWAY;
 	}
-	snprintf(m->why, USER_WHY_MAX, "error %u (SQLSTATE %s)%s", err, mysql_sqlstate(m->link), is_read_only(err) ? ": it is read-only" : "");
+	snprintf(m->why, USER_WHY_MAX, "error %u (SQLSTATE %s)%s", err, mysql_sqlstate(m->link),
+		is_read_only(err) ? ": it is read-only" : "");
 	if (is_read_only(err) || mysql_rollback(m->link)) {
 		disconnect(m); /* which rolls back too */
 		return USER_AWAY;
@@ -176,16 +180,18 @@ static bool migrate_one(struct mysql *m, int64_t is)
 	snprintf(set, sizeof(set), "UPDATE wxlogind_schema SET version = %" PRId64, is + 1);
 	if (mysql_query(m->link, migrations[is]) || mysql_query(m->link, set))
 		return false;
-	log_info(is ? "the user database's schema was migrated" : "the user database's schema was made", LOG_STR("database", m->o->database),
-		LOG_INT("version", is + 1));
+	log_info(is ? "the user database's schema was migrated"
+		    : "the user database's schema was made",
+		LOG_STR("database", m->o->database), LOG_INT("version", is + 1));
 	return true;
 }
 
 /* Under a lock of the server's, so that of many processes one does it. */
 static bool migrate_locked(struct mysql *m, int64_t *is)
 {
-	bool ok = !mysql_query(m->link, "CREATE TABLE IF NOT EXISTS wxlogind_schema (one TINYINT PRIMARY KEY, version INT NOT NULL) ENGINE=InnoDB") &&
-		!mysql_query(m->link, "INSERT IGNORE INTO wxlogind_schema VALUES (1, 0)");
+	bool ok = !mysql_query(m->link, "CREATE TABLE IF NOT EXISTS wxlogind_schema (one TINYINT "
+					"PRIMARY KEY, version INT NOT NULL) ENGINE=InnoDB") &&
+		  !mysql_query(m->link, "INSERT IGNORE INTO wxlogind_schema VALUES (1, 0)");
 
 	if (ok)
 		*is = ask(m, "SELECT version FROM wxlogind_schema");
@@ -204,11 +210,14 @@ static enum user_status migrate(struct mysql *m)
 	int64_t is = ask(m, version), known = NELEM(migrations);
 	bool ok = true;
 
-	if (is < known || (is == known && ask(m, "SELECT version FROM " TABLES "additions") < ADDITIONS)) { /* the tables may not be there */
-		snprintf(lock, sizeof(lock), "SELECT GET_LOCK(CONCAT('wxlogind.', DATABASE()), %d)", MIGRATE_WAIT_S);
+	if (is < known || (is == known && ask(m, "SELECT version FROM " TABLES "additions") <
+						  ADDITIONS)) { /* the tables may not be there */
+		snprintf(lock, sizeof(lock), "SELECT GET_LOCK(CONCAT('wxlogind.', DATABASE()), %d)",
+			MIGRATE_WAIT_S);
 		ok = ask(m, lock) == 1 && migrate_locked(m, &is);
 		if (!ok)
-			snprintf(m->why, USER_WHY_MAX, "its schema cannot be made: %s", mysql_error(m->link));
+			snprintf(m->why, USER_WHY_MAX, "its schema cannot be made: %s",
+				mysql_error(m->link));
 		ask(m, "SELECT RELEASE_LOCK(CONCAT('wxlogind.', DATABASE()))");
 	}
 	if (!ok)
@@ -227,10 +236,12 @@ static unsigned lock_wait_s(const struct mysql *m)
 	return m->o->timeout_ms >= 2000 ? (unsigned)(m->o->timeout_ms / 1000 - 1) : 1;
 }
 
-/* The library's "enforce" asks for TLS and does without where the server offers none, unless the certificate is verified. */
+/* The library's "enforce" asks for TLS and does without where the server offers none, unless the
+ * certificate is verified. */
 static void set_tls(struct mysql *m)
 {
-	const my_bool wanted = !m->o->path && m->o->tls != USER_TLS_OFF, verify = wanted && m->o->tls == USER_TLS_VERIFY;
+	const my_bool wanted = !m->o->path && m->o->tls != USER_TLS_OFF,
+		      verify = wanted && m->o->tls == USER_TLS_VERIFY;
 
 	mysql_options(m->link, MYSQL_OPT_SSL_ENFORCE, &wanted);
 	mysql_options(m->link, MYSQL_OPT_SSL_VERIFY_SERVER_CERT, &verify);
@@ -256,9 +267,11 @@ static void set_options(struct mysql *m)
 	mysql_options(m->link, MYSQL_OPT_CONNECT_TIMEOUT, &seconds);
 	mysql_options(m->link, MYSQL_OPT_READ_TIMEOUT, &seconds);
 	mysql_options(m->link, MYSQL_OPT_WRITE_TIMEOUT, &seconds);
-	mysql_options(m->link, MYSQL_OPT_RECONNECT, &no); /* a session's settings and locks would be lost without a word */
+	/* a session's settings and locks would be lost without a word */
+	mysql_options(m->link, MYSQL_OPT_RECONNECT, &no);
 	set_transport(m);
-	mysql_options(m->link, MYSQL_OPT_LOCAL_INFILE, &(unsigned){0}); /* a server may ask for no file of ours */
+	/* a server may ask for no file of ours */
+	mysql_options(m->link, MYSQL_OPT_LOCAL_INFILE, &(unsigned){0});
 	set_tls(m);
 }
 
@@ -269,7 +282,8 @@ static bool settle_session(struct mysql *m)
 
 	snprintf(sql, sizeof(sql), "SET SESSION innodb_lock_wait_timeout=%u", lock_wait_s(m));
 	return !mysql_query(m->link, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED") &&
-	       !mysql_query(m->link, "SET SESSION sql_mode='STRICT_ALL_TABLES'") && !mysql_query(m->link, sql);
+	       !mysql_query(m->link, "SET SESSION sql_mode='STRICT_ALL_TABLES'") &&
+	       !mysql_query(m->link, sql);
 }
 
 static bool tls_is_as_wanted(struct mysql *m)
@@ -283,13 +297,15 @@ static bool tls_is_as_wanted(struct mysql *m)
 /* By a write that changes nothing. Whoever may not write this table may still write the other. */
 static bool takes_writes(struct mysql *m)
 {
-	if (!mysql_query(m->link, "UPDATE wxlogind_schema SET version = version") || !is_read_only(mysql_errno(m->link)))
+	if (!mysql_query(m->link, "UPDATE wxlogind_schema SET version = version") ||
+		!is_read_only(mysql_errno(m->link)))
 		return true;
 	snprintf(m->why, USER_WHY_MAX, "%s", mysql_error(m->link));
 	return false;
 }
 
-/* FAILED: the server is there, and will not have us. AWAY also where what answers is not what is wanted: another may, by that name. */
+/* FAILED: the server is there, and will not have us. AWAY also where what answers is not what is
+ * wanted: another may, by that name. */
 static enum user_status connect_link(struct mysql *m)
 {
 	const struct user_db_options *o = m->o;
@@ -298,14 +314,16 @@ static enum user_status connect_link(struct mysql *m)
 
 	m->link = mysql_init(NULL);
 	set_options(m);
-	if (mysql_real_connect(m->link, o->path ? "localhost" : o->host, o->user, o->password, o->database, (unsigned)o->port, o->path,
-		    CLIENT_MULTI_STATEMENTS) && settle_session(m)) {
+	if (mysql_real_connect(m->link, o->path ? "localhost" : o->host, o->user, o->password,
+		    o->database, (unsigned)o->port, o->path, CLIENT_MULTI_STATEMENTS) &&
+		settle_session(m)) {
 		st = !tls_is_as_wanted(m) ? USER_AWAY : migrate(m);
 		if (st == USER_DONE && takes_writes(m))
 			return USER_DONE;
 		st = st == USER_DONE ? USER_AWAY : st;
 	} else {
-		snprintf(m->why, USER_WHY_MAX, "%s", mysql_error(m->link)); /* of connecting: names no user of ours */
+		/* of connecting: names no user of ours */
+		snprintf(m->why, USER_WHY_MAX, "%s", mysql_error(m->link));
 		st = USER_FAILED;
 	}
 	err = mysql_errno(m->link);
@@ -334,7 +352,8 @@ static enum user_status mysql_open(const struct user_db_options *o, char *why, v
 	return USER_AWAY;
 }
 
-/* A connection that nobody uses is looked at, so that its end is known before a login waits for it. */
+/* A connection that nobody uses is looked at, so that its end is known before a login waits for it.
+ */
 static enum user_status mysql_idle(void *state, int64_t *again_ms)
 {
 	enum user_status st = USER_DONE;
@@ -350,7 +369,8 @@ static enum user_status mysql_idle(void *state, int64_t *again_ms)
 	if (st != USER_DONE) {
 		crypt_random(&jitter, 1);
 		*again_ms = m->back_off_ms + m->back_off_ms * jitter / 1024;
-		m->back_off_ms = m->back_off_ms * 2 < BACK_OFF_MAX_MS ? m->back_off_ms * 2 : BACK_OFF_MAX_MS;
+		m->back_off_ms =
+			m->back_off_ms * 2 < BACK_OFF_MAX_MS ? m->back_off_ms * 2 : BACK_OFF_MAX_MS;
 		return st;
 	}
 	m->back_off_ms = BACK_OFF_FIRST_MS;
@@ -364,11 +384,15 @@ static bool has_table(struct mysql *m, const char *name)
 {
 	char sql[160];
 
-	snprintf(sql, sizeof(sql), "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = '%s'", name);
+	snprintf(sql, sizeof(sql),
+		"SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() "
+		"AND table_name = '%s'",
+		name);
 	return ask(m, sql) > 0;
 }
 
-static bool mysql_probe(const struct user_db_options *o, const char *count_foreign, int64_t *foreign, char *said)
+static bool mysql_probe(
+	const struct user_db_options *o, const char *count_foreign, int64_t *foreign, char *said)
 {
 	struct mysql m = {.o = o, .why = said};
 	int64_t tables = -1, version = 0;
@@ -376,14 +400,16 @@ static bool mysql_probe(const struct user_db_options *o, const char *count_forei
 
 	m.link = mysql_init(NULL);
 	set_options(&m);
-	ok = mysql_real_connect(m.link, o->path ? "localhost" : o->host, o->user, o->password, o->database, (unsigned)o->port, o->path, 0) &&
-		!mysql_query(m.link, "SET SESSION TRANSACTION READ ONLY");
+	ok = mysql_real_connect(m.link, o->path ? "localhost" : o->host, o->user, o->password,
+		     o->database, (unsigned)o->port, o->path, 0) &&
+	     !mysql_query(m.link, "SET SESSION TRANSACTION READ ONLY");
 	if (ok && !tls_is_as_wanted(&m)) {
 		disconnect(&m);
 		return false;
 	}
 	if (ok)
-		tables = ask(&m, "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = 'wxlogind_schema'");
+		tables = ask(&m, "SELECT COUNT(*) FROM information_schema.tables WHERE "
+				 "table_schema = DATABASE() AND table_name = 'wxlogind_schema'");
 	if (tables > 0)
 		version = ask(&m, "SELECT version FROM wxlogind_schema");
 	ok = ok && tables >= 0 && version >= 0;

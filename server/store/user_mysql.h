@@ -19,8 +19,8 @@ struct mysql {
 	struct buf sql;
 };
 
-/* Ends the transaction, and the connection where it cannot be used any more. What it means, with the
- * cause in why. */
+/* Ends the transaction, and the connection where it cannot be used any more. What it means, with
+ * the cause in why. */
 enum user_status user_mysql_undo(struct mysql *m);
 
 /* As user_ops has them. */

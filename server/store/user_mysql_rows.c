@@ -1,5 +1,5 @@
-/* Users' rows: a batch as SQL, two round trips for each. What reads and locks the rows goes with the
- * beginning of the transaction, what writes them with its end. Values go through the library's
+/* Users' rows: a batch as SQL, two round trips for each. What reads and locks the rows goes with
+ * the beginning of the transaction, what writes them with its end. Values go through the library's
  * escaping, in the connection's character set.
  *
  * A new row is a plain INSERT; when another process was first with it the batch is done over. */
@@ -100,14 +100,16 @@ static void sql_insert(struct mysql *m, const struct user_row *rows, size_t n, b
 		return;
 #define X(name, ...) #name "=VALUES(" #name "),"
 	if (!is_new)
-		buf_str(&m->sql, " ON DUPLICATE KEY UPDATE " USER_TEXTS(X) USER_NUMBERS(X) "openid=VALUES(openid)");
+		buf_str(&m->sql, " ON DUPLICATE KEY UPDATE " USER_TEXTS(X)
+					 USER_NUMBERS(X) "openid=VALUES(openid)");
 #undef X
 	buf_str(&m->sql, ";");
 }
 
 /* ---- a batch ---- */
 
-static struct user_row *row_of(struct user_row *rows, size_t n, const char *appid, const char *openid)
+static struct user_row *row_of(
+	struct user_row *rows, size_t n, const char *appid, const char *openid)
 {
 	for (size_t i = 0; i < n; i++)
 		if (!strcmp(rows[i].u.appid, appid) && !strcmp(rows[i].u.openid, openid))
@@ -135,9 +137,12 @@ static void read_row(MYSQL_ROW v, const unsigned long *len, struct user_row *row
 	row->exists = row->u.number[USER_created_at] >= 0;
 	for (int i = 0; i < PHONE_CELL_COUNT; i++)
 		if (v[USER_PHONE_AT + i])
-			row->phone[i] = (struct user_bytes){arena_strndup(a, v[USER_PHONE_AT + i], len[USER_PHONE_AT + i]), len[USER_PHONE_AT + i]};
+			row->phone[i] = (struct user_bytes){
+				arena_strndup(a, v[USER_PHONE_AT + i], len[USER_PHONE_AT + i]),
+				len[USER_PHONE_AT + i]};
 	if (v[USER_BLOCK_AT])
-		row->u.block = (struct user_block){number_at(v, USER_BLOCK_AT), number_at(v, USER_BLOCK_AT + 1), text_at(v, USER_BLOCK_AT + 2, a)};
+		row->u.block = (struct user_block){number_at(v, USER_BLOCK_AT),
+			number_at(v, USER_BLOCK_AT + 1), text_at(v, USER_BLOCK_AT + 2, a)};
 }
 
 static void read_tombstone(MYSQL_ROW v, const unsigned long *len, struct user_row *rows, size_t n)
@@ -192,8 +197,11 @@ static bool run(struct mysql *m, const struct asked *asked)
 /* Blocks of users that there is no row of. */
 static void sql_blocks(struct mysql *m, const struct user_row *rows, size_t n)
 {
-	buf_str(&m->sql, ";SELECT " USER_LIST_COLUMNS(b) " FROM " TABLES "blocks b LEFT JOIN " TABLE " u ON u.appid=b.appid AND u.openid=b.openid"
-		" LEFT JOIN " TABLES "phones p ON p.appid IS NULL WHERE u.appid IS NULL AND ");
+	buf_str(&m->sql, ";SELECT " USER_LIST_COLUMNS(
+				 b) " FROM " TABLES "blocks b LEFT JOIN " TABLE
+				    " u ON u.appid=b.appid AND u.openid=b.openid"
+				    " LEFT JOIN " TABLES
+				    "phones p ON p.appid IS NULL WHERE u.appid IS NULL AND ");
 	sql_keys(m, 'b', rows, n);
 }
 
@@ -207,8 +215,10 @@ static void sql_names(struct mysql *m, const struct user_row *rows, size_t n)
 	buf_str(&m->sql, ")");
 }
 
-/* The tombstones are read after the rows are locked: an erasure that was there first has committed. */
-enum user_status user_mysql_load(void *state, struct user_row *rows, size_t n, bool writing, struct arena *a)
+/* The tombstones are read after the rows are locked: an erasure that was there first has committed.
+ */
+enum user_status user_mysql_load(
+	void *state, struct user_row *rows, size_t n, bool writing, struct arena *a)
 {
 	struct mysql *m = state;
 	const struct asked asked = {rows, n, a};
@@ -217,8 +227,11 @@ enum user_status user_mysql_load(void *state, struct user_row *rows, size_t n, b
 		return USER_AWAY;
 	buf_clear(&m->sql);
 	buf_str(&m->sql, writing ? "START TRANSACTION;" : "");
-	buf_str(&m->sql, "SELECT " USER_LIST_COLUMNS(u) " FROM " TABLE " u LEFT JOIN " TABLES "phones p ON p.appid=u.appid AND p.openid=u.openid"
-		" LEFT JOIN " TABLES "blocks b ON b.appid=u.appid AND b.openid=u.openid WHERE ");
+	buf_str(&m->sql, "SELECT " USER_LIST_COLUMNS(
+				 u) " FROM " TABLE " u LEFT JOIN " TABLES
+				    "phones p ON p.appid=u.appid AND p.openid=u.openid"
+				    " LEFT JOIN " TABLES
+				    "blocks b ON b.appid=u.appid AND b.openid=u.openid WHERE ");
 	sql_keys(m, 'u', rows, n);
 	buf_str(&m->sql, writing ? " FOR UPDATE" : "");
 	sql_blocks(m, rows, n);
@@ -227,8 +240,8 @@ enum user_status user_mysql_load(void *state, struct user_row *rows, size_t n, b
 	return run(m, &asked) ? USER_DONE : user_mysql_undo(m);
 }
 
-/* The row is made where there is none, so that it is locked: who inserts it meanwhile waits for us, and
- * then finds the tombstone (sql_not_erased). */
+/* The row is made where there is none, so that it is locked: who inserts it meanwhile waits for us,
+ * and then finds the tombstone (sql_not_erased). */
 static void sql_erasure(struct mysql *m, const struct user_row *row)
 {
 	sql_key(m, "INSERT INTO " TABLE " (appid, openid, created_at) VALUES (", row);
@@ -237,7 +250,10 @@ static void sql_erasure(struct mysql *m, const struct user_row *row)
 	sql_key(m, ");DELETE FROM " TABLES "phones WHERE (appid, openid)=(", row);
 	buf_str(&m->sql, ");INSERT INTO " TABLES "erased VALUES (");
 	user_sql_bytes(&m->sql, row->name, sizeof(row->name));
-	buf_printf(&m->sql, ",%" PRId64 ") ON DUPLICATE KEY UPDATE erased_ms=GREATEST(erased_ms, VALUES(erased_ms));", row->erased_ms);
+	buf_printf(&m->sql,
+		",%" PRId64
+		") ON DUPLICATE KEY UPDATE erased_ms=GREATEST(erased_ms, VALUES(erased_ms));",
+		row->erased_ms);
 }
 
 static void sql_phone(struct mysql *m, const struct user_row *row)
@@ -246,8 +262,11 @@ static void sql_phone(struct mysql *m, const struct user_row *row)
 
 	for (int i = 0; i < PHONE_CELL_COUNT; i++)
 		any |= row->phone[i].p != NULL;
-	sql_key(m, any ? "REPLACE INTO " TABLES "phones (appid, openid, sealed, tag, pure_tag, key_id) VALUES (" :
-		"DELETE FROM " TABLES "phones WHERE (appid, openid)=(", row);
+	sql_key(m,
+		any ? "REPLACE INTO " TABLES
+		      "phones (appid, openid, sealed, tag, pure_tag, key_id) VALUES ("
+		    : "DELETE FROM " TABLES "phones WHERE (appid, openid)=(",
+		row);
 	for (int i = 0; i < PHONE_CELL_COUNT && any; i++) {
 		buf_str(&m->sql, row->phone[i].p ? "," : ",NULL");
 		if (row->phone[i].p)
@@ -260,8 +279,11 @@ static void sql_block(struct mysql *m, const struct user_row *row)
 {
 	const struct user_block *b = &row->u.block;
 
-	sql_key(m, b->since_s ? "REPLACE INTO " TABLES "blocks (appid, openid, since_s, until_s, note) VALUES (" :
-		"DELETE FROM " TABLES "blocks WHERE (appid, openid)=(", row);
+	sql_key(m,
+		b->since_s ? "REPLACE INTO " TABLES
+			     "blocks (appid, openid, since_s, until_s, note) VALUES ("
+			   : "DELETE FROM " TABLES "blocks WHERE (appid, openid)=(",
+		row);
 	if (b->since_s) {
 		buf_printf(&m->sql, ",%" PRId64 ",%" PRId64 ",", b->since_s, b->until_s);
 		sql_text(m, b->note);
@@ -269,8 +291,8 @@ static void sql_block(struct mysql *m, const struct user_row *row)
 	buf_str(&m->sql, ");");
 }
 
-/* After a new row is there, and so locked: where its tombstone came while we did not look, the row's key
- * is inserted once more, which fails as a duplicate, and the batch is done over. */
+/* After a new row is there, and so locked: where its tombstone came while we did not look, the
+ * row's key is inserted once more, which fails as a duplicate, and the batch is done over. */
 static void sql_not_erased(struct mysql *m, const struct user_row *row)
 {
 	sql_key(m, "INSERT INTO " TABLE " (appid, openid, created_at) SELECT ", row);
@@ -306,7 +328,8 @@ enum user_status user_mysql_save(void *state, const struct user_row *rows, size_
 
 /* ---- statements of user_list.c ---- */
 
-enum user_status user_mysql_find(void *state, const char *sql, struct arena *a, struct user_row **rows, size_t *n)
+enum user_status user_mysql_find(
+	void *state, const char *sql, struct arena *a, struct user_row **rows, size_t *n)
 {
 	struct mysql *m = state;
 	size_t room = 0;

@@ -16,7 +16,8 @@ void phone_ring_init(struct phone_ring *r, const struct seal *seal)
 	for (size_t i = 0; i < r->seal->key_count; i++) {
 		crypt_hmac_sha256(hash, r->seal->keys[i], SEAL_KEY_LEN, id, strlen(id));
 		memcpy(r->keys[i].id, hash, PHONE_KEY_LEN);
-		crypt_hmac_sha256(r->keys[i].tag_key, r->seal->keys[i], SEAL_KEY_LEN, tag, strlen(tag));
+		crypt_hmac_sha256(
+			r->keys[i].tag_key, r->seal->keys[i], SEAL_KEY_LEN, tag, strlen(tag));
 	}
 }
 
@@ -61,8 +62,8 @@ bool phone_open(const struct phone_ring *r, struct arena *a, struct user_row *ro
 	return !row->phone[PHONE_SEALED].p || open_sealed(r, a, row);
 }
 
-struct user_bytes phone_tag(const struct phone_ring *r, struct arena *a, size_t i, const char *appid,
-	const char *number)
+struct user_bytes phone_tag(const struct phone_ring *r, struct arena *a, size_t i,
+	const char *appid, const char *number)
 {
 	const char *text;
 	uint8_t *tag;

@@ -25,7 +25,7 @@ bool phone_open(const struct phone_ring *r, struct arena *a, struct user_row *ro
 void phone_close(const struct phone_ring *r, struct arena *a, struct user_row *row);
 
 /* What a number is found by under the i-th key; without keys, i is 0 and it is the number. */
-struct user_bytes phone_tag(const struct phone_ring *r, struct arena *a, size_t i, const char *appid,
-	const char *number);
+struct user_bytes phone_tag(const struct phone_ring *r, struct arena *a, size_t i,
+	const char *appid, const char *number);
 
 #endif

@@ -1,8 +1,9 @@
 /* SQLite with a write-ahead log that is synced at each commit (synchronous=FULL): what was
- * acknowledged outlives a power cut, and a batch costs one sync. Several processes may share the file:
- * one writes at a time, and all read at any.
+ * acknowledged outlives a power cut, and a batch costs one sync. Several processes may share the
+ * file: one writes at a time, and all read at any.
  *
- * Here: the file and its schema. Users' rows are user_sqlite_rows.c's, the log is user_sqlite_log.c's. */
+ * Here: the file and its schema. Users' rows are user_sqlite_rows.c's, the log is
+ * user_sqlite_log.c's. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -21,12 +22,14 @@
 
 enum { OPEN_WAIT_MS = 10000 };
 
-/* Migrations, forward only: the n-th leads from version n to n + 1 (PRAGMA user_version). Never change one that was released. */
+/* Migrations, forward only: the n-th leads from version n to n + 1 (PRAGMA user_version). Never
+ * change one that was released. */
 static const char *const migrations[] = {
 	"CREATE TABLE users ("
 	" appid TEXT NOT NULL, openid TEXT NOT NULL,"
 	" unionid TEXT CHECK (length(unionid) <= 128), phone TEXT CHECK (length(phone) <= 32),"
-	" nickname TEXT CHECK (length(nickname) <= 128), avatar_url TEXT CHECK (length(avatar_url) <= 1024),"
+	" nickname TEXT CHECK (length(nickname) <= 128), avatar_url TEXT CHECK (length(avatar_url) "
+	"<= 1024),"
 	" province TEXT CHECK (length(province) <= 64), city TEXT CHECK (length(city) <= 64),"
 	" country TEXT CHECK (length(country) <= 64), language TEXT CHECK (length(language) <= 16),"
 	" gender INTEGER, created_at INTEGER NOT NULL, last_login_at INTEGER, updated_at INTEGER,"
@@ -34,26 +37,30 @@ static const char *const migrations[] = {
 };
 
 /* What came later: tables and indexes only, which a program before them passes over. So they do not
- * count as a version, and the program before goes on to work on the same file. Phone numbers that are
- * sealed lie beside the row, since that program writes rows anew as it knows them. */
+ * count as a version, and the program before goes on to work on the same file. Phone numbers that
+ * are sealed lie beside the row, since that program writes rows anew as it knows them. */
 static const char additions[] =
 	"BEGIN IMMEDIATE;"
 	"CREATE TABLE IF NOT EXISTS phones ("
-	" appid TEXT NOT NULL, openid TEXT NOT NULL, sealed BLOB, tag BLOB, pure_tag BLOB, key_id BLOB,"
+	" appid TEXT NOT NULL, openid TEXT NOT NULL, sealed BLOB, tag BLOB, pure_tag BLOB, key_id "
+	"BLOB,"
 	" PRIMARY KEY (appid, openid)) STRICT, WITHOUT ROWID;"
 	"CREATE TABLE IF NOT EXISTS blocks ("
-	" appid TEXT NOT NULL, openid TEXT NOT NULL, since_s INTEGER NOT NULL, until_s INTEGER NOT NULL,"
+	" appid TEXT NOT NULL, openid TEXT NOT NULL, since_s INTEGER NOT NULL, until_s INTEGER NOT "
+	"NULL,"
 	" note TEXT, PRIMARY KEY (appid, openid)) STRICT, WITHOUT ROWID;"
 	"CREATE TABLE IF NOT EXISTS erased ("
 	" name BLOB NOT NULL PRIMARY KEY, erased_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
 	"CREATE INDEX IF NOT EXISTS users_phone ON users (phone) WHERE phone IS NOT NULL;"
 	"CREATE INDEX IF NOT EXISTS users_unionid ON users (unionid) WHERE unionid IS NOT NULL;"
 	"CREATE INDEX IF NOT EXISTS phones_tag ON phones (tag) WHERE tag IS NOT NULL;"
-	"CREATE INDEX IF NOT EXISTS phones_pure_tag ON phones (pure_tag) WHERE pure_tag IS NOT NULL;"
+	"CREATE INDEX IF NOT EXISTS phones_pure_tag ON phones (pure_tag) WHERE pure_tag IS NOT "
+	"NULL;"
 	"CREATE INDEX IF NOT EXISTS phones_key ON phones (key_id) WHERE key_id IS NOT NULL;"
 	"COMMIT";
 
-/* Short waits, so that of many processes each has its turn: SQLite's own grow to 100 ms, and the one that waited long goes on losing. */
+/* Short waits, so that of many processes each has its turn: SQLite's own grow to 100 ms, and the
+ * one that waited long goes on losing. */
 static int on_busy(void *ctx, int times)
 {
 	struct sqlite *s = ctx;
@@ -69,7 +76,9 @@ enum user_status user_sqlite_failed(struct sqlite *s, int rc)
 {
 	snprintf(s->why, USER_WHY_MAX, "%s", s->db ? sqlite3_errmsg(s->db) : sqlite3_errstr(rc));
 	rc &= 0xff;
-	return rc == SQLITE_CONSTRAINT || rc == SQLITE_TOOBIG || rc == SQLITE_MISMATCH ? USER_BAD_ROW : USER_FAILED;
+	return rc == SQLITE_CONSTRAINT || rc == SQLITE_TOOBIG || rc == SQLITE_MISMATCH
+		       ? USER_BAD_ROW
+		       : USER_FAILED;
 }
 
 enum user_status user_sqlite_undo(struct sqlite *s, int rc)
@@ -121,7 +130,8 @@ static enum user_status sqlite_change(void *state, const char *sql)
 
 /* ---- opening ---- */
 
-/* One step forward, in a transaction that other processes wait for. *is: what there was before; beyond the last, nothing is done. */
+/* One step forward, in a transaction that other processes wait for. *is: what there was before;
+ * beyond the last, nothing is done. */
 static int migrate_one(struct sqlite *s, int64_t *is)
 {
 	char set[48];
@@ -146,8 +156,9 @@ static enum user_status migrate(struct sqlite *s, const char *path)
 	do {
 		rc = migrate_one(s, &is);
 		if (rc == SQLITE_OK && is < known)
-			log_info(is ? "the user database's schema was migrated" : "the user database's schema was made", LOG_STR("file", path),
-				LOG_INT("version", is + 1));
+			log_info(is ? "the user database's schema was migrated"
+				    : "the user database's schema was made",
+				LOG_STR("file", path), LOG_INT("version", is + 1));
 	} while (rc == SQLITE_OK && is < known);
 	if (rc != SQLITE_OK)
 		return user_sqlite_undo(s, rc);
@@ -164,13 +175,16 @@ static int on_word(void *ctx, int n, char **values, char **names)
 	return 0;
 }
 
-/* Where many processes begin at once, the change to a log finds the file locked, and SQLite does not wait there. */
+/* Where many processes begin at once, the change to a log finds the file locked, and SQLite does
+ * not wait there. */
 static int set_journal(struct sqlite *s)
 {
 	bool is_wal = false;
 	int rc;
 
-	while ((rc = sqlite3_exec(s->db, "PRAGMA journal_mode = WAL", on_word, &is_wal, NULL)) == SQLITE_BUSY && on_busy(s, 0))
+	while ((rc = sqlite3_exec(s->db, "PRAGMA journal_mode = WAL", on_word, &is_wal, NULL)) ==
+			SQLITE_BUSY &&
+		on_busy(s, 0))
 		;
 	if (rc != SQLITE_OK || is_wal)
 		return rc;
@@ -196,16 +210,22 @@ static void why_no_file(char *why, const char *path, int err)
 	char *dir = mem_strndup(path, n ? n : 1);
 
 	if (access(dir, F_OK) != 0)
-		snprintf(why, USER_WHY_MAX, "%s: make its directory: sudo install -d -m 700 -o %u %s, or give another path in users.url", strerror(err),
-			(unsigned)geteuid(), dir);
+		snprintf(why, USER_WHY_MAX,
+			"%s: make its directory: sudo install -d -m 700 -o %u %s, or give another "
+			"path in users.url",
+			strerror(err), (unsigned)geteuid(), dir);
 	else if (err == EACCES)
-		snprintf(why, USER_WHY_MAX, "%s: user %u must be able to write there, or give another path in users.url", strerror(err), (unsigned)geteuid());
+		snprintf(why, USER_WHY_MAX,
+			"%s: user %u must be able to write there, or give another path in "
+			"users.url",
+			strerror(err), (unsigned)geteuid());
 	else
 		snprintf(why, USER_WHY_MAX, "%s", strerror(err));
 	free(dir);
 }
 
-/* The last directory of the path; what lies above it is somebody else's to make. 0, or why it cannot be made. */
+/* The last directory of the path; what lies above it is somebody else's to make. 0, or why it
+ * cannot be made. */
 static int make_directory(const char *path)
 {
 	char *dir = mem_strndup(path, (size_t)(strrchr(path, '/') - path));
@@ -217,7 +237,8 @@ static int make_directory(const char *path)
 	return err == EEXIST ? 0 : err;
 }
 
-/* The file is made here, for its owner's eyes alone; and open(2) knows better than SQLite why it cannot be. */
+/* The file is made here, for its owner's eyes alone; and open(2) knows better than SQLite why it
+ * cannot be. */
 static bool make_file(struct sqlite *s, const char *path)
 {
 	int err = make_directory(path), fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -232,7 +253,8 @@ static bool make_file(struct sqlite *s, const char *path)
 
 int user_sqlite_connect(struct sqlite *s, const char *path)
 {
-	int rc = sqlite3_open_v2(path, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
+	int rc = sqlite3_open_v2(path, &s->db,
+		SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
 
 	if (rc == SQLITE_OK)
 		rc = sqlite3_busy_handler(s->db, on_busy, s);
@@ -250,8 +272,11 @@ static enum user_status open_all(struct sqlite *s, const char *path)
 	if (rc == SQLITE_OK)
 		rc = set_journal(s);
 	if (rc == SQLITE_OK)
-		rc = sqlite3_exec(s->db, "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; PRAGMA trusted_schema = OFF;"
-			" PRAGMA secure_delete = ON", NULL, NULL, NULL);
+		rc = sqlite3_exec(s->db,
+			"PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; PRAGMA "
+			"trusted_schema = OFF;"
+			" PRAGMA secure_delete = ON",
+			NULL, NULL, NULL);
 	if (rc != SQLITE_OK)
 		return *s->why ? USER_FAILED : user_sqlite_failed(s, rc);
 	st = migrate(s, path);
@@ -290,7 +315,8 @@ static bool probe_missing(const char *path, char *said)
 
 	slash[slash == dir] = '\0';
 	ok = access(dir, W_OK | X_OK) == 0;
-	if (!ok && errno == ENOENT && (slash = strrchr(dir, '/')) != dir) { /* it makes the last directory too */
+	if (!ok && errno == ENOENT &&
+		(slash = strrchr(dir, '/')) != dir) { /* it makes the last directory too */
 		*slash = '\0';
 		ok = access(dir, W_OK | X_OK) == 0;
 	}
@@ -302,8 +328,8 @@ static bool probe_missing(const char *path, char *said)
 	return ok;
 }
 
-/* Even a reader makes the files of a write-ahead log where they are missing; then no other process is at work either, and the file is
- * read as one that nobody changes. */
+/* Even a reader makes the files of a write-ahead log where they are missing; then no other process
+ * is at work either, and the file is read as one that nobody changes. */
 static int open_to_read(const char *path, sqlite3 **db)
 {
 	struct buf uri = {0};
@@ -315,14 +341,16 @@ static int open_to_read(const char *path, sqlite3 **db)
 	wal = mem_strdup(uri.data);
 	buf_clear(&uri);
 	buf_printf(&uri, "file:%s?mode=ro%s", name, access(wal, F_OK) ? "&immutable=1" : "");
-	rc = sqlite3_open_v2(uri.data, db, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_EXRESCODE, NULL);
+	rc = sqlite3_open_v2(
+		uri.data, db, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_EXRESCODE, NULL);
 	buf_free(&uri);
 	free(name);
 	free(wal);
 	return rc;
 }
 
-static bool sqlite_probe(const struct user_db_options *o, const char *count_foreign, int64_t *foreign, char *said)
+static bool sqlite_probe(
+	const struct user_db_options *o, const char *count_foreign, int64_t *foreign, char *said)
 {
 	sqlite3 *db = NULL;
 	int64_t version = 0, has_phones = 0;
@@ -340,7 +368,8 @@ static bool sqlite_probe(const struct user_db_options *o, const char *count_fore
 	if (rc == SQLITE_OK)
 		rc = sqlite3_exec(db, "PRAGMA user_version", on_number, &version, NULL);
 	if (rc == SQLITE_OK)
-		rc = sqlite3_exec(db, "SELECT COUNT(*) FROM sqlite_master WHERE name = 'phones'", on_number, &has_phones, NULL);
+		rc = sqlite3_exec(db, "SELECT COUNT(*) FROM sqlite_master WHERE name = 'phones'",
+			on_number, &has_phones, NULL);
 	if (rc == SQLITE_OK && has_phones)
 		rc = sqlite3_exec(db, count_foreign, on_number, foreign, NULL);
 	if (rc != SQLITE_OK)

@@ -7,7 +7,19 @@
 
 #include "store/user_list.h"
 
-enum { ST_BEGIN, ST_COMMIT, ST_GET, ST_PUT, ST_DROP, ST_DROP_PHONE, ST_PUT_PHONE, ST_TOMBSTONE, ST_BLOCK, ST_UNBLOCK, ST_COUNT };
+enum {
+	ST_BEGIN,
+	ST_COMMIT,
+	ST_GET,
+	ST_PUT,
+	ST_DROP,
+	ST_DROP_PHONE,
+	ST_PUT_PHONE,
+	ST_TOMBSTONE,
+	ST_BLOCK,
+	ST_UNBLOCK,
+	ST_COUNT
+};
 
 struct sqlite {
 	sqlite3      *db;

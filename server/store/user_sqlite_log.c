@@ -1,12 +1,12 @@
-/* The write-ahead log. Moving it into the file (a checkpoint) stalls a commit by tens of milliseconds,
- * so it is done beside, by a second connection on a thread of its own.
+/* The write-ahead log. Moving it into the file (a checkpoint) stalls a commit by tens of
+ * milliseconds, so it is done beside, by a second connection on a thread of its own.
  *
- * A reader that stays keeps the log from starting anew. It grows then, up to eight times the size from
- * which on writers wait for a checkpoint (64 MB); from there on nothing is written until the reader is
- * gone. Then the log's file is cut to nothing.
+ * A reader that stays keeps the log from starting anew. It grows then, up to eight times the size
+ * from which on writers wait for a checkpoint (64 MB); from there on nothing is written until the
+ * reader is gone. Then the log's file is cut to nothing.
  *
- * It is cut every few seconds, too: secure_delete overwrites in the pages what was erased, but the log
- * goes on to hold the pages as they were. */
+ * It is cut every few seconds, too: secure_delete overwrites in the pages what was erased, but the
+ * log goes on to hold the pages as they were. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,14 +45,15 @@ bool user_sqlite_log_is_full(const struct sqlite *s)
 	return log_size(s) > s->log_max * LOG_LIMIT_FACTOR;
 }
 
-/* secure_delete has overwritten the old values in the pages; the log goes on to hold the pages as they
- * were until it is cut. Whoever reads just now is in the way, and is not waited for. */
+/* secure_delete has overwritten the old values in the pages; the log goes on to hold the pages as
+ * they were until it is cut. Whoever reads just now is in the way, and is not waited for. */
 bool user_sqlite_settle(void *state)
 {
 	struct sqlite *s = state;
 
 	s->wait_until_ms = clock_ms() + TEND_WAIT_MS;
-	return sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL) == SQLITE_OK;
+	return sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL) ==
+	       SQLITE_OK;
 }
 
 /* ---- beside ---- */
@@ -92,7 +93,8 @@ static int tender_connect(struct tender *t)
 	int rc = user_sqlite_connect(&t->s, t->path);
 
 	if (rc == SQLITE_OK)
-		rc = sqlite3_exec(t->s.db, "PRAGMA schema_version", NULL, NULL, NULL); /* one that never read knows of no log */
+		rc = sqlite3_exec(t->s.db, "PRAGMA schema_version", NULL, NULL,
+			NULL); /* one that never read knows of no log */
 	if (rc != SQLITE_OK) {
 		sqlite3_close(t->s.db);
 		t->s.db = NULL;
@@ -116,8 +118,8 @@ static int force(struct tender *t)
 	return rc;
 }
 
-/* PASSIVE waits for nobody. Under writes without a pause, or with a reader that stays, it never gets to the log's end, and the log only
- * grows: past its bound it is forced, and every CUT_MS. */
+/* PASSIVE waits for nobody. Under writes without a pause, or with a reader that stays, it never
+ * gets to the log's end, and the log only grows: past its bound it is forced, and every CUT_MS. */
 int64_t user_sqlite_tend(void *tender)
 {
 	struct tender *t = tender;
@@ -127,12 +129,15 @@ int64_t user_sqlite_tend(void *tender)
 	if (!t->s.db)
 		rc = tender_connect(t);
 	if (rc == SQLITE_OK)
-		rc = sqlite3_wal_checkpoint_v2(t->s.db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+		rc = sqlite3_wal_checkpoint_v2(
+			t->s.db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
 	if (rc == SQLITE_OK && log_size(&t->s) > (clock_ms() < t->cut_ms ? t->s.log_max : 0))
 		rc = force(t);
 	rc &= 0xff;
-	if (rc != SQLITE_OK && rc != SQLITE_BUSY && rc != SQLITE_LOCKED && !t->failing) /* busy: another process is at it */
-		log_warn("the user database's write-ahead log cannot be moved into its file", LOG_STR("file", t->path), LOG_STR("cause", sqlite3_errstr(rc)));
+	if (rc != SQLITE_OK && rc != SQLITE_BUSY && rc != SQLITE_LOCKED &&
+		!t->failing) /* busy: another process is at it */
+		log_warn("the user database's write-ahead log cannot be moved into its file",
+			LOG_STR("file", t->path), LOG_STR("cause", sqlite3_errstr(rc)));
 	t->failing = rc != SQLITE_OK && rc != SQLITE_BUSY && rc != SQLITE_LOCKED;
 	return TEND_MS;
 }

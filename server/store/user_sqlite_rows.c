@@ -45,10 +45,13 @@ static void read_row(sqlite3_stmt *st, struct user_row *row, struct arena *a)
 		int at = USER_PHONE_AT + i, n = sqlite3_column_bytes(st, at);
 
 		if (sqlite3_column_type(st, at) != SQLITE_NULL)
-			row->phone[i] = (struct user_bytes){arena_strndup(a, sqlite3_column_blob(st, at), (size_t)n), (size_t)n};
+			row->phone[i] = (struct user_bytes){
+				arena_strndup(a, sqlite3_column_blob(st, at), (size_t)n),
+				(size_t)n};
 	}
 	if (sqlite3_column_type(st, USER_BLOCK_AT) != SQLITE_NULL)
-		row->u.block = (struct user_block){sqlite3_column_int64(st, USER_BLOCK_AT), sqlite3_column_int64(st, USER_BLOCK_AT + 1),
+		row->u.block = (struct user_block){sqlite3_column_int64(st, USER_BLOCK_AT),
+			sqlite3_column_int64(st, USER_BLOCK_AT + 1),
 			text_at(st, USER_BLOCK_AT + 2, a)};
 }
 
@@ -58,13 +61,16 @@ static void bind_key(sqlite3_stmt *st, const struct user *u)
 	sqlite3_bind_text(st, 2, u->openid, -1, SQLITE_STATIC);
 }
 
-enum user_status user_sqlite_load(void *state, struct user_row *rows, size_t n, bool writing, struct arena *a)
+enum user_status user_sqlite_load(
+	void *state, struct user_row *rows, size_t n, bool writing, struct arena *a)
 {
 	struct sqlite *s = state;
 	int rc = SQLITE_OK;
 
 	if (writing && user_sqlite_log_is_full(s)) {
-		snprintf(s->why, USER_WHY_MAX, "its write-ahead log has grown too long: somebody has been reading from the file for long");
+		snprintf(s->why, USER_WHY_MAX,
+			"its write-ahead log has grown too long: somebody has been reading from "
+			"the file for long");
 		return USER_FAILED;
 	}
 	s->wait_until_ms = clock_ms() + s->timeout_ms;
@@ -72,7 +78,8 @@ enum user_status user_sqlite_load(void *state, struct user_row *rows, size_t n, 
 		rc = finish(s->st[ST_BEGIN]);
 	for (size_t i = 0; i < n && rc == SQLITE_OK; i++) {
 		bind_key(s->st[ST_GET], &rows[i].u);
-		sqlite3_bind_blob(s->st[ST_GET], 3, rows[i].name, sizeof(rows[i].name), SQLITE_STATIC);
+		sqlite3_bind_blob(
+			s->st[ST_GET], 3, rows[i].name, sizeof(rows[i].name), SQLITE_STATIC);
 		rc = sqlite3_step(s->st[ST_GET]);
 		if (rc == SQLITE_ROW) {
 			read_row(s->st[ST_GET], &rows[i], a);
@@ -90,7 +97,8 @@ static int put(sqlite3_stmt *st, const struct user_row *row)
 
 	bind_key(st, u);
 	for (int i = 0; i < USER_TEXT_COUNT; i++) /* NULL binds NULL */
-		sqlite3_bind_text(st, 1 + USER_KEY_COUNT + i, i == USER_phone ? row->phone_column : u->text[i], -1, SQLITE_STATIC);
+		sqlite3_bind_text(st, 1 + USER_KEY_COUNT + i,
+			i == USER_phone ? row->phone_column : u->text[i], -1, SQLITE_STATIC);
 	for (int i = 0; i < USER_NUMBER_COUNT; i++) {
 		int at = 1 + USER_KEY_COUNT + USER_TEXT_COUNT + i;
 
@@ -109,7 +117,8 @@ static int put_phone(struct sqlite *s, const struct user_row *row)
 
 	bind_key(st, &row->u);
 	for (int i = 0; i < PHONE_CELL_COUNT; i++) {
-		sqlite3_bind_blob(st, 1 + USER_KEY_COUNT + i, row->phone[i].p, (int)row->phone[i].len, SQLITE_STATIC);
+		sqlite3_bind_blob(st, 1 + USER_KEY_COUNT + i, row->phone[i].p,
+			(int)row->phone[i].len, SQLITE_STATIC);
 		any |= row->phone[i].p != NULL;
 	}
 	if (any)
@@ -172,7 +181,8 @@ enum user_status user_sqlite_save(void *state, const struct user_row *rows, size
 
 /* ---- statements of user_list.c ---- */
 
-enum user_status user_sqlite_find(void *state, const char *sql, struct arena *a, struct user_row **rows, size_t *n)
+enum user_status user_sqlite_find(
+	void *state, const char *sql, struct arena *a, struct user_row **rows, size_t *n)
 {
 	struct sqlite *s = state;
 	sqlite3_stmt *st = NULL;
@@ -199,9 +209,11 @@ enum user_status user_sqlite_find(void *state, const char *sql, struct arena *a,
 
 int user_sqlite_prepare(struct sqlite *s)
 {
-	static const char get[] = "SELECT " USER_LIST_COLUMNS(u) ", (SELECT erased_ms FROM erased WHERE name = ?3)"
-		" FROM (SELECT 1) LEFT JOIN users u ON u.appid = ?1 AND u.openid = ?2"
-		" LEFT JOIN phones p ON p.appid = ?1 AND p.openid = ?2 LEFT JOIN blocks b ON b.appid = ?1 AND b.openid = ?2";
+	static const char get[] = "SELECT " USER_LIST_COLUMNS(
+		u) ", (SELECT erased_ms FROM erased WHERE name = ?3)"
+		   " FROM (SELECT 1) LEFT JOIN users u ON u.appid = ?1 AND u.openid = ?2"
+		   " LEFT JOIN phones p ON p.appid = ?1 AND p.openid = ?2 LEFT JOIN blocks b ON "
+		   "b.appid = ?1 AND b.openid = ?2";
 	static const char row[] = "INSERT OR REPLACE INTO users (" USER_COLUMNS ") VALUES (?, ?"
 #define X(...) ", ?"
 		USER_TEXTS(X) USER_NUMBERS(X)
@@ -222,6 +234,7 @@ int user_sqlite_prepare(struct sqlite *s)
 	int rc = SQLITE_OK;
 
 	for (size_t i = 0; i < NELEM(all) && rc == SQLITE_OK; i++)
-		rc = sqlite3_prepare_v3(s->db, all[i], -1, SQLITE_PREPARE_PERSISTENT, &s->st[i], NULL);
+		rc = sqlite3_prepare_v3(
+			s->db, all[i], -1, SQLITE_PREPARE_PERSISTENT, &s->st[i], NULL);
 	return rc;
 }

@@ -58,7 +58,8 @@ static void skip(struct peer *pr, const char *cause)
 
 	log_at(is_last ? LOG_ERROR : LOG_WARN,
 		is_last ? "wechat does not answer: asking once a second until it does"
-			: "a wechat host does not answer: it is skipped, and asked once a second until it "
+			: "a wechat host does not answer: it is skipped, and asked once a second "
+			  "until it "
 			  "does",
 		LOG_STR("host", pr->url), LOG_STR("cause", cause));
 	pr->skipped = true;

@@ -49,7 +49,8 @@ bool push_signature_ok(const char *signature, const char *token, const char *tim
 
 bool push_key_read(struct push_key *out, const char *text)
 {
-	static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	static const char letters[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 	char whole[PUSH_AES_KEY_LEN + 2];
 	const char *last;
 	bool ok;
@@ -60,7 +61,8 @@ bool push_key_read(struct push_key *out, const char *text)
 	last = strchr(letters, text[PUSH_AES_KEY_LEN - 1]);
 	if (!last)
 		return false;
-	whole[PUSH_AES_KEY_LEN - 1] = letters[(last - letters) & ~3]; /* the decoder wants these bits zero */
+	/* the decoder wants these bits zero */
+	whole[PUSH_AES_KEY_LEN - 1] = letters[(last - letters) & ~3];
 	whole[PUSH_AES_KEY_LEN] = '=';
 	ok = base64_decode(out->bytes, sizeof(out->bytes), whole, PUSH_AES_KEY_LEN + 1) ==
 	     sizeof(out->bytes);
@@ -98,7 +100,8 @@ char *push_open(struct arena *a, const struct push_key *key, const char *appid, 
 	n -= PUSH_RANDOM_LEN + LENGTH_SIZE;
 	size = (size_t)plain[0] << 24 | (size_t)plain[1] << 16 | (size_t)plain[2] << 8 | plain[3];
 	plain += LENGTH_SIZE;
-	if (size > (size_t)n || (size_t)n - size != appid_len || memcmp(plain + size, appid, appid_len) != 0)
+	if (size > (size_t)n || (size_t)n - size != appid_len ||
+		memcmp(plain + size, appid, appid_len) != 0)
 		return NULL;
 	plain[size] = '\0';
 	*len = size;
@@ -250,8 +253,8 @@ bool push_read(struct arena *a, const char *body, size_t len, struct push_messag
 	bool ok;
 
 	*out = (struct push_message){.format = len && *body == '{' ? PUSH_JSON : PUSH_XML};
-	ok = len <= FIELD_MAX &&
-	     (out->format == PUSH_JSON ? read_json(a, body, len, out) : read_xml(a, body, len, out));
+	ok = len <= FIELD_MAX && (out->format == PUSH_JSON ? read_json(a, body, len, out)
+							   : read_xml(a, body, len, out));
 	if (!ok)
 		*out = (struct push_message){.format = out->format};
 	return ok;

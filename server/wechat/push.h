@@ -47,7 +47,8 @@ struct push_message {
 	const char *event;        /* Event */
 	const char *openid;       /* OpenID: whom an event is about (FromUserName is not that) */
 	const char *appid;        /* AppID */
-	const char *revoke_info;  /* RevokeInfo: what consent was withdrawn, numbers separated by commas */
+	/* RevokeInfo: what consent was withdrawn, numbers separated by commas */
+	const char *revoke_info;
 	const char *create_time;  /* CreateTime: seconds since 1970 */
 };
 

@@ -364,8 +364,9 @@ static void keys_build(struct call *c, struct fetch_request *rq, const char *hos
 	struct getkeys *g = (struct getkeys *)c;
 
 	rq->method = "POST"; /* with an empty body, as WeChat's guide has it */
-	rq->url = arena_join(c->arena, host, "/wxa/business/getuserencryptkey?access_token=",
-		encoded(c, g->token), "&openid=", encoded(c, g->openid), "&signature=", g->signature,
+	rq->url = arena_join(c->arena, host,
+		"/wxa/business/getuserencryptkey?access_token=", encoded(c, g->token),
+		"&openid=", encoded(c, g->openid), "&signature=", g->signature,
 		"&sig_method=hmac_sha256");
 }
 

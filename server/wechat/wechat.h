@@ -84,11 +84,12 @@ void wechat_getuserphonenumber(struct wechat *wx, const struct wechat_app *app,
 	const char *access_token, const char *code, const char *openid, wechat_phone_cb cb,
 	void *ctx);
 
-/* getUserEncryptKey: the keys that wx.getUserCryptoManager gives the phone, the last three. Outcomes
- * also: SESSION_KEY_EXPIRED. */
+/* getUserEncryptKey: the keys that wx.getUserCryptoManager gives the phone, the last three.
+ * Outcomes also: SESSION_KEY_EXPIRED. */
 enum { WECHAT_ENCRYPT_KEYS_MAX = 16 };
 struct wechat_encrypt_key {
-	int64_t version, expires_in_s, created_at; /* expires_in_s: 0 or less for one that has ended */
+	/* expires_in_s: 0 or less for one that has ended */
+	int64_t version, expires_in_s, created_at;
 	const char *encrypt_key, *iv;
 };
 struct wechat_encrypt_keys {

@@ -1,4 +1,5 @@
-/* The ceiling: what libevhtp alone costs for an answer with the headers that /internal/auth sends, and nothing behind it. */
+/* The ceiling: what libevhtp alone costs for an answer with the headers that /internal/auth sends,
+ * and nothing behind it. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -28,8 +29,10 @@ static void on_request(evhtp_request_t *r, void *arg)
 		strftime(date, sizeof(date), "%a, %d %b %Y %H:%M:%S GMT", gmtime_r(&now, &tm));
 		made = now;
 	}
-	for (size_t i = 0; i < sizeof(headers) / sizeof(headers[0]); i++) /* 0, 0: not even copied */
-		evhtp_headers_add_header(r->headers_out, evhtp_header_new(headers[i][0], headers[i][1], 0, 0));
+	for (size_t i = 0; i < sizeof(headers) / sizeof(headers[0]);
+		i++) /* 0, 0: not even copied */
+		evhtp_headers_add_header(
+			r->headers_out, evhtp_header_new(headers[i][0], headers[i][1], 0, 0));
 	evhtp_send_reply(r, EVHTP_RES_OK);
 }
 

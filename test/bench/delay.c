@@ -1,5 +1,6 @@
-/* delay LISTEN-PORT TO-PORT MICROSECONDS: a TCP proxy on loopback that holds what passes for so long, in each direction. A network's
- * latency, for benchmarks: it costs no bandwidth, and what comes later does not overtake. */
+/* delay LISTEN-PORT TO-PORT MICROSECONDS: a TCP proxy on loopback that holds what passes for so
+ * long, in each direction. A network's latency, for benchmarks: it costs no bandwidth, and what
+ * comes later does not overtake. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
@@ -43,7 +44,9 @@ static int64_t now_ns(void)
 
 static struct sockaddr_in loopback(int port)
 {
-	return (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	return (struct sockaddr_in){.sin_family = AF_INET,
+		.sin_port = htons((uint16_t)port),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 }
 
 static void quick(int fd)
@@ -97,7 +100,9 @@ static void give(struct way *w)
 	struct chunk *c;
 
 	while ((c = w->first) && c->due_ns <= now_ns()) {
-		ssize_t n = c->is_end ? 0 : send(w->to, c->data + c->sent, c->len - c->sent, MSG_NOSIGNAL);
+		ssize_t n =
+			c->is_end ? 0
+				  : send(w->to, c->data + c->sent, c->len - c->sent, MSG_NOSIGNAL);
 
 		if (c->is_end || n < 0)
 			shutdown(w->to, SHUT_WR);
@@ -129,7 +134,8 @@ int main(int argc, char **argv)
 	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
 
 	setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	if (argc != 4 || bind(listener, (struct sockaddr *)&addr, sizeof(addr)) || listen(listener, 16)) {
+	if (argc != 4 || bind(listener, (struct sockaddr *)&addr, sizeof(addr)) ||
+		listen(listener, 16)) {
 		fprintf(stderr, "usage: delay LISTEN-PORT TO-PORT MICROSECONDS\n");
 		return 2;
 	}
@@ -142,13 +148,20 @@ int main(int argc, char **argv)
 		int64_t due = INT64_MAX, wait;
 
 		for (int i = 0; i < 2 * PAIRS_MAX; i++) {
-			fds[i] = (struct pollfd){.fd = ways[i].from >= 0 && !ways[i].ended ? ways[i].from : -1, .events = POLLIN};
-			due = ways[i].from >= 0 && ways[i].first && ways[i].first->due_ns < due ? ways[i].first->due_ns : due;
+			fds[i] = (struct pollfd){
+				.fd = ways[i].from >= 0 && !ways[i].ended ? ways[i].from : -1,
+				.events = POLLIN};
+			due = ways[i].from >= 0 && ways[i].first && ways[i].first->due_ns < due
+				      ? ways[i].first->due_ns
+				      : due;
 		}
 		fds[2 * PAIRS_MAX] = (struct pollfd){.fd = listener, .events = POLLIN};
 		wait = due == INT64_MAX ? INT64_C(1000000000) : due - now_ns();
 		wait = wait < 0 ? 0 : wait;
-		ppoll(fds, 2 * PAIRS_MAX + 1, &(struct timespec){.tv_sec = wait / 1000000000, .tv_nsec = wait % 1000000000}, NULL);
+		ppoll(fds, 2 * PAIRS_MAX + 1,
+			&(struct timespec){
+				.tv_sec = wait / 1000000000, .tv_nsec = wait % 1000000000},
+			NULL);
 		for (int i = 0; i < 2 * PAIRS_MAX; i++)
 			if (fds[i].fd >= 0 && fds[i].revents)
 				take(&ways[i]);

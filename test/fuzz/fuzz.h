@@ -1,5 +1,6 @@
-/* What every fuzzer includes. A fuzzer holds properties (MUST), not only "does not crash"; it takes the few choices it needs from the
- * front of the input, and everything else of it is the bytes of an outsider. */
+/* What every fuzzer includes. A fuzzer holds properties (MUST), not only "does not crash"; it takes
+ * the few choices it needs from the front of the input, and everything else of it is the bytes of
+ * an outsider. */
 #ifndef FUZZ_H
 #define FUZZ_H
 
@@ -44,7 +45,8 @@ static inline char *exactly(const void *p, size_t n)
 	return copy;
 }
 
-/* All up to the next separator byte, or the end, as a string (without what follows a NUL); the separator is passed over. free() it. */
+/* All up to the next separator byte, or the end, as a string (without what follows a NUL); the
+ * separator is passed over. free() it. */
 static inline char *take_text(struct input *in, int separator)
 {
 	const uint8_t *end = in->n ? memchr(in->p, separator, in->n) : NULL;

@@ -1,5 +1,6 @@
-/* A configuration file of anybody's making: it is refused with a word of why, or taken without one; read twice it is the same; what is
- * taken is within bounds. Files are memory here: the configuration, and one secret under any other name but "away". */
+/* A configuration file of anybody's making: it is refused with a word of why, or taken without one;
+ * read twice it is the same; what is taken is within bounds. Files are memory here: the
+ * configuration, and one secret under any other name but "away". */
 #include "fuzz.h"
 
 static const uint8_t *the_file;
@@ -11,7 +12,8 @@ static FILE *open_memory(const char *path, const char *mode)
 
 	(void)mode;
 	if (!strcmp(path, "the file"))
-		return the_file_len ? fmemopen((void *)(uintptr_t)the_file, the_file_len, "r") : fmemopen(secret, 0, "r");
+		return the_file_len ? fmemopen((void *)(uintptr_t)the_file, the_file_len, "r")
+				    : fmemopen(secret, 0, "r");
 	return strcmp(path, "away") ? fmemopen(secret, sizeof(secret) - 1, "r") : NULL;
 }
 
@@ -43,7 +45,8 @@ static void within_bounds(const struct config *c)
 	MUST((c->redis_path && *c->redis_path) || c->redis_host_count > 0);
 	MUST(c->redis_db >= 0);
 	for (size_t i = 0; i < c->redis_host_count; i++)
-		MUST(*c->redis_hosts[i].host && c->redis_hosts[i].port > 0 && c->redis_hosts[i].port <= 65535);
+		MUST(*c->redis_hosts[i].host && c->redis_hosts[i].port > 0 &&
+			c->redis_hosts[i].port <= 65535);
 	MUST(c->app_count > 0);
 	for (size_t i = 0; i < c->app_count; i++)
 		MUST(*c->apps[i].appid && c->apps[i].secrets.n > 0 && *c->apps[i].secrets.items[0]);

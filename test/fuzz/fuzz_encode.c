@@ -1,5 +1,6 @@
-/* Encodings: a decoder takes only what the encoder writes (hex: in either case; percent: any mixture of what may stand for itself), says
- * so with the least room and with no less, and gives back what went in. UTF-8 is held against a decoder that counts instead of looking. */
+/* Encodings: a decoder takes only what the encoder writes (hex: in either case; percent: any
+ * mixture of what may stand for itself), says so with the least room and with no less, and gives
+ * back what went in. UTF-8 is held against a decoder that counts instead of looking. */
 #include "fuzz.h"
 
 #include <ctype.h>
@@ -47,13 +48,15 @@ static void percent(const char *p, size_t n)
 	for (int form = 0; form < 2; form++) {
 		ssize_t got = percent_decode(back, exact, len, form);
 
-		MUST(n > 0 && memchr(p, '\0', n) ? got == -1 : got == (ssize_t)n && !memcmp(back, p, n));
+		MUST(n > 0 && memchr(p, '\0', n) ? got == -1
+						 : got == (ssize_t)n && !memcmp(back, p, n));
 		inplace = exactly(p, n);
 		inplace = realloc(inplace, n + 1);
 		got = percent_decode(inplace, inplace, n, form);
 		MUST(got >= -1 && got <= (ssize_t)n);
 		if (got >= 0)
-			MUST(strlen(inplace) == (size_t)got && !(form && memchr(p, '+', n) && !memchr(inplace, ' ', (size_t)got)));
+			MUST(strlen(inplace) == (size_t)got &&
+				!(form && memchr(p, '+', n) && !memchr(inplace, ' ', (size_t)got)));
 		free(inplace);
 	}
 	free(text);
@@ -61,11 +64,16 @@ static void percent(const char *p, size_t n)
 	free(exact);
 }
 
-/* RFC 3629 by arithmetic: take a code point apart from its bytes, and see whether its shortest form is these bytes. */
+/* RFC 3629 by arithmetic: take a code point apart from its bytes, and see whether its shortest form
+ * is these bytes. */
 static size_t code_point(const uint8_t *s, size_t n)
 {
 	static const uint32_t least[] = {0, 1, 0x80, 0x800, 0x10000};
-	size_t len = s[0] < 0x80 ? 1 : s[0] >> 5 == 6 ? 2 : s[0] >> 4 == 14 ? 3 : s[0] >> 3 == 30 ? 4 : 0;
+	size_t len = s[0] < 0x80       ? 1
+		     : s[0] >> 5 == 6  ? 2
+		     : s[0] >> 4 == 14 ? 3
+		     : s[0] >> 3 == 30 ? 4
+				       : 0;
 	uint32_t u;
 
 	if (len == 0 || len > n)

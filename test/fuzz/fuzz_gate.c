@@ -1,7 +1,9 @@
-/* The whole gate to callers, over a socket: pipelined bytes in one piece or in many, answered at once or some turns later, give the same
- * answers in the same order; each answer is whole, and each request reaches the handler as vet read it.
+/* The whole gate to callers, over a socket: pipelined bytes in one piece or in many, answered at
+ * once or some turns later, give the same answers in the same order; each answer is whole, and each
+ * request reaches the handler as vet read it.
  *
- * Input: a seed for the pieces and the handler's delays; then what a caller sends before it says that this was all. */
+ * Input: a seed for the pieces and the handler's delays; then what a caller sends before it says
+ * that this was all. */
 #include "fuzz.h"
 
 #include <errno.h>
@@ -43,7 +45,8 @@ static void answer(void *ctx)
 		return;
 	}
 	MUST(len <= BODY_MAX && strlen(req_path(r)) > 0 && req_query(r));
-	buf_printf(&b, "%s %s?%s x=%s body=", req_method_name(r), req_path(r), req_query(r), header ? header : "none");
+	buf_printf(&b, "%s %s?%s x=%s body=", req_method_name(r), req_path(r), req_query(r),
+		header ? header : "none");
 	buf_add(&b, body, len);
 	req_reply(r, 200 + (int)len % 2, "text/plain", b.data, b.len);
 	buf_free(&b);
@@ -78,8 +81,13 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	snprintf(path, sizeof(path), "%s/s", dir);
 	snprintf(where, sizeof(where), "unix:%s", path);
 	loop = loop_new();
-	http = http_new(loop, &(struct http_options){.name = "public", .max_connections = 10, .client_timeout_ms = 60000, .max_body = BODY_MAX,
-		.backstop_ms = 60000}, on_request, NULL);
+	http = http_new(loop,
+		&(struct http_options){.name = "public",
+			.max_connections = 10,
+			.client_timeout_ms = 60000,
+			.max_body = BODY_MAX,
+			.backstop_ms = 60000},
+		on_request, NULL);
 	MUST(http_listen(http, where, err, sizeof(err)));
 	atexit(clean_up);
 	return 0;
@@ -138,7 +146,8 @@ static void talk(struct input in, bool in_pieces, struct buf *got)
 	}
 }
 
-/* Takes the answers apart: leaves status lines and bodies, without what differs each time (ids, dates, 100 Continue). */
+/* Takes the answers apart: leaves status lines and bodies, without what differs each time (ids,
+ * dates, 100 Continue). */
 static void essence(const struct buf *got, struct buf *out)
 {
 	const char *p = got->len ? got->data : "", *end = p + got->len;
@@ -156,7 +165,8 @@ static void essence(const struct buf *got, struct buf *out)
 		nl = memchr(p, '\r', (size_t)(head_end - p));
 		if (strncmp(p, "HTTP/1.1 100", 12)) {
 			buf_add(out, p, (size_t)(nl - p));
-			if (len > (size_t)(end - head_end)) { /* to a HEAD, or the connection's last */
+			if (len > (size_t)(end -
+					   head_end)) { /* to a HEAD, or the connection's last */
 				p = head_end;
 				continue;
 			}

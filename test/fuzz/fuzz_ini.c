@@ -1,5 +1,5 @@
-/* The INI reader: what it reads, written out plainly and read again, is the same; line numbers are the file's; and it says that all was
- * well exactly when it said of no line that it was not. */
+/* The INI reader: what it reads, written out plainly and read again, is the same; line numbers are
+ * the file's; and it says that all was well exactly when it said of no line that it was not. */
 #include "fuzz.h"
 
 #include "common/buf.h"

@@ -1,7 +1,9 @@
-/* Addresses as text, and who sent a request by X-Forwarded-For: what is read prints to what reads as the same; what stands left of the
- * first address that is no trusted proxy changes nothing; one header or several makes no difference.
+/* Addresses as text, and who sent a request by X-Forwarded-For: what is read prints to what reads
+ * as the same; what stands left of the first address that is no trusted proxy changes nothing; one
+ * header or several makes no difference.
  *
- * Input: lines; the first is also read as an address and a network, all are X-Forwarded-For headers. */
+ * Input: lines; the first is also read as an address and a network, all are X-Forwarded-For
+ * headers. */
 #include "fuzz.h"
 
 #include "http/req.h"
@@ -48,7 +50,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	(void)argc;
 	(void)argv;
 	log_init(LOG_ERROR, LOG_LOGFMT);
-	MUST(ip_net_parse(&trusted[0], "10.0.0.0/8") && ip_net_parse(&trusted[1], "2001:db8::/33") && ip_net_parse(&trusted[2], "1::1"));
+	MUST(ip_net_parse(&trusted[0], "10.0.0.0/8") &&
+		ip_net_parse(&trusted[1], "2001:db8::/33") && ip_net_parse(&trusted[2], "1::1"));
 	return 0;
 }
 
@@ -95,7 +98,9 @@ static void socket_address(const char *text)
 
 static struct client who(void)
 {
-	struct api api = {.trusted_proxies = trusted, .trusted_proxy_count = NELEM(trusted), .warned_unnamed = true};
+	struct api api = {.trusted_proxies = trusted,
+		.trusted_proxy_count = NELEM(trusted),
+		.warned_unnamed = true};
 	struct client c;
 
 	memset(&c, 0, sizeof(c));
@@ -105,7 +110,8 @@ static struct client who(void)
 
 static void same_client(const struct client *a, const struct client *b)
 {
-	MUST(!strcmp(a->text, b->text) && a->limited == b->limited && !memcmp(&a->ip, &b->ip, sizeof(a->ip)));
+	MUST(!strcmp(a->text, b->text) && a->limited == b->limited &&
+		!memcmp(&a->ip, &b->ip, sizeof(a->ip)));
 }
 
 static void forwarded(char **lines, int n)

@@ -1,5 +1,6 @@
-/* JSON in and out: what json_parse takes is UTF-8 without NUL, at most 32 deep, without twins at the top, and comes out again as it went
- * in; cut short it is refused. Whatever bytes buf_json_str is given, json_parse reads, but for NUL. */
+/* JSON in and out: what json_parse takes is UTF-8 without NUL, at most 32 deep, without twins at
+ * the top, and comes out again as it went in; cut short it is refused. Whatever bytes buf_json_str
+ * is given, json_parse reads, but for NUL. */
 #include "fuzz.h"
 
 #include <float.h>
@@ -27,7 +28,8 @@ static bool same_number(double a, double b)
 static int type_of(const cJSON *v)
 {
 	/* Infinity is printed as null, and cJSON rounds what is nearly that up to it. */
-	return cJSON_IsNumber(v) && fabs(v->valuedouble) > 1.7976931348623e308 ? cJSON_NULL : v->type & 0xff;
+	return cJSON_IsNumber(v) && fabs(v->valuedouble) > 1.7976931348623e308 ? cJSON_NULL
+									       : v->type & 0xff;
 }
 
 static void same(const cJSON *a, const cJSON *b, int depth)
@@ -64,9 +66,11 @@ static void get_all(const cJSON *tree)
 		if (!m->string)
 			return;
 		if (json_str(tree, m->string, 1, 10, &text) == JSON_GOT)
-			MUST(cJSON_IsString(m) && text == m->valuestring && strlen(text) >= 1 && strlen(text) <= 10);
+			MUST(cJSON_IsString(m) && text == m->valuestring && strlen(text) >= 1 &&
+				strlen(text) <= 10);
 		if (json_int(tree, m->string, -1000, 1 << 30, &n) == JSON_GOT)
-			MUST(cJSON_IsNumber(m) && (double)n == m->valuedouble && n >= -1000 && n <= 1 << 30);
+			MUST(cJSON_IsNumber(m) && (double)n == m->valuedouble && n >= -1000 &&
+				n <= 1 << 30);
 	}
 }
 

@@ -24,7 +24,8 @@ static void as_message(struct arena *a, const char *text, size_t n)
 	bool ok = push_read(a, copy, n, &m);
 
 	MUST(ok == push_read(a, copy, n, &again));
-	MUST(same(m.event, again.event) && same(m.openid, again.openid) && same(m.encrypt, again.encrypt));
+	MUST(same(m.event, again.event) && same(m.openid, again.openid) &&
+		same(m.encrypt, again.encrypt));
 	MUST(ok || (!m.event && !m.openid && !m.encrypt && !m.revoke_info));
 	MUST(!m.event || strlen(m.event) <= n);
 	MUST(!m.openid || utf8_valid(m.openid, strlen(m.openid)));

@@ -1,7 +1,9 @@
-/* Redis' bytes, played by a peer on a unix socket: the real connection, and every module that reads replies. Whatever comes: nothing
- * aborts, each callback comes exactly once and never before the call returns, and what is handed on keeps its promise.
+/* Redis' bytes, played by a peer on a unix socket: the real connection, and every module that reads
+ * replies. Whatever comes: nothing aborts, each callback comes exactly once and never before the
+ * call returns, and what is handed on keeps its promise.
  *
- * Input: which callers (bits) and on which connection the peer is unruly; then what it says, 0x1e ends a turn of the loop. */
+ * Input: which callers (bits) and on which connection the peer is unruly; then what it says, 0x1e
+ * ends a turn of the loop. */
 #include "fuzz.h"
 
 #include <errno.h>
@@ -50,7 +52,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	atexit(clean_up);
 	strcpy(un.sun_path, path);
 	listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	MUST(listener >= 0 && bind(listener, (struct sockaddr *)&un, sizeof(un)) == 0 && listen(listener, 16) == 0);
+	MUST(listener >= 0 && bind(listener, (struct sockaddr *)&un, sizeof(un)) == 0 &&
+		listen(listener, 16) == 0);
 	loop = loop_new();
 	seal = seal_new(key, 1);
 	return 0;
@@ -73,7 +76,8 @@ static void once(void)
 	MUST(told <= asked);
 }
 
-static void on_created(void *ctx, enum outcome oc, const char *t, int64_t expires_in_s, int64_t created_ms)
+static void on_created(
+	void *ctx, enum outcome oc, const char *t, int64_t expires_in_s, int64_t created_ms)
 {
 	(void)created_ms;
 	(void)ctx;
@@ -156,7 +160,12 @@ static void on_force(void *ctx, enum outcome oc, int64_t wait_ms)
 
 static void ask(struct sessions *s, struct tokens *t, unsigned which)
 {
-	static const struct session_login in = {.appid = "wx1", .openid = "o1", .unionid = "", .session_key = "k", .ip = "192.0.2.1", .user_agent = "a"};
+	static const struct session_login in = {.appid = "wx1",
+		.openid = "o1",
+		.unionid = "",
+		.session_key = "k",
+		.ip = "192.0.2.1",
+		.user_agent = "a"};
 	struct session ses;
 
 	starting = true;
@@ -187,7 +196,8 @@ static void ask(struct sessions *s, struct tokens *t, unsigned which)
 		code_claim_try(codes, &claim, 1000, on_claimed, NULL);
 		break;
 	case 7:
-		token_look(t, "wx1", &(struct token_report){.token = "bad"}, "holder", 1000, on_look, NULL);
+		token_look(t, "wx1", &(struct token_report){.token = "bad"}, "holder", 1000,
+			on_look, NULL);
 		asked++;
 		token_save(t, "wx1", "holder", "token", 7200, on_saved, NULL);
 		asked++;
@@ -212,7 +222,8 @@ static int take_connection(void)
 	return fd;
 }
 
-/* What it says until the socket takes no more; it never reads, which nobody notices on so short a visit. */
+/* What it says until the socket takes no more; it never reads, which nobody notices on so short a
+ * visit. */
 static void says(int fd, const void *p, size_t n)
 {
 	ssize_t did = send(fd, p, n, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -237,7 +248,8 @@ static void is_unruly(int fd, struct input *in)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const char hello[] = "+OK\r\n+PONG\r\n", who[] = "*1\r\n$6\r\nmaster\r\n$11\r\nrun_id:ab\r\n\r\n";
+	static const char hello[] = "+OK\r\n+PONG\r\n",
+			  who[] = "*1\r\n$6\r\nmaster\r\n$11\r\nrun_id:ab\r\n\r\n";
 	static const char tracking[] = ":7\r\n", tracked[] = "+OK\r\n";
 	struct input in = {data, size};
 	unsigned callers = take_byte(&in), how = take_byte(&in);
@@ -262,9 +274,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		says(cache_fd, tracking, sizeof(tracking) - 1);
 		says(cache_fd, tracked, sizeof(tracked) - 1);
 	}
-	s = sessions_new(r, &(struct sessions_options){.key_prefix = "p:", .ttl_ms = 1000000, .max_age_ms = 2000000, .timeout_ms = 2000, .seal = seal, .cache = cache});
+	s = sessions_new(r, &(struct sessions_options){.key_prefix = "p:",
+				    .ttl_ms = 1000000,
+				    .max_age_ms = 2000000,
+				    .timeout_ms = 2000,
+				    .seal = seal,
+				    .cache = cache});
 	t = tokens_new(r, "p:", seal);
-	codes = codes_new(r, &(struct codes_options){.key_prefix = "p:", .replay_window_ms = how & 4 ? 0 : 1000});
+	codes = codes_new(r, &(struct codes_options){
+				     .key_prefix = "p:", .replay_window_ms = how & 4 ? 0 : 1000});
 	for (unsigned i = 0; i < 8; i++)
 		if (callers & 1u << i)
 			ask(s, t, i);

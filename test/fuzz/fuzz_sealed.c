@@ -1,8 +1,9 @@
-/* Open data: the outsider's texts open nothing but what WeChat sealed. Encrypted here under the key, the input opens exactly when it is
- * a JSON object with the watermark of this app; changed by a bit or under another key or iv, it opens as nothing that was not there.
+/* Open data: the outsider's texts open nothing but what WeChat sealed. Encrypted here under the
+ * key, the input opens exactly when it is a JSON object with the watermark of this app; changed by
+ * a bit or under another key or iv, it opens as nothing that was not there.
  *
- * Input: one byte, then encryptedData, iv, session_key and signature by newlines, as a phone could send them; all of it is also taken as
- * the plain text. */
+ * Input: one byte, then encryptedData, iv, session_key and signature by newlines, as a phone could
+ * send them; all of it is also taken as the plain text. */
 #include "fuzz.h"
 
 #include "common/crypt.h"
@@ -11,11 +12,13 @@
 #include "common/json.h"
 #include "wechat/sealed.h"
 
-static const char key_text[] = "AAECAwQFBgcICQoLDA0ODw==", iv_text[] = "EBESExQVFhcYGRobHB0eHw==", app[] = "wx1";
+static const char key_text[] = "AAECAwQFBgcICQoLDA0ODw==", iv_text[] = "EBESExQVFhcYGRobHB0eHw==",
+		  app[] = "wx1";
 
 static void as_sent(struct input in)
 {
-	char *data = take_text(&in, '\n'), *iv = take_text(&in, '\n'), *key = take_text(&in, '\n'), *signature = take_text(&in, '\n');
+	char *data = take_text(&in, '\n'), *iv = take_text(&in, '\n'), *key = take_text(&in, '\n'),
+	     *signature = take_text(&in, '\n');
 	struct arena *a = arena_new();
 	uint8_t hash[SHA1_LEN];
 	char hex[2 * SHA1_LEN + 1], *both = malloc(strlen(data) + strlen(key) + 1);
@@ -42,7 +45,8 @@ static bool meant(const char *plain, size_t n)
 	cJSON *tree = json_parse(plain, n);
 	const cJSON *mark = tree ? cJSON_GetObjectItemCaseSensitive(tree, "watermark") : NULL;
 	const cJSON *id = mark ? cJSON_GetObjectItemCaseSensitive(mark, "appid") : NULL;
-	bool yes = tree && cJSON_IsObject(tree) && id && cJSON_IsString(id) && !strcmp(id->valuestring, app);
+	bool yes = tree && cJSON_IsObject(tree) && id && cJSON_IsString(id) &&
+		   !strcmp(id->valuestring, app);
 
 	json_free(tree);
 	return yes;

@@ -1,5 +1,6 @@
-/* What a Redis Cluster may say of itself: CLUSTER SLOTS, MOVED and ASK, CLUSTER INFO. Whatever it is: a map owns up to what it covers,
- * each owner is one of its nodes, and hosts and ports can be connected to.
+/* What a Redis Cluster may say of itself: CLUSTER SLOTS, MOVED and ASK, CLUSTER INFO. Whatever it
+ * is: a map owns up to what it covers, each owner is one of its nodes, and hosts and ports can be
+ * connected to.
  *
  * Input: the first byte chooses; the rest is what was said. */
 #include "fuzz.h"
@@ -49,7 +50,8 @@ static void read_error(const char *text)
 
 	reply_word(text, word);
 	reply_sentence(text, "secret", sentence);
-	MUST(*word && strlen(word) < REPLY_WORD_MAX && strlen(sentence) < REPLY_SENTENCE_MAX && !strstr(sentence, "secret"));
+	MUST(*word && strlen(word) < REPLY_WORD_MAX && strlen(sentence) < REPLY_SENTENCE_MAX &&
+		!strstr(sentence, "secret"));
 	if (slot_redirect_read(&r, text, "asked")) {
 		check_node(r.host, sizeof(r.host), r.port);
 		MUST(r.slot < SLOTS);

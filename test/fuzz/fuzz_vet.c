@@ -1,7 +1,9 @@
-/* The strict HTTP reader: the same bytes in one piece and in arbitrary pieces give the same outcome, fields and body; an outcome once
- * given is never taken back; and what it lets pass holds what RFC 9112 asks of it.
+/* The strict HTTP reader: the same bytes in one piece and in arbitrary pieces give the same
+ * outcome, fields and body; an outcome once given is never taken back; and what it lets pass holds
+ * what RFC 9112 asks of it.
  *
- * Input: a seed for the pieces; how many KiB of a letter are put in, and where (the bounds are far for a fuzzer); then a message. */
+ * Input: a seed for the pieces; how many KiB of a letter are put in, and where (the bounds are far
+ * for a fuzzer); then a message. */
 #include "fuzz.h"
 
 #include "common/mem.h"
@@ -33,8 +35,10 @@ static enum outcome look(const char *p, size_t n, struct vet_head *h)
 
 static void same_head(const struct vet_head *a, const struct vet_head *b)
 {
-	MUST(a->len == b->len && a->method == b->method && a->method_len == b->method_len && a->minor == b->minor);
-	MUST(a->path == b->path && a->path_len == b->path_len && a->query == b->query && a->query_len == b->query_len);
+	MUST(a->len == b->len && a->method == b->method && a->method_len == b->method_len &&
+		a->minor == b->minor);
+	MUST(a->path == b->path && a->path_len == b->path_len && a->query == b->query &&
+		a->query_len == b->query_len);
 	MUST(a->keep_alive == b->keep_alive && a->chunked == b->chunked && a->expect == b->expect);
 	MUST(a->content_length == b->content_length && a->field_count == b->field_count);
 	MUST(!memcmp(a->fields, b->fields, a->field_count * sizeof(a->fields[0])));
@@ -51,11 +55,15 @@ static void good_head(const char *p, size_t n, const struct vet_head *h)
 	for (size_t i = 0; i < h->field_count; i++) {
 		const struct vet_field *f = &h->fields[i];
 
-		MUST(f->name_len > 0 && f->name + f->name_len < h->len && f->value + f->value_len < h->len);
+		MUST(f->name_len > 0 && f->name + f->name_len < h->len &&
+			f->value + f->value_len < h->len);
 		MUST(p[f->name + f->name_len] == ':');
-		MUST(!memchr(p + f->name, ' ', f->name_len) && !memchr(p + f->name, '\t', f->name_len));
-		MUST(!memchr(p + f->value, '\r', f->value_len) && !memchr(p + f->value, '\n', f->value_len));
-		MUST(f->value_len == 0 || (p[f->value] != ' ' && p[f->value + f->value_len - 1] != ' '));
+		MUST(!memchr(p + f->name, ' ', f->name_len) &&
+			!memchr(p + f->name, '\t', f->name_len));
+		MUST(!memchr(p + f->value, '\r', f->value_len) &&
+			!memchr(p + f->value, '\n', f->value_len));
+		MUST(f->value_len == 0 ||
+			(p[f->value] != ' ' && p[f->value + f->value_len - 1] != ' '));
 	}
 }
 

@@ -1,7 +1,9 @@
-/* WeChat's replies, in the order they come, to each call that we make: one callback, never before the starter returns; a code is asked
- * about again only where that is allowed; what is handed on is within the bounds that Redis, headers and logs count on.
+/* WeChat's replies, in the order they come, to each call that we make: one callback, never before
+ * the starter returns; a code is asked about again only where that is allowed; what is handed on is
+ * within the bounds that Redis, headers and logs count on.
  *
- * Input: which call; a byte for each try, how it ends; then the replies' bodies, with a 0x1e between them. */
+ * Input: which call; a byte for each try, how it ends; then the replies' bodies, with a 0x1e
+ * between them. */
 #include "fuzz.h"
 
 #include "common/log.h"
@@ -39,32 +41,46 @@ static void deliver(void *ctx)
 /* What call.c may ask again after: no byte left us, or WeChat's own -1 or 40125. */
 static bool says_again(const char *body)
 {
-	return strstr(body, "-") || strstr(body, "40") || strchr(body, '\\') || strchr(body, 'e') || strchr(body, 'E');
+	return strstr(body, "-") || strstr(body, "40") || strchr(body, '\\') || strchr(body, 'e') ||
+	       strchr(body, 'E');
 }
 
 void fetch_start(struct fetch *f, const struct fetch_request *rq, fetch_cb cb, void *ctx)
 {
-	static const enum fetch_result results[] = {FETCH_NOT_SENT, FETCH_NO_ANSWER, FETCH_TIMED_OUT, FETCH_TOO_LARGE, FETCH_REFUSED};
+	static const enum fetch_result results[] = {
+		FETCH_NOT_SENT, FETCH_NO_ANSWER, FETCH_TIMED_OUT, FETCH_TOO_LARGE, FETCH_REFUSED};
 	struct answer *a = mem_alloc(sizeof(*a));
 	unsigned how;
 
 	MUST(f->tries == 0 || !f->spends || f->again_allowed);
 	MUST(f->tries < TRIES_MAX && rq->timeout_ms > 0 && rq->timeout_ms <= 3000);
-	MUST(!strncmp(rq->url, "https://", 8) && strspn(rq->url + 8, "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ/_%?&=.~-") == strlen(rq->url + 8));
+	MUST(!strncmp(rq->url, "https://", 8) &&
+		strspn(rq->url + 8, "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				    "/_%?&=.~-") == strlen(rq->url + 8));
 	how = f->how[f->tries++];
 	a->f = f;
 	a->cb = cb;
 	a->ctx = ctx;
 	a->body = take_text(&f->in, 0x1e);
-	a->reply = (struct fetch_reply){.result = FETCH_DONE, .status = 200, .content_type = "text/plain", .body = a->body, .body_len = strlen(a->body), .error = ""};
+	a->reply = (struct fetch_reply){.result = FETCH_DONE,
+		.status = 200,
+		.content_type = "text/plain",
+		.body = a->body,
+		.body_len = strlen(a->body),
+		.error = ""};
 	if (how >= 0xf0) {
-		a->reply = (struct fetch_reply){.result = results[how % NELEM(results)], .content_type = "", .body = "", .error = "it was not to be"};
-		a->reply.not_sent = a->reply.result == FETCH_NOT_SENT || (a->reply.result == FETCH_TIMED_OUT && how & 8);
+		a->reply = (struct fetch_reply){.result = results[how % NELEM(results)],
+			.content_type = "",
+			.body = "",
+			.error = "it was not to be"};
+		a->reply.not_sent = a->reply.result == FETCH_NOT_SENT ||
+				    (a->reply.result == FETCH_TIMED_OUT && how & 8);
 	} else if (how >= 0xe0) {
 		a->reply.status = 500;
 	}
 	f->sent += !a->reply.not_sent;
-	f->again_allowed = a->reply.not_sent || (a->reply.result == FETCH_DONE && says_again(a->body));
+	f->again_allowed =
+		a->reply.not_sent || (a->reply.result == FETCH_DONE && says_again(a->body));
 	virtual_us += how * 1000;
 	loop_defer(f->loop, deliver, a);
 }
@@ -83,15 +99,18 @@ static void told(enum outcome oc)
 {
 	got.calls++;
 	got.oc = oc;
-	MUST(oc != OC_PENDING && (oc == OC_OK || oc == OC_INVALID_CODE || oc == OC_USER_BLOCKED || oc == OC_RATE_LIMITED ||
-		oc == OC_WECHAT_ERROR || oc == OC_WECHAT_CONFIG || oc == OC_WECHAT_UNAVAILABLE || oc == OC_OVERLOADED));
+	MUST(oc != OC_PENDING &&
+		(oc == OC_OK || oc == OC_INVALID_CODE || oc == OC_USER_BLOCKED ||
+			oc == OC_RATE_LIMITED || oc == OC_WECHAT_ERROR || oc == OC_WECHAT_CONFIG ||
+			oc == OC_WECHAT_UNAVAILABLE || oc == OC_OVERLOADED));
 }
 
 static void is_id(const char *s, size_t least)
 {
 	MUST(strlen(s) >= least && strlen(s) <= 128);
 	for (; *s; s++)
-		MUST((*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z') || (*s >= '0' && *s <= '9') || *s == '_' || *s == '-');
+		MUST((*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z') ||
+			(*s >= '0' && *s <= '9') || *s == '_' || *s == '-');
 }
 
 static void is_printable(const char *s, size_t most)
@@ -116,7 +135,8 @@ static void on_session(void *ctx, enum outcome oc, const struct wechat_session *
 	MUST(!(oc == OC_OK && ws->errcode));
 }
 
-static void on_token(void *ctx, enum outcome oc, const char *token, int64_t expires_in_s, int errcode)
+static void on_token(
+	void *ctx, enum outcome oc, const char *token, int64_t expires_in_s, int errcode)
 {
 	(void)ctx;
 	MUST(oc != OC_OK || errcode == 0);
@@ -158,8 +178,17 @@ static void on_pass(void *ctx, enum outcome oc, const struct fetch_reply *reply,
 
 static void start(struct wechat *wx, unsigned which)
 {
-	static const struct wechat_app two = {.appid = "wx1", .secrets = {"s3 cret", "s\xC3\xA9" "cond"}}, one = {.appid = "wx1", .secrets = {"&s?"}};
-	static const struct wechat_pass pass = {.method = "POST", .path = "wxa/x", .query = "a=b", .content_type = "text/plain", .body = "x", .body_len = 1, .timeout_ms = 2000};
+	static const struct wechat_app two = {.appid = "wx1",
+					       .secrets = {"s3 cret", "s\xC3\xA9"
+								      "cond"}},
+				       one = {.appid = "wx1", .secrets = {"&s?"}};
+	static const struct wechat_pass pass = {.method = "POST",
+		.path = "wxa/x",
+		.query = "a=b",
+		.content_type = "text/plain",
+		.body = "x",
+		.body_len = 1,
+		.timeout_ms = 2000};
 	const struct wechat_app *app = which & 0x80 ? &two : &one;
 
 	switch (which % 6) {
@@ -200,14 +229,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (int i = 0; i < TRIES_MAX; i++)
 		f.how[i] = i < 4 ? (uint8_t)take_byte(&f.in) : 0;
 	f.spends = which % 6 < 2 || which % 6 >= 4;
-	wx = wechat_new(f.loop, &(struct wechat_options){.login = &f, .token = &f, .service = &f, .pass = &f, .base_urls = hosts, .base_url_count = HOSTS,
-		.timeout_ms = 3000});
+	wx = wechat_new(f.loop, &(struct wechat_options){.login = &f,
+					.token = &f,
+					.service = &f,
+					.pass = &f,
+					.base_urls = hosts,
+					.base_url_count = HOSTS,
+					.timeout_ms = 3000});
 	got.calls = 0;
 	start(wx, which);
 	MUST(got.calls == 0);
 	loop_run(f.loop);
 	MUST(got.calls == 1);
-	MUST(f.tries <= (HOSTS - 1) + BUSY_RETRIES + 1 + 1 + 1); /* hosts, -1, the second secret, once without an answer, the first */
+	/* hosts, -1, the second secret, once without an answer, the first */
+	MUST(f.tries <= (HOSTS - 1) + BUSY_RETRIES + 1 + 1 + 1);
 	if (which % 6 < 2)
 		MUST(f.sent <= BUSY_RETRIES + 1 + 1);
 	if (which % 6 == 5)

@@ -1,5 +1,6 @@
-/* io/loop.h and common/clock.h with a clock that jumps: what waits costs no time, and the same input takes the same way each time.
- * Timers and deferred calls only: no sockets, no signals. Included by one file of a program, in place of loop.c and clock.c. */
+/* io/loop.h and common/clock.h with a clock that jumps: what waits costs no time, and the same
+ * input takes the same way each time. Timers and deferred calls only: no sockets, no signals.
+ * Included by one file of a program, in place of loop.c and clock.c. */
 #ifndef VIRTUAL_LOOP_H
 #define VIRTUAL_LOOP_H
 

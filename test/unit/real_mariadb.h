@@ -32,7 +32,8 @@ static inline MYSQL *real_mariadb_root(const struct real_mariadb *rm)
 {
 	MYSQL *m = mysql_init(NULL);
 
-	if (mysql_real_connect(m, "localhost", "root", "", NULL, 0, rm->socket, CLIENT_MULTI_STATEMENTS))
+	if (mysql_real_connect(
+		    m, "localhost", "root", "", NULL, 0, rm->socket, CLIENT_MULTI_STATEMENTS))
 		return m;
 	mysql_close(m);
 	return NULL;
@@ -64,7 +65,8 @@ static inline void real_mariadb_up(struct real_mariadb *rm)
 	if (rm->pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL); /* an aborted test leaves nothing behind */
 		if (freopen("/dev/null", "w", stdout) && freopen("/dev/null", "w", stderr))
-			execlp("mariadbd", "mariadbd", "--no-defaults", datadir, sock, user, "--skip-networking", "--innodb-buffer-pool-size=16M",
+			execlp("mariadbd", "mariadbd", "--no-defaults", datadir, sock, user,
+				"--skip-networking", "--innodb-buffer-pool-size=16M",
 				"--innodb-log-file-size=8M", "--innodb-flush-log-at-trx-commit=2",
 				"--performance-schema=OFF", (char *)NULL);
 		_exit(127);
@@ -83,10 +85,15 @@ static inline void real_mariadb_start(struct real_mariadb *rm)
 	if (!mkdtemp(rm->dir))
 		abort();
 	snprintf(rm->socket, sizeof(rm->socket), "%s/mariadb.sock", rm->dir);
-	snprintf(command, sizeof(command), "cd %s; for i in 1 2 3; do rm -rf data; mariadb-install-db --no-defaults --datadir=%s/data "
-		"--auth-root-authentication-method=normal --skip-test-db --innodb-log-file-size=8M --user=%s >install.log 2>&1 && exit; done; "
-		"cat install.log; exit 1", rm->dir, rm->dir, getpwuid(getuid())->pw_name);
-	if (!real_mariadb_shell(command)) /* three times: on a busy machine it gives up waiting for its own server now and then */
+	snprintf(command, sizeof(command),
+		"cd %s; for i in 1 2 3; do rm -rf data; mariadb-install-db --no-defaults "
+		"--datadir=%s/data "
+		"--auth-root-authentication-method=normal --skip-test-db --innodb-log-file-size=8M "
+		"--user=%s >install.log 2>&1 && exit; done; "
+		"cat install.log; exit 1",
+		rm->dir, rm->dir, getpwuid(getuid())->pw_name);
+	if (!real_mariadb_shell(command)) /* three times: on a busy machine it gives up waiting for
+					     its own server now and then */
 		fail_msg("mariadb-install-db failed");
 	real_mariadb_up(rm);
 }

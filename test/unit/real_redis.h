@@ -26,8 +26,10 @@ static inline void real_redis_start_as(struct real_redis *rr, const char *cluste
 	if (rr->pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL); /* an aborted test leaves nothing behind */
 		if (freopen("/dev/null", "w", stdout))
-			execlp("redis-server", "redis-server", "--port", "0", "--unixsocket", rr->socket, "--save", "", "--dir", rr->dir,
-				"--cluster-enabled", cluster_port ? "yes" : "no", "--cluster-port", cluster_port ? cluster_port : "0", (char *)NULL);
+			execlp("redis-server", "redis-server", "--port", "0", "--unixsocket",
+				rr->socket, "--save", "", "--dir", rr->dir, "--cluster-enabled",
+				cluster_port ? "yes" : "no", "--cluster-port",
+				cluster_port ? cluster_port : "0", (char *)NULL);
 		_exit(127);
 	}
 }
@@ -42,7 +44,8 @@ static inline void real_redis_stop(struct real_redis *rr)
 	kill(rr->pid, SIGKILL);
 	waitpid(rr->pid, NULL, 0);
 	unlink(rr->socket);
-	snprintf(rr->socket, sizeof(rr->socket), "%s/nodes.conf", rr->dir); /* a node of a cluster */
+	/* a node of a cluster */
+	snprintf(rr->socket, sizeof(rr->socket), "%s/nodes.conf", rr->dir);
 	unlink(rr->socket);
 	rmdir(rr->dir);
 }

@@ -52,7 +52,8 @@ static void test_strings(void **state)
 	arena_free(a);
 }
 
-/* What was printed into a block that proved too small leaves nothing there, neither for this arena nor for the next. */
+/* What was printed into a block that proved too small leaves nothing there, neither for this arena
+ * nor for the next. */
 static void test_a_print_that_does_not_fit(void **state)
 {
 	struct arena *a = arena_new();

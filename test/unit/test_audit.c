@@ -1,4 +1,5 @@
-/* The audit log: one line an event, in order; rotated on demand; a disk that refuses stops nobody. */
+/* The audit log: one line an event, in order; rotated on demand; a disk that refuses stops nobody.
+ */
 #include "store/audit.h"
 
 #include <fcntl.h>
@@ -42,7 +43,9 @@ static size_t lines(const char *file)
 static struct audit *open_audit(const uint8_t *with_key, size_t queue_max)
 {
 	char why[128];
-	struct audit *a = audit_new(loop, &(struct audit_options){.file = path, .key = with_key, .queue_max = queue_max}, why, sizeof(why));
+	struct audit *a = audit_new(loop,
+		&(struct audit_options){.file = path, .key = with_key, .queue_max = queue_max}, why,
+		sizeof(why));
 
 	assert_non_null(a);
 	return a;
@@ -50,8 +53,13 @@ static struct audit *open_audit(const uint8_t *with_key, size_t queue_max)
 
 static void add(struct audit *a, const char *id)
 {
-	audit_add(a, &(struct audit_line){.event = AUDIT_LOGIN, .by = AUDIT_BY_USER, .appid = "wx1", .openid = "oA", .ip = "192.0.2.1",
-		.request_id = id, .result = "ok"});
+	audit_add(a, &(struct audit_line){.event = AUDIT_LOGIN,
+			     .by = AUDIT_BY_USER,
+			     .appid = "wx1",
+			     .openid = "oA",
+			     .ip = "192.0.2.1",
+			     .request_id = id,
+			     .result = "ok"});
 }
 
 static double lost(void)
@@ -98,8 +106,14 @@ static void test_a_line(void **state)
 	struct stat st;
 
 	(void)state;
-	audit_add(a, &(struct audit_line){.event = AUDIT_USER_READ, .by = AUDIT_BY_BACKEND, .appid = "wx1", .openid = "oA",
-		.actor = "zhang\n\"san\"", .ip = "192.0.2.1", .request_id = "r1", .result = "ok"});
+	audit_add(a, &(struct audit_line){.event = AUDIT_USER_READ,
+			     .by = AUDIT_BY_BACKEND,
+			     .appid = "wx1",
+			     .openid = "oA",
+			     .actor = "zhang\n\"san\"",
+			     .ip = "192.0.2.1",
+			     .request_id = "r1",
+			     .result = "ok"});
 	audit_free(a);
 	assert_int_equal(lines(path), 1);
 	line = cJSON_Parse(content(path));
@@ -111,7 +125,8 @@ static void test_a_line(void **state)
 	assert_string_equal(cJSON_GetObjectItem(line, "request_id")->valuestring, "r1");
 	assert_string_equal(cJSON_GetObjectItem(line, "result")->valuestring, "ok");
 	assert_null(cJSON_GetObjectItem(line, "detail"));
-	assert_int_equal(strlen(cJSON_GetObjectItem(line, "time")->valuestring), strlen("2026-01-01T00:00:00.000Z"));
+	assert_int_equal(strlen(cJSON_GetObjectItem(line, "time")->valuestring),
+		strlen("2026-01-01T00:00:00.000Z"));
 	cJSON_Delete(line);
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0640);
@@ -120,7 +135,8 @@ static void test_a_line(void **state)
 static void test_a_name_that_is_no_openid(void **state)
 {
 	struct audit *a = open_audit(key, 64);
-	char one[AUDIT_USER_SIZE], same[AUDIT_USER_SIZE], other[AUDIT_USER_SIZE], elsewhere[AUDIT_USER_SIZE];
+	char one[AUDIT_USER_SIZE], same[AUDIT_USER_SIZE], other[AUDIT_USER_SIZE],
+		elsewhere[AUDIT_USER_SIZE];
 
 	(void)state;
 	audit_user(a, one, "wx1", "oA");
@@ -158,7 +174,8 @@ static void test_all_in_order(void **state)
 		at = strstr(at, expect);
 		assert_non_null(at);
 	}
-	audit_add(NULL, &(struct audit_line){.event = AUDIT_LOGIN}); /* no audit log: nothing happens */
+	/* no audit log: nothing happens */
+	audit_add(NULL, &(struct audit_line){.event = AUDIT_LOGIN});
 	audit_reopen(NULL);
 	audit_free(NULL);
 }
@@ -186,7 +203,9 @@ static void test_a_file_that_cannot_be_opened(void **state)
 	char why[128] = "";
 
 	(void)state;
-	assert_null(audit_new(loop, &(struct audit_options){.file = "/nowhere/at/all", .queue_max = 1}, why, sizeof(why)));
+	assert_null(
+		audit_new(loop, &(struct audit_options){.file = "/nowhere/at/all", .queue_max = 1},
+			why, sizeof(why)));
 	assert_string_equal(why, "No such file or directory");
 }
 

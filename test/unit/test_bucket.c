@@ -92,7 +92,8 @@ static void test_no_limit(void **state)
 	buckets_free(b);
 }
 
-/* Of a million keys each gets its first token, and the key that spent all stays held back by whoever is fuller. */
+/* Of a million keys each gets its first token, and the key that spent all stays held back by
+ * whoever is fuller. */
 static void test_a_flood_of_keys(void **state)
 {
 	struct buckets *b = buckets_new(1024);
@@ -102,7 +103,8 @@ static void test_a_flood_of_keys(void **state)
 	while (take(b, "bad", 100, 1000000))
 		;
 	for (uint32_t i = 0; i < 1000000; i++) {
-		assert_true(buckets_take(b, &i, sizeof(i), &(struct bucket_limit){100, 1000000}, &wait_ms));
+		assert_true(buckets_take(
+			b, &i, sizeof(i), &(struct bucket_limit){100, 1000000}, &wait_ms));
 		if (i % 1000 == 0)
 			held += !take(b, "bad", 100, 1000000);
 	}

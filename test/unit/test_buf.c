@@ -6,7 +6,8 @@
 
 static size_t wiped; /* by the last call */
 
-/* Both stand in front of libc's (the second is what FORTIFY makes of the first): the test looks at what was asked to be wiped. */
+/* Both stand in front of libc's (the second is what FORTIFY makes of the first): the test looks at
+ * what was asked to be wiped. */
 void __explicit_bzero_chk(void *p, size_t n, size_t room);
 
 void __explicit_bzero_chk(void *p, size_t n, size_t room)
@@ -22,7 +23,8 @@ void explicit_bzero(void *p, size_t n)
 	__explicit_bzero_chk(p, n, n);
 }
 
-/* printf leaves the start of what did not fit behind the end, and buf_drop what it moved: memory goes back wiped to its end. */
+/* printf leaves the start of what did not fit behind the end, and buf_drop what it moved: memory
+ * goes back wiped to its end. */
 static void test_wipes_all_it_had(void **state)
 {
 	struct buf b = {0};

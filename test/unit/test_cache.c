@@ -104,7 +104,12 @@ static void keep_in(struct cache *c, uint32_t n, const struct cached *what)
 static void keep(uint32_t n, int64_t life_ms)
 {
 	int64_t now = clock_ms();
-	struct cached c = {.appid = "wx1", .openid = "o-1", .unionid = "", .created_at = 1760000000, .end_ms = now + life_ms, .renew_ms = now + 5};
+	struct cached c = {.appid = "wx1",
+		.openid = "o-1",
+		.unionid = "",
+		.created_at = 1760000000,
+		.end_ms = now + life_ms,
+		.renew_ms = now + 5};
 
 	keep_in(cache, n, &c);
 }
@@ -127,7 +132,8 @@ static void until_on(void)
 	}
 }
 
-/* A busy machine may keep us from hearing Redis for longer than the lease: again, until it is kept. */
+/* A busy machine may keep us from hearing Redis for longer than the lease: again, until it is kept.
+ */
 static void keep_surely(uint32_t n, int64_t life_ms)
 {
 	for (keep(n, life_ms); !has(n); keep(n, life_ms))
@@ -144,7 +150,8 @@ static void until_gone(uint32_t n)
 	}
 }
 
-/* Nobody is told what is older than the promised limit. It counts when the question was asked: we may be slow to ask. */
+/* Nobody is told what is older than the promised limit. It counts when the question was asked: we
+ * may be slow to ask. */
 static void until_gone_at(uint32_t n, int64_t limit_ms)
 {
 	for (int64_t asked = clock_ms(); has(n); asked = clock_ms()) {
@@ -158,7 +165,8 @@ static int start(void **state)
 	(void)state;
 	real_redis_start(&server);
 	loop = loop_new();
-	conn = (struct redis_options){.unix_path = server.socket, .timeout_ms = 10000, .max_pending = 100};
+	conn = (struct redis_options){
+		.unix_path = server.socket, .timeout_ms = 10000, .max_pending = 100};
 	redis = redis_new(loop, &conn);
 	another = redis_new(loop, &conn);
 	while (!redis_is_ready(redis) || !redis_is_ready(another))
@@ -182,7 +190,8 @@ static void test_nothing_before_it_is_proven(void **state)
 {
 	struct redis *r = redis_new(loop, &conn);
 	struct cache *young = cache_new(r, "t:s:", 10, conn.timeout_ms);
-	struct cached c = {.appid = "a", .openid = "o", .unionid = "", .end_ms = clock_ms() + LONG_MS};
+	struct cached c = {
+		.appid = "a", .openid = "o", .unionid = "", .end_ms = clock_ms() + LONG_MS};
 	struct cache_ticket ticket = cache_ticket(young, id_of(1), "t:s:{AAA}:x"), later;
 	struct cached found;
 
@@ -209,8 +218,13 @@ static void test_nothing_before_it_is_proven(void **state)
 
 static void test_what_is_kept_comes_back(void **state)
 {
-	struct cached in = {.appid = "wx0123456789abcdef", .openid = "oAAAAAAAAAAAAAAAAAAAAAAAAAAA", .unionid = "uBBBBBBBBBBBBBBBBBBBBBBBBBBB",
-		.created_at = 1760000001, .end_ms = clock_ms() + LONG_MS, .renew_ms = 42}, out;
+	struct cached in = {.appid = "wx0123456789abcdef",
+			      .openid = "oAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+			      .unionid = "uBBBBBBBBBBBBBBBBBBBBBBBBBBB",
+			      .created_at = 1760000001,
+			      .end_ms = clock_ms() + LONG_MS,
+			      .renew_ms = 42},
+		      out;
 
 	(void)state;
 	until_on();
@@ -219,8 +233,10 @@ static void test_what_is_kept_comes_back(void **state)
 	assert_string_equal(out.appid, in.appid);
 	assert_string_equal(out.openid, in.openid);
 	assert_string_equal(out.unionid, in.unionid);
-	assert_true(out.created_at == in.created_at && out.end_ms == in.end_ms && out.renew_ms == in.renew_ms);
-	in.unionid = "uCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCC"; /* too long: not kept */
+	assert_true(out.created_at == in.created_at && out.end_ms == in.end_ms &&
+		    out.renew_ms == in.renew_ms);
+	/* too long: not kept */
+	in.unionid = "uCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCC";
 	keep_in(cache, 78, &in);
 	assert_false(has(78));
 	assert_false(has(79));
@@ -239,8 +255,9 @@ static void test_its_own_end(void **state)
 
 static void test_a_change_by_another_drops_it(void **state)
 {
-	static const char *const commands[][4] = {{"SET", "", "x", NULL}, {"DEL", "", NULL, NULL}, {"SET", "", "y", NULL},
-		{"PEXPIRE", "", "100000", NULL}, {"PEXPIRE", "", "1", NULL}};
+	static const char *const commands[][4] = {{"SET", "", "x", NULL}, {"DEL", "", NULL, NULL},
+		{"SET", "", "y", NULL}, {"PEXPIRE", "", "100000", NULL},
+		{"PEXPIRE", "", "1", NULL}};
 	char key[64];
 
 	(void)state;
@@ -248,14 +265,16 @@ static void test_a_change_by_another_drops_it(void **state)
 	for (size_t i = 0; i < NELEM(commands); i++) {
 		key_of(6, key);
 		keep_surely(6, LONG_MS);
-		assert_int_equal(command(commands[i][0], key, commands[i][2], commands[i][3]), OC_OK);
+		assert_int_equal(
+			command(commands[i][0], key, commands[i][2], commands[i][3]), OC_OK);
 		until_gone(6);
 	}
 }
 
 static void test_an_answer_that_raced_a_change_is_not_kept(void **state)
 {
-	struct cached c = {.appid = "a", .openid = "o", .unionid = "", .end_ms = clock_ms() + LONG_MS};
+	struct cached c = {
+		.appid = "a", .openid = "o", .unionid = "", .end_ms = clock_ms() + LONG_MS};
 	struct cache_ticket ticket;
 	char key[64];
 
@@ -282,11 +301,14 @@ static void test_flush_empties_it(void **state)
 	until_on();
 }
 
-/* Many sessions that end at once come as one message, longer than we care to read: everything is forgotten, the connection stays. */
+/* Many sessions that end at once come as one message, longer than we care to read: everything is
+ * forgotten, the connection stays. */
 static void test_a_message_of_many_keys_empties_it(void **state)
 {
-	static const char script[] = "for i = 1, 6000 do redis.call('SET', 't:s:{AAA}:' .. string.format('%020d', i), '') end "
-		"for i = 1, 6000 do redis.call('DEL', 't:s:{AAA}:' .. string.format('%020d', i)) end";
+	static const char script[] = "for i = 1, 6000 do redis.call('SET', 't:s:{AAA}:' .. "
+				     "string.format('%020d', i), '') end "
+				     "for i = 1, 6000 do redis.call('DEL', 't:s:{AAA}:' .. "
+				     "string.format('%020d', i)) end";
 
 	long before;
 
@@ -323,7 +345,8 @@ static void test_a_frozen_redis_ends_the_lease(void **state)
 	(void)state;
 	keep_surely(12, LONG_MS);
 	kill(server.pid, SIGSTOP);
-	until_gone_at(12, clock_ms() + CACHE_LEASE_MS + 50); /* 50: what Redis said before it stopped arrives */
+	/* 50: what Redis said before it stopped arrives */
+	until_gone_at(12, clock_ms() + CACHE_LEASE_MS + 50);
 	kill(server.pid, SIGCONT);
 	while (!redis_is_ready(redis) || !redis_is_ready(another))
 		turn(5);
@@ -336,8 +359,8 @@ static bool is_on(void)
 	return has(0);
 }
 
-/* More than there is room for, one of them used all the time. false: nothing was heard from Redis for longer than the lease, on a
- * busy machine, and some were not kept. */
+/* More than there is room for, one of them used all the time. false: nothing was heard from Redis
+ * for longer than the lease, on a busy machine, and some were not kept. */
 static bool fill(void)
 {
 	until_on();

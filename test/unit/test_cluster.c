@@ -1,4 +1,5 @@
-/* A store of several servers against nodes on the same loop that say whatever a Redis Cluster may say, once and for ever. */
+/* A store of several servers against nodes on the same loop that say whatever a Redis Cluster may
+ * say, once and for ever. */
 #include "io/redis.h"
 
 #include "unit.h"
@@ -84,8 +85,9 @@ static void say_range(struct conn *c, int from, int to, int who)
 {
 	char text[200];
 
-	snprintf(text, sizeof(text), "*3\r\n:%d\r\n:%d\r\n*3\r\n$9\r\n127.0.0.1\r\n:%d\r\n$%zu\r\n%s\r\n", from, to, map_ports[who],
-		strlen(map_ids[who]), map_ids[who]);
+	snprintf(text, sizeof(text),
+		"*3\r\n:%d\r\n:%d\r\n*3\r\n$9\r\n127.0.0.1\r\n:%d\r\n$%zu\r\n%s\r\n", from, to,
+		map_ports[who], strlen(map_ids[who]), map_ids[who]);
 	says(c, text);
 }
 
@@ -149,7 +151,9 @@ static bool answer_command(struct conn *c, const redisReply *cmd)
 	} else if (!strcmp(name, "CLUSTER")) {
 		!strcmp(second, "SLOTS") ? say_map(c) : say_info(c);
 	} else if (!strcmp(name, "INFO")) {
-		snprintf(info, sizeof(info), "redis_version:%s\r\nredis_mode:cluster\r\nrun_id:%s\r\n", c->node->version, c->node->id);
+		snprintf(info, sizeof(info),
+			"redis_version:%s\r\nredis_mode:cluster\r\nrun_id:%s\r\n", c->node->version,
+			c->node->id);
 		says_bulk(c, info);
 	} else if (!strcmp(name, "WAIT") && wait) {
 		says(c, wait);
@@ -190,7 +194,8 @@ static void on_event(struct bufferevent *bev, short what, void *arg)
 		conn_end(arg);
 }
 
-static void on_accept(struct evconnlistener *li, evutil_socket_t fd, struct sockaddr *sa, int len, void *arg)
+static void on_accept(
+	struct evconnlistener *li, evutil_socket_t fd, struct sockaddr *sa, int len, void *arg)
 {
 	struct conn *c = mem_alloc(sizeof(*c));
 
@@ -206,11 +211,13 @@ static void on_accept(struct evconnlistener *li, evutil_socket_t fd, struct sock
 
 static void node_up(struct node *n)
 {
-	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons((uint16_t)n->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in in = {.sin_family = AF_INET,
+		.sin_port = htons((uint16_t)n->port),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t len = sizeof(in);
 
-	n->listener = evconnlistener_new_bind(loop_base(loop), on_accept, n, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_REUSEABLE, 16,
-		(struct sockaddr *)&in, sizeof(in));
+	n->listener = evconnlistener_new_bind(loop_base(loop), on_accept, n,
+		LEV_OPT_CLOSE_ON_FREE | LEV_OPT_REUSEABLE, 16, (struct sockaddr *)&in, sizeof(in));
 	assert_non_null(n->listener);
 	getsockname(evconnlistener_get_fd(n->listener), (struct sockaddr *)&in, &len);
 	n->port = ntohs(in.sin_port);
@@ -290,9 +297,14 @@ static struct redis *opened(void)
 	struct redis_host hosts[3] = {{"127.0.0.1", nodes[0].port}, {"127.0.0.1", nodes[1].port},
 		{"127.0.0.1", nodes[2].port}};
 
-	return redis_new(loop, &(struct redis_options){.kind = REDIS_CLUSTER, .hosts = hosts, .host_count = 3, .key_prefix = "t:",
-		
-		.replicas = 1, .timeout_ms = TIMEOUT_MS, .max_pending = 1000});
+	return redis_new(loop, &(struct redis_options){.kind = REDIS_CLUSTER,
+				       .hosts = hosts,
+				       .host_count = 3,
+				       .key_prefix = "t:",
+
+				       .replicas = 1,
+				       .timeout_ms = TIMEOUT_MS,
+				       .max_pending = 1000});
 }
 
 static struct redis *connected(void)
@@ -360,8 +372,8 @@ static void test_each_slot_at_its_owner(void **state)
 	redis_free(r);
 }
 
-/* What comes of each word: said once, and for ever; to a read, and to a script. "a" and "b" are who answers in the end. # stands for the
- * key's slot, @ for b's port. */
+/* What comes of each word: said once, and for ever; to a read, and to a script. "a" and "b" are who
+ * answers in the end. # stands for the key's slot, @ for b's port. */
 static const struct row {
 	const char *word;
 	const char *once_read, *ever_read, *once_script, *ever_script;
@@ -423,14 +435,16 @@ static void prepare(struct trial *t, const struct row *row, int variant, int *ta
 	size_t len = 0;
 
 	*t = (struct trial){.row = row, .by_script = variant / 2, .ever = variant % 2};
-	t->expected = (const char *[]){row->once_read, row->ever_read, row->once_script, row->ever_script}[variant];
+	t->expected = (const char *[]){
+		row->once_read, row->ever_read, row->once_script, row->ever_script}[variant];
 	do {
 		snprintf(t->key, sizeof(t->key), "k:{%d}", (*tags)++);
 		slot = slot_of(t->key, strlen(t->key));
 	} while (slot >= 8192);
 	for (const char *p = row->word; *p; p++)
-		len += (size_t)(*p == '#' ? sprintf(t->word + len, "%u", slot) : *p == '@' ? sprintf(t->word + len, "%d", nodes[1].port)
-			: sprintf(t->word + len, "%c", *p));
+		len += (size_t)(*p == '#'   ? sprintf(t->word + len, "%u", slot)
+				: *p == '@' ? sprintf(t->word + len, "%d", nodes[1].port)
+					    : sprintf(t->word + len, "%c", *p));
 }
 
 static void judge(const struct trial *t)
@@ -438,10 +452,14 @@ static void judge(const struct trial *t)
 	const char *got = !t->a.calls ? "no answer" : t->a.oc == OC_OK ? t->a.text : UN;
 	bool may_ask = strstr(t->word, "-ASK ") && strstr(t->word, "127.0.0.1:") && !t->by_script;
 
-	if (!*got || !strstr(t->expected, got) || t->a.calls > 1 || t->asked > 40 || t->asking_script || t->asking > may_ask ||
-	    t->a.took_ms > TIMEOUT_MS * 11 / 10 + BUSY_MS)
-		fail_msg("%s (%s, %s): %s after %d ms; %d times asked, %d by ASKING, answered %d times", t->row->word, t->by_script ? "script" : "read",
-			t->ever ? "for ever" : "once", got, (int)t->a.took_ms, t->asked, t->asking, t->a.calls);
+	if (!*got || !strstr(t->expected, got) || t->a.calls > 1 || t->asked > 40 ||
+		t->asking_script || t->asking > may_ask ||
+		t->a.took_ms > TIMEOUT_MS * 11 / 10 + BUSY_MS)
+		fail_msg("%s (%s, %s): %s after %d ms; %d times asked, %d by ASKING, answered %d "
+			 "times",
+			t->row->word, t->by_script ? "script" : "read",
+			t->ever ? "for ever" : "once", got, (int)t->a.took_ms, t->asked, t->asking,
+			t->a.calls);
 }
 
 static void test_each_word(void **state)
@@ -456,7 +474,8 @@ static void test_each_word(void **state)
 		prepare(&trials[i], &rows[i / 4], (int)(i % 4), &tags);
 		ask(r, trials[i].by_script, trials[i].key, &trials[i].a);
 	}
-	assert_string_equal(ask_and_wait(r, true, HIGH, &other), "c"); /* another slot knows nothing of it */
+	/* another slot knows nothing of it */
+	assert_string_equal(ask_and_wait(r, true, HIGH, &other), "c");
 	turn_for(2 * TIMEOUT_MS);
 	for (size_t i = 0; i < NELEM(trials); i++)
 		judge(&trials[i]);
@@ -483,7 +502,8 @@ static void test_each_end(void **state)
 		ask(r, false, LOW, &read);
 		ask(r, false, HIGH, &other);
 		UNTIL(read.calls && eval.calls && other.calls);
-		assert_true(read.oc == OC_STORE_UNAVAILABLE && read.took_ms <= TIMEOUT_MS * 11 / 10 + BUSY_MS);
+		assert_true(read.oc == OC_STORE_UNAVAILABLE &&
+			    read.took_ms <= TIMEOUT_MS * 11 / 10 + BUSY_MS);
 		assert_true(other.oc == OC_OK && !strcmp(other.text, "c"));
 		UNTIL(!strcmp(ask_and_wait(r, true, LOW, &eval), "a"));
 	}
@@ -499,7 +519,8 @@ static void test_redirections_without_end(void **state)
 
 	(void)state;
 	for (int i = 0; i < 2; i++) {
-		snprintf(words[i], sizeof(words[i]), "-MOVED 3300 127.0.0.1:%d\r\n", nodes[1 - i].port);
+		snprintf(words[i], sizeof(words[i]), "-MOVED 3300 127.0.0.1:%d\r\n",
+			nodes[1 - i].port);
 		nodes[i].word = words[i];
 		nodes[i].times = FOREVER;
 	}
@@ -527,7 +548,8 @@ static void test_what_was_sent_is_not_sent_again(void **state)
 	redis_free(r);
 }
 
-/* An end counts once a replica has it. What a demoted master says of WAIT is no reason to do without, then or later. */
+/* An end counts once a replica has it. What a demoted master says of WAIT is no reason to do
+ * without, then or later. */
 static void test_what_replicas_must_have(void **state)
 {
 	static const struct { const char *wait; enum outcome oc; } waits[] = {
@@ -565,7 +587,8 @@ static void test_a_map_with_gaps(void **state)
 	UNTIL(maps == 2);
 	turn_for(20);
 	assert_int_equal(redis_place_of(r, LOW), REDIS_PLACES - 1); /* not adopted: nobody's */
-	UNTIL(maps >= 3 && redis_place_of(r, LOW) != REDIS_PLACES - 1); /* the third in a row says the same */
+	/* the third in a row says the same */
+	UNTIL(maps >= 3 && redis_place_of(r, LOW) != REDIS_PLACES - 1);
 	assert_int_equal(redis_place_of(r, HIGH), REDIS_PLACES - 1);
 	UNTIL(!strcmp(ask_and_wait(r, false, LOW, &a), "a"));
 	assert_false(redis_is_ready(r));
@@ -575,7 +598,8 @@ static void test_a_map_with_gaps(void **state)
 	redis_free(r);
 }
 
-/* The cluster is gone, and another answers at its addresses: it is not followed, and nothing that it says is believed. */
+/* The cluster is gone, and another answers at its addresses: it is not followed, and nothing that
+ * it says is believed. */
 static void test_another_cluster_at_the_same_addresses(void **state)
 {
 	struct redis *r = connected();
@@ -689,9 +713,19 @@ static void test_free_with_votes_under_way(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_each_slot_at_its_owner), T(test_each_word), T(test_each_end), T(test_redirections_without_end), T(test_what_was_sent_is_not_sent_again), T(test_what_replicas_must_have),
-		T(test_a_map_with_gaps), T(test_another_cluster_at_the_same_addresses), T(test_all_hosts_away_and_back), T(test_an_address_that_changes),
-		T(test_the_oldest_version_counts), T(test_a_version_that_is_not_known), T(test_free_with_votes_under_way),
+		T(test_each_slot_at_its_owner),
+		T(test_each_word),
+		T(test_each_end),
+		T(test_redirections_without_end),
+		T(test_what_was_sent_is_not_sent_again),
+		T(test_what_replicas_must_have),
+		T(test_a_map_with_gaps),
+		T(test_another_cluster_at_the_same_addresses),
+		T(test_all_hosts_away_and_back),
+		T(test_an_address_that_changes),
+		T(test_the_oldest_version_counts),
+		T(test_a_version_that_is_not_known),
+		T(test_free_with_votes_under_way),
 	};
 
 	return cmocka_run_group_tests_name("cluster", tests, NULL, NULL);

@@ -1,5 +1,5 @@
-/* The configuration: each key has its default, its bounds, its twin and its name in the environment. The messages as a
- * user sees them are in test/it/test_config.py. */
+/* The configuration: each key has its default, its bounds, its twin and its name in the
+ * environment. The messages as a user sees them are in test/it/test_config.py. */
 #include "unit.h"
 
 #include <stdlib.h>
@@ -43,16 +43,22 @@ static void test_defaults(void **state)
 	assert_non_null(c);
 	assert_string_equal(c->listen.items[0], "0.0.0.0:8080");
 	assert_string_equal(c->internal_listen.items[0], "127.0.0.1:8081");
-	assert_true(c->workers == 1 && c->max_connections == 20000 && c->client_timeout_ms == 15000 && c->max_body == 65536 && c->drain_timeout_ms == 30000);
+	assert_true(c->workers == 1 && c->max_connections == 20000 &&
+		    c->client_timeout_ms == 15000 && c->max_body == 65536 &&
+		    c->drain_timeout_ms == 30000);
 	assert_string_equal(c->redis_hosts[0].host, "127.0.0.1");
-	assert_true(c->redis_hosts[0].port == 6379 && c->redis_db == 0 && c->redis_timeout_ms == 500);
+	assert_true(
+		c->redis_hosts[0].port == 6379 && c->redis_db == 0 && c->redis_timeout_ms == 500);
 	assert_string_equal(c->redis_key_prefix, "wxlogin:");
-	assert_true(c->ttl_ms == 7 * INT64_C(86400000) && c->max_age_ms == 30 * INT64_C(86400000) && c->max_per_user == 0 && c->replay_window_ms == 60000);
+	assert_true(c->ttl_ms == 7 * INT64_C(86400000) && c->max_age_ms == 30 * INT64_C(86400000) &&
+		    c->max_per_user == 0 && c->replay_window_ms == 60000);
 	assert_true(c->cache_entries == 100000 && c->encryption_key_count == 0);
 	assert_string_equal(c->wechat_base_url, "https://api.weixin.qq.com");
 	assert_string_equal(c->wechat_fallback_urls.items[0], "https://api2.weixin.qq.com");
-	assert_true(c->wechat_timeout_ms == 3000 && c->wechat_connect_timeout_ms == 1000 && c->wechat_max_connections == 64);
-	assert_true(c->login_per_ip.count == 600 && c->login_per_ip.period_ms == 60000 && c->login_per_app.count == 0);
+	assert_true(c->wechat_timeout_ms == 3000 && c->wechat_connect_timeout_ms == 1000 &&
+		    c->wechat_max_connections == 64);
+	assert_true(c->login_per_ip.count == 600 && c->login_per_ip.period_ms == 60000 &&
+		    c->login_per_app.count == 0);
 	assert_string_equal(c->apps[0].appid, "wx0000000000000001");
 	assert_string_equal(c->apps[0].secrets.items[0], SECRET);
 	assert_null(c->apps[0].secrets.items[1]);
@@ -100,8 +106,11 @@ static void test_values(void **state)
 
 static void test_keys_and_lists(void **state)
 {
-	struct config *c = load("[session]\nencryption_key = 0000000000000000000000000000000000000000000000000000000000000001,\n"
-		"  AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAI=\n[app wx0000000000000001]\nsecret = " SECRET ", " OTHER "\n[app wx0000000000000002]\nsecret = " OTHER "\n");
+	struct config *c = load(
+		"[session]\nencryption_key = "
+		"0000000000000000000000000000000000000000000000000000000000000001,\n"
+		"  AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAI=\n[app wx0000000000000001]\nsecret "
+		"= " SECRET ", " OTHER "\n[app wx0000000000000002]\nsecret = " OTHER "\n");
 
 	(void)state;
 	assert_non_null(c);
@@ -136,11 +145,13 @@ static void test_environment(void **state)
 
 static void test_what_changed(void **state)
 {
-	struct config *a = load("[session]\nttl = 1h\n[log]\nlevel = info\n" APP), *b = load("[session]\nttl = 2h\n[log]\nlevel = debug\n" APP);
+	struct config *a = load("[session]\nttl = 1h\n[log]\nlevel = info\n" APP),
+		      *b = load("[session]\nttl = 2h\n[log]\nlevel = debug\n" APP);
 	const char *changed[8];
 
 	(void)state;
-	assert_int_equal(config_changed(a, b, changed, 8), 1); /* the level changes by reload; ttl needs a restart */
+	/* the level changes by reload; ttl needs a restart */
+	assert_int_equal(config_changed(a, b, changed, 8), 1);
 	assert_string_equal(changed[0], "session.ttl");
 	assert_int_equal(config_changed(a, a, changed, 8), 0);
 	config_free(a);
@@ -167,7 +178,8 @@ static void test_files_that_are_gone(void **state)
 	const char *changed[8];
 
 	(void)state;
-	snprintf(text, sizeof(text), "[wechat]\nca_file = %s\n[app wx0000000000000001]\nsecret_file = %s\n", ca, secret);
+	snprintf(text, sizeof(text),
+		"[wechat]\nca_file = %s\n[app wx0000000000000001]\nsecret_file = %s\n", ca, secret);
 	ini = file_of(text);
 	first = config_read(ini, &files, on_said, NULL);
 	unlink(secret);

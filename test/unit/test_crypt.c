@@ -1,4 +1,5 @@
-/* Cryptography against published vectors: FIPS 180, RFC 4231, WeChat's pages; and what was tampered with does not open. */
+/* Cryptography against published vectors: FIPS 180, RFC 4231, WeChat's pages; and what was tampered
+ * with does not open. */
 #include "unit.h"
 
 #include <sys/wait.h>
@@ -60,12 +61,14 @@ static void test_hmac(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < NELEM(rows); i++) {
-		crypt_hmac_sha256(mac, rows[i].key, strlen(rows[i].key), rows[i].text, strlen(rows[i].text));
+		crypt_hmac_sha256(
+			mac, rows[i].key, strlen(rows[i].key), rows[i].text, strlen(rows[i].text));
 		hex_is(mac, 32, rows[i].mac);
 	}
 }
 
-/* RFC 4231, test cases 3 and 6: keys shorter and longer than a block. And lengths around a block, against OpenSSL's own. */
+/* RFC 4231, test cases 3 and 6: keys shorter and longer than a block. And lengths around a block,
+ * against OpenSSL's own. */
 static void test_hmac_key_lengths(void **state)
 {
 	uint8_t key[200], data[50], mac[32], want[32];
@@ -75,10 +78,12 @@ static void test_hmac_key_lengths(void **state)
 	memset(data, 0xdd, sizeof(data));
 	crypt_hmac_sha256(mac, key, 20, data, sizeof(data));
 	hex_is(mac, 32, "773ea91e36800e46854db8ebd09181a72959098b3ef8c122d9635514ced565fe");
-	crypt_hmac_sha256(mac, key, 131, "Test Using Larger Than Block-Size Key - Hash Key First", 54);
+	crypt_hmac_sha256(
+		mac, key, 131, "Test Using Larger Than Block-Size Key - Hash Key First", 54);
 	hex_is(mac, 32, "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
 	for (size_t n = 0; n <= sizeof(key); n++) {
-		assert_non_null(HMAC(EVP_sha256(), key, (int)n, data, n % sizeof(data), want, NULL));
+		assert_non_null(
+			HMAC(EVP_sha256(), key, (int)n, data, n % sizeof(data), want, NULL));
 		crypt_hmac_sha256(mac, key, n, data, n % sizeof(data));
 		assert_memory_equal(mac, want, sizeof(want));
 	}
@@ -107,7 +112,8 @@ static void test_seal(void **state)
 		memset(text, (int)n + 1, n);
 		assert_int_equal(crypt_seal(sealed, key, "place", 5, text, n), n + SEAL_EXTRA);
 		crypt_seal(again, key, "place", 5, text, n);
-		assert_memory_not_equal(sealed, again, n + SEAL_EXTRA); /* another nonce each time */
+		/* another nonce each time */
+		assert_memory_not_equal(sealed, again, n + SEAL_EXTRA);
 		assert_int_equal(crypt_open(back, key, "place", 5, sealed, n + SEAL_EXTRA), n);
 		assert_memory_equal(back, text, n);
 		assert_int_equal(crypt_open(back, other, "place", 5, sealed, n + SEAL_EXTRA), -1);
@@ -118,7 +124,8 @@ static void test_seal(void **state)
 		for (size_t bit = 0; bit < 8 * (n + SEAL_EXTRA); bit += 3) {
 			memcpy(again, sealed, sizeof(again));
 			again[bit / 8] ^= (uint8_t)(1 << bit % 8);
-			assert_int_equal(crypt_open(back, key, "place", 5, again, n + SEAL_EXTRA), -1);
+			assert_int_equal(
+				crypt_open(back, key, "place", 5, again, n + SEAL_EXTRA), -1);
 		}
 	}
 }
@@ -134,14 +141,16 @@ static void test_aes_cbc(void **state)
 
 		memset(text, 'x', sizeof(text));
 		len = cbc_encrypt(out, key, iv, text, n);
-		assert_int_equal(len, (n / 16 + 1) * 16); /* a whole block of padding where n fits */
+		/* a whole block of padding where n fits */
+		assert_int_equal(len, (n / 16 + 1) * 16);
 		assert_int_equal(crypt_aes128_cbc_decrypt(back, key, iv, out, len), n);
 		assert_memory_equal(back, text, n);
 		assert_int_equal(crypt_aes128_cbc_decrypt(back, key, iv, out, len - 1), -1);
 	}
 	assert_int_equal(crypt_aes128_cbc_decrypt(back, key, iv, out, 0), -1);
 	memset(out, 0, sizeof(out));
-	assert_int_equal(crypt_aes128_cbc_decrypt(back, key, iv, out, 32), -1); /* decrypts to no padding */
+	/* decrypts to no padding */
+	assert_int_equal(crypt_aes128_cbc_decrypt(back, key, iv, out, 32), -1);
 }
 
 static void test_random(void **state)

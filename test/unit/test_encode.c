@@ -1,4 +1,5 @@
-/* Encodings: published vectors, every length there and back, and what no encoder writes is refused. */
+/* Encodings: published vectors, every length there and back, and what no encoder writes is refused.
+ */
 #include "unit.h"
 
 #include "common/encode.h"
@@ -30,15 +31,20 @@ static void test_base64_vectors(void **state) /* RFC 4648 section 10 */
 
 static void test_base64_refused(void **state)
 {
-	static const char *const wrong[] = {"Z", "Zg", "Zg=", "Zg===", "=", "====", "Zh==", "Zm9=", "Zm8", "Zm 8", "Zm8=\n", "Zm8-", "Zm8_", "Z=g=", "Zg==Zg==", "\xff\xff\xff\xff"};
-	static const char *const wrong_url[] = {"Z", "Zh", "Zm9", "Zg==", "+//+", "Zm8=", "Zm9vY", "Zm 9"};
+	static const char *const wrong[] = {"Z", "Zg", "Zg=", "Zg===", "=",
+		"====", "Zh==", "Zm9=", "Zm8", "Zm 8", "Zm8=\n", "Zm8-", "Zm8_",
+		"Z=g=", "Zg==Zg==", "\xff\xff\xff\xff"};
+	static const char *const wrong_url[] = {
+		"Z", "Zh", "Zm9", "Zg==", "+//+", "Zm8=", "Zm9vY", "Zm 9"};
 	char back[32];
 
 	(void)state;
 	for (size_t i = 0; i < NELEM(wrong); i++)
 		assert_int_equal(base64_decode(back, sizeof(back), wrong[i], strlen(wrong[i])), -1);
 	for (size_t i = 0; i < NELEM(wrong_url); i++)
-		assert_int_equal(base64url_decode(back, sizeof(back), wrong_url[i], strlen(wrong_url[i])), -1);
+		assert_int_equal(
+			base64url_decode(back, sizeof(back), wrong_url[i], strlen(wrong_url[i])),
+			-1);
 	assert_int_equal(base64_decode(back, 5, "Zm9vYmFy", 8), -1); /* six bytes */
 	assert_int_equal(base64_decode(back, 6, "Zm9vYmFy", 8), 6);
 	assert_int_equal(base64url_decode(back, 3, "Zm9vYg", 6), -1);
@@ -103,7 +109,8 @@ static void test_percent(void **state)
 	strcpy(out, "a%41%42");
 	assert_int_equal(percent_decode(out, out, 7, false), 3); /* in place */
 	assert_string_equal(out, "aAB");
-	assert_int_equal(percent_encode(out, "aZ09-._~ /?&=+%小", 18), strlen("aZ09-._~%20%2F%3F%26%3D%2B%25%E5%B0%8F"));
+	assert_int_equal(percent_encode(out, "aZ09-._~ /?&=+%小", 18),
+		strlen("aZ09-._~%20%2F%3F%26%3D%2B%25%E5%B0%8F"));
 	assert_string_equal(out, "aZ09-._~%20%2F%3F%26%3D%2B%25%E5%B0%8F");
 }
 

@@ -1,4 +1,5 @@
-/* The INI reader: what each line is, with its number, and what is wrong with those that are none. */
+/* The INI reader: what each line is, with its number, and what is wrong with those that are none.
+ */
 #include "unit.h"
 
 #include "common/buf.h"
@@ -65,7 +66,8 @@ static void test_nul_and_long_lines(void **state)
 		n += len;
 		n += (size_t)sprintf(text + n, "\nj = 1\n");
 		buf_free(&said);
-		assert_int_equal(ini_parse_text(text, n, on_entry, on_wrong, NULL), len <= INI_LINE_MAX);
+		assert_int_equal(
+			ini_parse_text(text, n, on_entry, on_wrong, NULL), len <= INI_LINE_MAX);
 		assert_int_equal(strstr(said.data, "2!\n") != NULL, len > INI_LINE_MAX);
 		assert_non_null(strstr(said.data, "3:[a]j=<1>\n"));
 	}

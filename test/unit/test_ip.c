@@ -24,7 +24,8 @@ static void test_parse_and_print(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < NELEM(cases); i++) {
-		assert_int_equal(ip_parse(&ip, cases[i].in, strlen(cases[i].in)), cases[i].out != NULL);
+		assert_int_equal(
+			ip_parse(&ip, cases[i].in, strlen(cases[i].in)), cases[i].out != NULL);
 		if (!cases[i].out)
 			continue;
 		ip_print(text, &ip);
@@ -42,13 +43,15 @@ static void test_networks(void **state)
 		{"2001:db8::/33", "2001:db8:8000::1", false}, {"10.0.0.0/8", "::ffff:10.0.0.1", true}, {"172.16.0.0/12", "172.31.0.1", true},
 		{"172.16.0.0/12", "172.32.0.1", false}, {"1.2.3.4/32", "1.2.3.5", false}, {"::1/128", "::1", true},
 	};
-	static const char *const wrong[] = {"", "10.0.0.0/", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/8x", "::/129", "10.0.0.0/ 8", "host/8", "10.0.0.0/0008", "/8"};
+	static const char *const wrong[] = {"", "10.0.0.0/", "10.0.0.0/33", "10.0.0.0/-1",
+		"10.0.0.0/8x", "::/129", "10.0.0.0/ 8", "host/8", "10.0.0.0/0008", "/8"};
 	struct ip_net net;
 	struct ip ip;
 
 	(void)state;
 	for (size_t i = 0; i < NELEM(cases); i++) {
-		assert_true(ip_net_parse(&net, cases[i].net) && ip_parse(&ip, cases[i].ip, strlen(cases[i].ip)));
+		assert_true(ip_net_parse(&net, cases[i].net) &&
+			    ip_parse(&ip, cases[i].ip, strlen(cases[i].ip)));
 		assert_int_equal(ip_net_has(&net, &ip), cases[i].in);
 	}
 	for (size_t i = 0; i < NELEM(wrong); i++)
@@ -76,8 +79,24 @@ static void test_socket_addresses(void **state)
 		{"[2001:DB8::1]:443", "[2001:db8::1]:443", false, 443}, {"unix:/run/x.sock", "unix:/run/x.sock", true, 0},
 	};
 	static const char *const wrong[] = {
-		"", "80", ":80", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:+1", "127.0.0.1:80 ", "::1:80", "[127.0.0.1]:80", "[::1]",
-		"[::1]80", "[]:80", "host:80", "unix:", "unix:relative", "127.0.0.1:000080",
+		"",
+		"80",
+		":80",
+		"127.0.0.1",
+		"127.0.0.1:",
+		"127.0.0.1:65536",
+		"127.0.0.1:-1",
+		"127.0.0.1:+1",
+		"127.0.0.1:80 ",
+		"::1:80",
+		"[127.0.0.1]:80",
+		"[::1]",
+		"[::1]80",
+		"[]:80",
+		"host:80",
+		"unix:",
+		"unix:relative",
+		"127.0.0.1:000080",
 	};
 	char text[ADDR_TEXT_MAX], path[256] = "unix:/";
 	struct addr a;

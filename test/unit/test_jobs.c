@@ -1,4 +1,5 @@
-/* Jobs: callbacks come exactly once, in time even though the thread is stuck, and the end waits no longer than it was told. */
+/* Jobs: callbacks come exactly once, in time even though the thread is stuck, and the end waits no
+ * longer than it was told. */
 #include "io/jobs.h"
 
 #include <stdatomic.h>
@@ -109,8 +110,12 @@ static void until(int n)
 
 static void start(size_t queue_max, bool with_idle)
 {
-	jobs = jobs_new(loop, &(struct jobs_options){
-		.ctx = &loop, .queue_max = queue_max, .run = run, .idle = with_idle ? idle : NULL, .end = end, .drop = drop});
+	jobs = jobs_new(loop, &(struct jobs_options){.ctx = &loop,
+				      .queue_max = queue_max,
+				      .run = run,
+				      .idle = with_idle ? idle : NULL,
+				      .end = end,
+				      .drop = drop});
 	assert_non_null(jobs);
 }
 
@@ -321,14 +326,17 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_in_order_and_once, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_never_before_the_starter_returns, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_limits_while_the_thread_is_stuck, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_never_before_the_starter_returns, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_limits_while_the_thread_is_stuck, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_full_queue, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_late_ones_leave_the_queue, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refused_by_the_owner, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_without_a_thread, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_idle, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_the_end_lets_the_thread_finish, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_the_end_lets_the_thread_finish, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_the_end_with_a_stuck_thread, setup, teardown),
 	};
 

@@ -29,7 +29,8 @@ static void test_what_parses(void **state)
 	(void)state;
 	for (size_t i = 0; i < NELEM(rows); i++)
 		if (parses(rows[i].text, strlen(rows[i].text)) != rows[i].ok)
-			fail_msg("%s: %s", rows[i].text, rows[i].ok ? "should parse" : "should not");
+			fail_msg(
+				"%s: %s", rows[i].text, rows[i].ok ? "should parse" : "should not");
 	assert_false(parses("{}\0", 3));
 	assert_false(parses("{\"a\0\":1}", 8));
 	assert_false(parses("\"a\0b\"", 5));
@@ -50,7 +51,8 @@ static void test_depth(void **state)
 /* No prefix of a whole text is one, and no end is read past: the text has no NUL behind it. */
 static void test_every_prefix(void **state)
 {
-	static const char text[] = "{\"code\":\"0d3\\/\\u5c0f\",\"n\":[1.5e3,{\"x\":null}],\"t\":true}";
+	static const char text[] =
+		"{\"code\":\"0d3\\/\\u5c0f\",\"n\":[1.5e3,{\"x\":null}],\"t\":true}";
 
 	(void)state;
 	for (size_t n = 0; n < sizeof(text); n++) {
@@ -64,7 +66,8 @@ static void test_every_prefix(void **state)
 
 static void test_members(void **state)
 {
-	static const char text[] = "{\"s\":\"abc\",\"e\":\"\",\"n\":7,\"f\":7.5,\"big\":1e300,\"neg\":-3,\"null\":null,\"o\":{},\"u\":\"小明\"}";
+	static const char text[] = "{\"s\":\"abc\",\"e\":\"\",\"n\":7,\"f\":7.5,\"big\":1e300,"
+				   "\"neg\":-3,\"null\":null,\"o\":{},\"u\":\"小明\"}";
 	cJSON *o = json_parse(text, strlen(text));
 	const char *s = NULL;
 	int64_t n = 0;
@@ -114,7 +117,8 @@ static void test_writing(void **state)
 	json_close(&b, ']');
 	json_add_bool(&b, "f", false);
 	json_close(&b, '}');
-	assert_string_equal(b.data, "{\"s\":\"ends in a bracket [\",\"none\":null,\"list\":[-7,{},true],\"f\":false}");
+	assert_string_equal(b.data,
+		"{\"s\":\"ends in a bracket [\",\"none\":null,\"list\":[-7,{},true],\"f\":false}");
 	tree = json_parse(b.data, b.len);
 	assert_non_null(tree);
 	json_free(tree);

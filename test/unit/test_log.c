@@ -1,4 +1,5 @@
-/* Log lines, as they leave: several in one write, nothing in a value ends a line, nothing secret is whole. */
+/* Log lines, as they leave: several in one write, nothing in a value ends a line, nothing secret is
+ * whole. */
 #include "unit.h"
 
 #include <fcntl.h>
@@ -50,10 +51,12 @@ static void test_logfmt(void **state)
 {
 	(void)state;
 	begin(LOG_INFO, LOG_LOGFMT);
-	log_warn("hello there", LOG_STR("plain", "x"), LOG_STR("text", "a \"b\" = \\"), LOG_INT("n", -5), LOG_STR("none", NULL), LOG_STR("empty", ""));
+	log_warn("hello there", LOG_STR("plain", "x"), LOG_STR("text", "a \"b\" = \\"),
+		LOG_INT("n", -5), LOG_STR("none", NULL), LOG_STR("empty", ""));
 	end();
 	assert_int_equal(strncmp(line, "time=20", 7), 0);
-	assert_non_null(strstr(line, "Z level=warn msg=\"hello there\" plain=x text=\"a \\\"b\\\" = \\\\\" n=-5 none=\"\" empty=\"\"\n"));
+	assert_non_null(strstr(line, "Z level=warn msg=\"hello there\" plain=x text=\"a \\\"b\\\" "
+				     "= \\\\\" n=-5 none=\"\" empty=\"\"\n"));
 }
 
 static void test_levels(void **state)
@@ -73,7 +76,8 @@ static void test_levels(void **state)
 	assert_non_null(strstr(line, "msg=four\n"));
 }
 
-/* Every byte but the printable ones, in both formats: one line comes out, and as JSON it is JSON. */
+/* Every byte but the printable ones, in both formats: one line comes out, and as JSON it is JSON.
+ */
 static void test_no_byte_gets_out(void **state)
 {
 	(void)state;
@@ -117,7 +121,8 @@ static void test_codes_are_cut(void **state)
 {
 	(void)state;
 	begin(LOG_INFO, LOG_LOGFMT);
-	log_info("m", LOG_CODE("code", "0d3KRi1w3tw04239Q44w3XxKS14KRi1L"), LOG_CODE("short", "abcd"), LOG_CODE("none", NULL));
+	log_info("m", LOG_CODE("code", "0d3KRi1w3tw04239Q44w3XxKS14KRi1L"),
+		LOG_CODE("short", "abcd"), LOG_CODE("none", NULL));
 	end();
 	assert_non_null(strstr(line, "code=0d3K"));
 	assert_null(strstr(line, "0d3KR"));
@@ -139,19 +144,23 @@ static void test_long_values(void **state)
 				value[i] = kinds[k][i % len];
 			value[100000] = '\0';
 			begin(LOG_INFO, (enum log_format)format);
-			log_info("m", LOG_STR("v", value), LOG_STR("w", value), LOG_STR("x", value), LOG_STR("y", value), LOG_STR("z", value),
-				LOG_STR("last", "seen"), LOG_INT("n", INT64_MIN));
+			log_info("m", LOG_STR("v", value), LOG_STR("w", value), LOG_STR("x", value),
+				LOG_STR("y", value), LOG_STR("z", value), LOG_STR("last", "seen"),
+				LOG_INT("n", INT64_MIN));
 			end();
 			assert_in_range(strlen(line), 2000, 4096);
 			assert_ptr_equal(strchr(line, '\n'), line + strlen(line) - 1);
 			assert_true(utf8_valid(line, strlen(line)));
 			assert_non_null(strstr(line, "..."));
-			assert_non_null(strstr(line, format == LOG_JSON ? "\"last\":\"seen\",\"n\":-9223372036854775808}" : " last=seen n=-9223372036854775808"));
+			assert_non_null(strstr(line,
+				format == LOG_JSON ? "\"last\":\"seen\",\"n\":-9223372036854775808}"
+						   : " last=seen n=-9223372036854775808"));
 			if (format == LOG_LOGFMT)
 				continue;
 			tree = json_parse(line, strlen(line));
 			assert_non_null(tree);
-			assert_in_range(strlen(cJSON_GetObjectItem(tree, "v")->valuestring), 170, 1027);
+			assert_in_range(
+				strlen(cJSON_GetObjectItem(tree, "v")->valuestring), 170, 1027);
 			json_free(tree);
 		}
 	free(value);
@@ -181,7 +190,8 @@ static size_t lines_in(const char *s, size_t n)
 	return lines;
 }
 
-/* Whoever reads the pipe has stopped: nobody waits for it, and what was lost is said once it reads again. */
+/* Whoever reads the pipe has stopped: nobody waits for it, and what was lost is said once it reads
+ * again. */
 static void test_nobody_reads(void **state)
 {
 	static char all[1 << 20];
@@ -203,9 +213,11 @@ static void test_nobody_reads(void **state)
 	all[got] = '\0';
 	end();
 	assert_non_null(strstr(all, "msg=\"here again\""));
-	assert_non_null(strstr(all, "level=warn msg=\"log lines were lost: the reader of this log had stopped\" lines="));
+	assert_non_null(strstr(all, "level=warn msg=\"log lines were lost: the reader of this log "
+				    "had stopped\" lines="));
 	said = atoi(strstr(all, "lines=") + 6);
-	assert_int_equal(before + lines_in(all, (size_t)got) - 2 + (size_t)said, 5000); /* each line was read, or counted */
+	/* each line was read, or counted */
+	assert_int_equal(before + lines_in(all, (size_t)got) - 2 + (size_t)said, 5000);
 }
 
 /* A terminal takes a part of a line. It must neither hold us up nor break the line for good. */

@@ -1,4 +1,5 @@
-/* The order of deferred calls, timers that are moved, stopped and freed in their own callback, and signals. */
+/* The order of deferred calls, timers that are moved, stopped and freed in their own callback, and
+ * signals. */
 #include "io/loop.h"
 
 #include <setjmp.h>
@@ -150,7 +151,8 @@ static void restart_own(void *ctx)
 static void test_timers(void **state)
 {
 	struct own self = {.left = 3}, gone = {0};
-	struct timer *stopped = timer_new(loop, say, "never"), *late = timer_new(loop, say, "2"), *soon = timer_new(loop, say, "1");
+	struct timer *stopped = timer_new(loop, say, "never"), *late = timer_new(loop, say, "2"),
+		     *soon = timer_new(loop, say, "1");
 	int64_t began = clock_ms();
 
 	(void)state;

@@ -74,7 +74,8 @@ static void test_bounded(void **state)
 	buf_free(&out);
 }
 
-/* What one process counts, the others print; what it was, it leaves behind; what it is, it takes along. */
+/* What one process counts, the others print; what it was, it leaves behind; what it is, it takes
+ * along. */
 static void test_several_processes(void **state)
 {
 	(void)state;
@@ -91,7 +92,8 @@ static void test_several_processes(void **state)
 			metric_set(metric_series(METRIC_TOKEN_END, "wx", NULL, NULL), 1000 * i);
 			metric_inc1(LOGINS, "ok");
 			metric_inc1(LOGINS, "replayed");
-			metric_observe_us(metric_series(METRIC_WECHAT_SECONDS, "y", NULL, NULL), 700);
+			metric_observe_us(
+				metric_series(METRIC_WECHAT_SECONDS, "y", NULL, NULL), 700);
 			metric_set(metric_series(METRIC_REDIS_CONNECTED, NULL, NULL, NULL), i == 1);
 			metric_add(metric_series(METRIC_CONNECTIONS, "public", NULL, NULL), 4);
 			_exit(0);

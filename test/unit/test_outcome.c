@@ -23,7 +23,8 @@ static char *slurp(const char *path)
 static bool is_known(int status, const char *code)
 {
 	for (int oc = 0; oc < OC_COUNT; oc++)
-		if (outcome_status((enum outcome)oc) == status && !strcmp(outcome_code((enum outcome)oc), code))
+		if (outcome_status((enum outcome)oc) == status &&
+			!strcmp(outcome_code((enum outcome)oc), code))
 			return true;
 	return false;
 }
@@ -34,7 +35,8 @@ static void test_documented(void **state)
 
 	(void)state;
 	for (int oc = OC_OK + 1; oc < OC_COUNT; oc++) {
-		snprintf(row, sizeof(row), "| %d | `%s` |", outcome_status((enum outcome)oc), outcome_code((enum outcome)oc));
+		snprintf(row, sizeof(row), "| %d | `%s` |", outcome_status((enum outcome)oc),
+			outcome_code((enum outcome)oc));
 		if (oc != OC_PENDING && !strstr(text, row))
 			fail_msg("docs/http-api.md has no row %s", row);
 	}
@@ -42,8 +44,10 @@ static void test_documented(void **state)
 		int status;
 		char code[40];
 
-		if (sscanf(p, "\n| %d | `%39[a-z_]` |", &status, code) == 2 && !is_known(status, code))
-			fail_msg("docs/http-api.md has a row %d %s that is no outcome", status, code);
+		if (sscanf(p, "\n| %d | `%39[a-z_]` |", &status, code) == 2 &&
+			!is_known(status, code))
+			fail_msg("docs/http-api.md has a row %d %s that is no outcome", status,
+				code);
 	}
 	free(text);
 }
@@ -52,9 +56,11 @@ static void test_sane(void **state)
 {
 	(void)state;
 	for (int oc = 0; oc < OC_COUNT; oc++) {
-		const char *text = outcome_text((enum outcome)oc), *code = outcome_code((enum outcome)oc);
+		const char *text = outcome_text((enum outcome)oc),
+			   *code = outcome_code((enum outcome)oc);
 
-		assert_true(outcome_status((enum outcome)oc) >= 200 && outcome_status((enum outcome)oc) < 600);
+		assert_true(outcome_status((enum outcome)oc) >= 200 &&
+			    outcome_status((enum outcome)oc) < 600);
 		assert_int_equal(strspn(code, "abcdefghijklmnopqrstuvwxyz_"), strlen(code));
 		assert_int_equal(text[strlen(text) - 1], '.');
 	}

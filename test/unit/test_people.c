@@ -59,7 +59,11 @@ static int setup(void **state)
 	(void)state;
 	if (on_mysql) {
 		real_mariadb_do(&server, "DROP DATABASE IF EXISTS users; CREATE DATABASE users");
-		options = (struct user_db_options){.scheme = "mysql", .path = server.socket, .user = "root", .password = "", .database = "users"};
+		options = (struct user_db_options){.scheme = "mysql",
+			.path = server.socket,
+			.user = "root",
+			.password = "",
+			.database = "users"};
 	} else {
 		remove_file();
 		options = (struct user_db_options){.scheme = "sqlite", .path = file};
@@ -125,8 +129,10 @@ static void on_list(void *ctx, enum outcome oc, const struct user *list, size_t 
 	got.oc = oc;
 	got.n = n;
 	for (size_t i = 0; i < n && len < sizeof(got.list); i++)
-		len += (size_t)snprintf(got.list + len, sizeof(got.list) - len, "%s%s/%s", i ? " " : "",
-			list[i].appid + (strcmp(list[i].appid, APP) ? 0 : sizeof(APP) - 1), list[i].openid);
+		len += (size_t)snprintf(got.list + len, sizeof(got.list) - len, "%s%s/%s",
+			i ? " " : "",
+			list[i].appid + (strcmp(list[i].appid, APP) ? 0 : sizeof(APP) - 1),
+			list[i].openid);
 	loop_stop(loop);
 }
 
@@ -275,12 +281,14 @@ static void test_mysql_a_tombstone_in_between(void **state)
 	(void)state;
 	assert_non_null(gate);
 	p.text[USER_city] = "late";
-	real_mariadb_do(&server, "CREATE TRIGGER users.gate BEFORE INSERT ON users.wxlogind_users FOR EACH ROW DO GET_LOCK('gate', 10)");
+	real_mariadb_do(&server, "CREATE TRIGGER users.gate BEFORE INSERT ON users.wxlogind_users "
+				 "FOR EACH ROW DO GET_LOCK('gate', 10)");
 	assert_int_equal(mysql_query(gate, "DO GET_LOCK('gate', 10)"), 0);
 	begin(1);
 	user_put(db, APP, "oOne", &p, LONG_MS, on_user, NULL);
 	usleep(300000); /* it comes to the gate */
-	real_mariadb_do(&server, "INSERT INTO users.wxlogind_erased VALUES (UNHEX(SHA2('wxfa4efa4efa4efa4e\noOne', 256)), 2000)");
+	real_mariadb_do(&server, "INSERT INTO users.wxlogind_erased VALUES "
+				 "(UNHEX(SHA2('wxfa4efa4efa4efa4e\noOne', 256)), 2000)");
 	mysql_close(gate);
 	wait_for_all();
 	assert_int_equal(got.oc, OC_OK);
@@ -343,13 +351,22 @@ static void test_lists(void **state)
 	assert_list((struct user_query){.appid = APP, .limit = 2}, "/o0 /o1");
 	assert_list((struct user_query){.appid = APP, .limit = 2, .after = "o1"}, "/o2 /o3");
 	assert_list((struct user_query){.appid = "wxother"}, "");
-	assert_list((struct user_query){.appid = APP, .filter = USER_OF_UNIONID, .value = "uOdd"}, "/o1 /o3");
-	assert_list((struct user_query){.appid = APP, .filter = USER_OF_PHONE, .value = PHONE}, "/o3");
-	assert_list((struct user_query){.appid = APP, .filter = USER_OF_PHONE, .value = PHONE + 2}, "/o3");
-	assert_list((struct user_query){.appid = APP, .filter = USER_OF_PHONE, .value = "' OR 1=1 -- \\"}, "");
+	assert_list((struct user_query){.appid = APP, .filter = USER_OF_UNIONID, .value = "uOdd"},
+		"/o1 /o3");
+	assert_list(
+		(struct user_query){.appid = APP, .filter = USER_OF_PHONE, .value = PHONE}, "/o3");
+	assert_list((struct user_query){.appid = APP, .filter = USER_OF_PHONE, .value = PHONE + 2},
+		"/o3");
+	assert_list(
+		(struct user_query){
+			.appid = APP, .filter = USER_OF_PHONE, .value = "' OR 1=1 -- \\"},
+		"");
 	assert_list((struct user_query){.appid = APP, .filter = USER_BLOCKED}, "/o1 /oNobody");
 	assert_list((struct user_query){.filter = USER_BLOCKED}, "/o1 /oNobody wxother/o0");
-	assert_list((struct user_query){.filter = USER_BLOCKED, .after_appid = APP, .after = "o1", .sweep = true}, "/oNobody wxother/o0");
+	assert_list(
+		(struct user_query){
+			.filter = USER_BLOCKED, .after_appid = APP, .after = "o1", .sweep = true},
+		"/oNobody wxother/o0");
 }
 
 /* ---- phone numbers at rest ---- */
@@ -361,7 +378,8 @@ static void assert_phone(const char *openid, const char *number)
 	assert_string_equal(got.pure, *number ? number + 2 : "");
 }
 
-/* Opened with both keys the thread seals anew, in the background: then the new key alone is enough. */
+/* Opened with both keys the thread seals anew, in the background: then the new key alone is enough.
+ */
 static void rotate(void)
 {
 	int64_t end = clock_ms() + LONG_MS;
@@ -432,13 +450,17 @@ static void test_what_was_erased_is_in_no_file(void **state)
 	put("oOne", USER_nickname, "ErasedNick");
 	assert_true(is_in("", PHONE) || is_in("-wal", PHONE));
 	erase("oOne", 5000);
-	while ((is_in("", PHONE) || is_in("-wal", PHONE) || is_in("", "ErasedNick") || is_in("-wal", "ErasedNick")) && clock_ms() < end)
+	while ((is_in("", PHONE) || is_in("-wal", PHONE) || is_in("", "ErasedNick") ||
+		       is_in("-wal", "ErasedNick")) &&
+		clock_ms() < end)
 		usleep(20000);
 	assert_true(clock_ms() < end);
 }
 
 #define BOTH(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-#define COMMON BOTH(test_erase), BOTH(test_late_writes), BOTH(test_late_writes_that_race), BOTH(test_blocks), BOTH(test_lists), BOTH(test_phones)
+#define COMMON \
+	BOTH(test_erase), BOTH(test_late_writes), BOTH(test_late_writes_that_race), \
+		BOTH(test_blocks), BOTH(test_lists), BOTH(test_phones)
 
 int main(void)
 {

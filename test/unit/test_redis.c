@@ -21,7 +21,8 @@
 #include "common/log.h"
 #include "common/mem.h"
 
-enum { TIMEOUT_MS = 300, PATIENCE_MS = 20000, BUSY_MS = 3000 }; /* BUSY_MS: what a busy machine may add */
+/* BUSY_MS: what a busy machine may add */
+enum { TIMEOUT_MS = 300, PATIENCE_MS = 20000, BUSY_MS = 3000 };
 
 /* --- the peer: answers ECHO, and GET with whatever the test says --- */
 
@@ -90,13 +91,17 @@ static bool fake_answers(struct conn *c, const redisReply *cmd)
 	const char *name = cmd->element[0]->str;
 	size_t used = strlen(fake.commands);
 
-	for (size_t i = 0; i < cmd->elements && used < 4000 && strcmp(name, "ROLE") != 0; i++) /* it comes all the time */
-		used += (size_t)snprintf(fake.commands + used, sizeof(fake.commands) - used, "%.20s%s", cmd->element[i]->str,
-			i + 1 < cmd->elements ? " " : ";");
-	if (fake.frozen || (fake.endless && strcmp(name, "GET") != 0)) /* nothing stands between bytes without an end */
+	for (size_t i = 0; i < cmd->elements && used < 4000 && strcmp(name, "ROLE") != 0;
+		i++) /* it comes all the time */
+		used += (size_t)snprintf(fake.commands + used, sizeof(fake.commands) - used,
+			"%.20s%s", cmd->element[i]->str, i + 1 < cmd->elements ? " " : ";");
+	if (fake.frozen ||
+		(fake.endless &&
+			strcmp(name, "GET") != 0)) /* nothing stands between bytes without an end */
 		return true;
 	if (!strcmp(name, "AUTH")) {
-		fake_says(c, auth_is_good(cmd) ? "+OK\r\n" : "-WRONGPASS invalid username-password pair\r\n");
+		fake_says(c, auth_is_good(cmd) ? "+OK\r\n"
+					       : "-WRONGPASS invalid username-password pair\r\n");
 	} else if (!strcmp(name, "PING")) {
 		fake_says(c, fake.ping ? fake.ping : "+PONG\r\n");
 	} else if (!strcmp(name, "ROLE") && !fake.no_role) {
@@ -125,7 +130,8 @@ static bool fake_answers(struct conn *c, const redisReply *cmd)
 			return false;
 		}
 	} else {
-		fake_says(c, "-ERR unknown command\r\n"); /* CLIENT SETNAME too: it must not matter */
+		/* CLIENT SETNAME too: it must not matter */
+		fake_says(c, "-ERR unknown command\r\n");
 	}
 	return true;
 }
@@ -159,7 +165,8 @@ static void on_fake_event(struct bufferevent *bev, short what, void *arg)
 		conn_end(arg);
 }
 
-static void on_accept(struct evconnlistener *li, evutil_socket_t fd, struct sockaddr *sa, int len, void *arg)
+static void on_accept(
+	struct evconnlistener *li, evutil_socket_t fd, struct sockaddr *sa, int len, void *arg)
 {
 	struct conn *c = mem_alloc(sizeof(*c));
 
@@ -184,11 +191,13 @@ static void on_accept(struct evconnlistener *li, evutil_socket_t fd, struct sock
 
 static void fake_listen(int port)
 {
-	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in in = {.sin_family = AF_INET,
+		.sin_port = htons((uint16_t)port),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t len = sizeof(in);
 
-	fake.listener = evconnlistener_new_bind(loop_base(loop), on_accept, NULL, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_REUSEABLE, 16,
-		(struct sockaddr *)&in, sizeof(in));
+	fake.listener = evconnlistener_new_bind(loop_base(loop), on_accept, NULL,
+		LEV_OPT_CLOSE_ON_FREE | LEV_OPT_REUSEABLE, 16, (struct sockaddr *)&in, sizeof(in));
 	assert_non_null(fake.listener);
 	getsockname(evconnlistener_get_fd(fake.listener), (struct sockaddr *)&in, &len);
 	fake.port = ntohs(in.sin_port);
@@ -248,8 +257,11 @@ static struct redis_host host;
 static struct redis_options options(void)
 {
 	host = (struct redis_host){"127.0.0.1", fake.port};
-	return (struct redis_options){
-		.hosts = &host, .host_count = 1, .key_prefix = "t:", .timeout_ms = TIMEOUT_MS, .max_pending = 1000};
+	return (struct redis_options){.hosts = &host,
+		.host_count = 1,
+		.key_prefix = "t:",
+		.timeout_ms = TIMEOUT_MS,
+		.max_pending = 1000};
 }
 
 static struct redis *connected(void)
@@ -401,12 +413,15 @@ static void test_scripts_go_by_their_hash(void **state)
 		assert_int_equal((*p)->oc, OC_OK);
 		assert_int_equal((*p)->type, REDIS_REPLY_INTEGER);
 	}
-	assert_non_null(strstr(fake.commands, "EVAL return 7 0 one;EVALSHA 59b6ab2fbe0ee4b25733 0 two;"
-		"EVALSHA 59b6ab2fbe0ee4b25733 0 three;EVAL return 7 0 three;EVALSHA 59b6ab2fbe0ee4b25733 0 four;"));
+	assert_non_null(
+		strstr(fake.commands, "EVAL return 7 0 one;EVALSHA 59b6ab2fbe0ee4b25733 0 two;"
+				      "EVALSHA 59b6ab2fbe0ee4b25733 0 three;EVAL return 7 0 "
+				      "three;EVALSHA 59b6ab2fbe0ee4b25733 0 four;"));
 	redis_free(r);
 }
 
-/* What waits for an answer to a hash is told when the connection ends, and nothing of it is kept (the sanitizers look). */
+/* What waits for an answer to a hash is told when the connection ends, and nothing of it is kept
+ * (the sanitizers look). */
 static void test_a_script_whose_connection_ends(void **state)
 {
 	struct redis *r = connected();
@@ -449,14 +464,16 @@ static void test_handshake(void **state)
 	o.db = 3;
 	r = redis_new(loop, &o);
 	UNTIL(redis_is_ready(r));
-	assert_string_equal(fake.commands, "AUTH hunter2;SELECT 3;CLIENT SETNAME wxlogind;PING;INFO server;");
+	assert_string_equal(
+		fake.commands, "AUTH hunter2;SELECT 3;CLIENT SETNAME wxlogind;PING;INFO server;");
 	redis_free(r);
 	fake.commands[0] = '\0';
 	o.user = "wx";
 	o.db = 0;
 	r = redis_new(loop, &o);
 	UNTIL(redis_is_ready(r));
-	assert_string_equal(fake.commands, "AUTH wx hunter2;CLIENT SETNAME wxlogind;PING;INFO server;");
+	assert_string_equal(
+		fake.commands, "AUTH wx hunter2;CLIENT SETNAME wxlogind;PING;INFO server;");
 	redis_free(r);
 }
 
@@ -534,29 +551,33 @@ static void test_answers_table(void **state)
 		bool         lost;     /* the connection does not survive */
 		bool         close, endless;
 	} rows[] = {
-		{"+OK\r\n",                     OC_OK, false, false, false},
-		{"$-1\r\n",                     OC_OK, false, false, false},
-		{"*2\r\n:1\r\n$1\r\nx\r\n",     OC_OK, false, false, false},
-		{"*-1\r\n",                     OC_OK, false, false, false},
-		{"-ERR something secret\r\n",   OC_STORE_UNAVAILABLE, false, false, false},
-		{"-NOSCRIPT No matching\r\n",   OC_STORE_UNAVAILABLE, false, false, false},
-		{"-READONLY You can't\r\n",     OC_STORE_UNAVAILABLE, true, false, false},
-		{"-ERR Error running script (call to f_1a): @user_script:1: @user_script: 1: -READONLY You can't write against a read only "
-			"replica.\r\n",          OC_STORE_UNAVAILABLE, true, false, false}, /* Redis 6 */
+		{"+OK\r\n", OC_OK, false, false, false},
+		{"$-1\r\n", OC_OK, false, false, false},
+		{"*2\r\n:1\r\n$1\r\nx\r\n", OC_OK, false, false, false},
+		{"*-1\r\n", OC_OK, false, false, false},
+		{"-ERR something secret\r\n", OC_STORE_UNAVAILABLE, false, false, false},
+		{"-NOSCRIPT No matching\r\n", OC_STORE_UNAVAILABLE, false, false, false},
+		{"-READONLY You can't\r\n", OC_STORE_UNAVAILABLE, true, false, false},
+		{"-ERR Error running script (call to f_1a): @user_script:1: @user_script: 1: "
+		 "-READONLY You can't write against a read only "
+		 "replica.\r\n",
+			OC_STORE_UNAVAILABLE, true, false, false}, /* Redis 6 */
 		{"-MOVED 3421 127.0.0.1:1\r\n", OC_STORE_UNAVAILABLE, true, false, false},
-		{"-MISCONF Redis is configured to save RDB snapshots\r\n", OC_STORE_UNAVAILABLE, false, false, false},
-		{"+OK\r\n+and another\r\n",     OC_OK, true, false, false},
-		{"hello\r\n",                   OC_STORE_UNAVAILABLE, true, false, false},
-		{"$10\r\nhalf",                 OC_STORE_UNAVAILABLE, true, true, false},
-		{"",                            OC_STORE_UNAVAILABLE, true, true, false},
-		{"",                            OC_STORE_UNAVAILABLE, true, false, false}, /* silence */
-		{"*2147483647\r\n",             OC_STORE_UNAVAILABLE, true, false, false},
-		{"*99999999999999999999\r\n",   OC_STORE_UNAVAILABLE, true, false, false},
-		{"*5000\r\n",                   OC_STORE_UNAVAILABLE, true, false, false},
-		{"*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n", OC_STORE_UNAVAILABLE, true, false, false},
-		{"$-5\r\n",                     OC_STORE_UNAVAILABLE, true, false, false},
-		{"$536870912\r\n",              OC_STORE_UNAVAILABLE, true, false, true},
-		{"+never ends",                 OC_STORE_UNAVAILABLE, true, false, true},
+		{"-MISCONF Redis is configured to save RDB snapshots\r\n", OC_STORE_UNAVAILABLE,
+			false, false, false},
+		{"+OK\r\n+and another\r\n", OC_OK, true, false, false},
+		{"hello\r\n", OC_STORE_UNAVAILABLE, true, false, false},
+		{"$10\r\nhalf", OC_STORE_UNAVAILABLE, true, true, false},
+		{"", OC_STORE_UNAVAILABLE, true, true, false},
+		{"", OC_STORE_UNAVAILABLE, true, false, false}, /* silence */
+		{"*2147483647\r\n", OC_STORE_UNAVAILABLE, true, false, false},
+		{"*99999999999999999999\r\n", OC_STORE_UNAVAILABLE, true, false, false},
+		{"*5000\r\n", OC_STORE_UNAVAILABLE, true, false, false},
+		{"*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n",
+			OC_STORE_UNAVAILABLE, true, false, false},
+		{"$-5\r\n", OC_STORE_UNAVAILABLE, true, false, false},
+		{"$536870912\r\n", OC_STORE_UNAVAILABLE, true, false, true},
+		{"+never ends", OC_STORE_UNAVAILABLE, true, false, true},
 	};
 
 	(void)state;
@@ -613,11 +634,17 @@ static void test_who_it_is(void **state)
 {
 	(void)state;
 	log_set_level(LOG_ERROR + 1);
-	say_for_ever(&fake.role, "*5\r\n$5\r\nslave\r\n$9\r\n127.0.0.2\r\n:6379\r\n$9\r\nconnected\r\n:14\r\n", "replica, of 127.0.0.2");
-	say_for_ever(&fake.info, "$42\r\n# Server\r\nredis_mode:sentinel\r\nrun_id:ab\r\n\r\n", "sentinel://");
+	say_for_ever(&fake.role,
+		"*5\r\n$5\r\nslave\r\n$9\r\n127.0.0.2\r\n:6379\r\n$9\r\nconnected\r\n:14\r\n",
+		"replica, of 127.0.0.2");
+	say_for_ever(&fake.info, "$42\r\n# Server\r\nredis_mode:sentinel\r\nrun_id:ab\r\n\r\n",
+		"sentinel://");
 	fake.get = "-MOVED 3421 127.0.0.1:1\r\n";
-	say_for_ever(&fake.info, "$41\r\n# Server\r\nredis_mode:cluster\r\nrun_id:ab\r\n\r\n", "cluster://");
-	say_for_ever(&fake.info, "$42\r\n# Server\r\nserver_mode:cluster\r\nrun_id:ab\r\n\r\n", "cluster://"); /* Valkey */
+	say_for_ever(&fake.info, "$41\r\n# Server\r\nredis_mode:cluster\r\nrun_id:ab\r\n\r\n",
+		"cluster://");
+	/* Valkey */
+	say_for_ever(&fake.info, "$42\r\n# Server\r\nserver_mode:cluster\r\nrun_id:ab\r\n\r\n",
+		"cluster://");
 	fake.get = "$-1\r\n"; /* in cluster mode, but it has every slot */
 	fake.info = "$41\r\n# Server\r\nredis_mode:cluster\r\nrun_id:ab\r\n\r\n";
 	redis_free(connected());
@@ -628,9 +655,12 @@ static void test_the_last_word(void **state)
 {
 	(void)state;
 	log_set_level(LOG_ERROR + 1);
-	say_for_ever(&fake.door, "-ERR max number of clients reached\r\n", "ERR max number of clients reached");
-	say_for_ever(&fake.door, "-DENIED Redis is running in protected mode\r\n", "DENIED Redis is running in protected mode");
-	say_for_ever(&fake.ping, "-NOAUTH Authentication required.\r\n", "PING: NOAUTH Authentication required.");
+	say_for_ever(&fake.door, "-ERR max number of clients reached\r\n",
+		"ERR max number of clients reached");
+	say_for_ever(&fake.door, "-DENIED Redis is running in protected mode\r\n",
+		"DENIED Redis is running in protected mode");
+	say_for_ever(&fake.ping, "-NOAUTH Authentication required.\r\n",
+		"PING: NOAUTH Authentication required.");
 }
 
 /* It was a master, and is none any more: that is noticed though nobody writes. */
@@ -686,13 +716,23 @@ static void test_words(void **state)
 	assert_word("ERR unknown command", "ERR");
 	assert_word("", "?");
 	assert_word("nothing", "?");
-	assert_word("ERR Error running script (call to f_0): @user_script:1: @user_script: 1: -OOM command not allowed", "OOM");
-	assert_word("ERR Error running script (call to f_0): @user_script:1: @user_script: 1: -NOREPLICAS Not enough", "NOREPLICAS");
-	assert_word("ERR Error running script (call to f_0): @user_script:1: x: -1 is no word", "ERR");
-	assert_word("ERR Script attempted to access a non local key in a cluster node script: f_1", "TRYAGAIN");
-	assert_word("ERR Unable to execute command 'del' in script because undeclared keys were accessed during rehashing of the slot", "TRYAGAIN");
-	assert_word("ERR The user executing the script can't run this command or subcommand", "NOPERM");
-	reply_sentence("ERR unknown command 'AUTH', with args beginning with: 'hunter2' ", NULL, sentence);
+	assert_word("ERR Error running script (call to f_0): @user_script:1: @user_script: 1: -OOM "
+		    "command not allowed",
+		"OOM");
+	assert_word("ERR Error running script (call to f_0): @user_script:1: @user_script: 1: "
+		    "-NOREPLICAS Not enough",
+		"NOREPLICAS");
+	assert_word(
+		"ERR Error running script (call to f_0): @user_script:1: x: -1 is no word", "ERR");
+	assert_word("ERR Script attempted to access a non local key in a cluster node script: f_1",
+		"TRYAGAIN");
+	assert_word("ERR Unable to execute command 'del' in script because undeclared keys were "
+		    "accessed during rehashing of the slot",
+		"TRYAGAIN");
+	assert_word(
+		"ERR The user executing the script can't run this command or subcommand", "NOPERM");
+	reply_sentence(
+		"ERR unknown command 'AUTH', with args beginning with: 'hunter2' ", NULL, sentence);
 	assert_string_equal(sentence, "ERR unknown command 'AUTH'");
 	reply_sentence("WRONGPASS hunter2 is wrong", "hunter2", sentence);
 	assert_string_equal(sentence, "WRONGPASS");
@@ -714,7 +754,8 @@ static void test_unasked_answer(void **state)
 	redis_free(r);
 }
 
-/* A peer that greets as Redis does and answers nonsense must not be called upon for ever without a pause. */
+/* A peer that greets as Redis does and answers nonsense must not be called upon for ever without a
+ * pause. */
 static void test_nonsense_is_not_sought_in_a_hurry(void **state)
 {
 	struct redis *r = connected();
@@ -728,7 +769,8 @@ static void test_nonsense_is_not_sought_in_a_hurry(void **state)
 			ask(r, "GET", "x", &a);
 		event_base_loop(loop_base(loop), EVLOOP_ONCE);
 	}
-	assert_in_range(fake.accepted, 2, 8); /* 25 to 50 ms, 50 to 100, ...: without backing off there would be 20 */
+	/* 25 to 50 ms, 50 to 100, ...: without backing off there would be 20 */
+	assert_in_range(fake.accepted, 2, 8);
 	redis_free(r);
 }
 
@@ -828,7 +870,8 @@ static void test_output_is_bounded(void **state)
 	(void)state;
 	callbacks = 0;
 	for (int i = 0; i < 20; i++)
-		redis_command(r, 2, (const char *[]){"ECHO", value}, (const size_t[]){4, n}, on_answer, &a[i]);
+		redis_command(r, 2, (const char *[]){"ECHO", value}, (const size_t[]){4, n},
+			on_answer, &a[i]);
 	UNTIL(a[19].calls);
 	assert_int_equal(a[19].oc, OC_STORE_UNAVAILABLE);
 	redis_free(r);
@@ -923,8 +966,8 @@ static void test_unix_socket(void **state)
 	snprintf(path, sizeof(path), "%s/s", dir);
 	strcpy(un.sun_path, path);
 	fake_stop();
-	fake.listener = evconnlistener_new_bind(loop_base(loop), on_accept, NULL, LEV_OPT_CLOSE_ON_FREE, 16, (struct sockaddr *)&un,
-		sizeof(un));
+	fake.listener = evconnlistener_new_bind(loop_base(loop), on_accept, NULL,
+		LEV_OPT_CLOSE_ON_FREE, 16, (struct sockaddr *)&un, sizeof(un));
 	assert_non_null(fake.listener);
 	o.host_count = 0;
 	o.unix_path = path;
@@ -944,7 +987,8 @@ static void test_unix_socket(void **state)
 
 static void test_reading_replies(void **state)
 {
-	redisReply one = {.type = REDIS_REPLY_INTEGER, .integer = 42}, text = {.type = REDIS_REPLY_STRING, .str = (char[]){"ab"}, .len = 2},
+	redisReply one = {.type = REDIS_REPLY_INTEGER, .integer = 42},
+		   text = {.type = REDIS_REPLY_STRING, .str = (char[]){"ab"}, .len = 2},
 		   nil = {.type = REDIS_REPLY_NIL};
 	redisReply *both[] = {&one, &text};
 	redisReply list = {.type = REDIS_REPLY_ARRAY, .elements = 2, .element = both};
@@ -978,12 +1022,33 @@ static void test_reading_replies(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_answers_in_order), T(test_ring_goes_round), T(test_scripts_go_by_their_hash), T(test_a_script_whose_connection_ends),
-		T(test_bytes_and_long_values), T(test_handshake), T(test_wrong_password), T(test_not_yet), T(test_answers_table),
-		T(test_who_it_is), T(test_the_last_word), T(test_demoted), T(test_without_role), T(test_words), T(test_unasked_answer),
-		T(test_nonsense_is_not_sought_in_a_hurry), T(test_freeze_while_idle), T(test_freeze_under_way),
-		T(test_listener_appears), T(test_full), T(test_output_is_bounded), T(test_free_tells_all), T(test_free_in_callback),
-		T(test_free_in_callback_of_a_lost_connection), T(test_names), T(test_unix_socket), T(test_reading_replies),
+		T(test_answers_in_order),
+		T(test_ring_goes_round),
+		T(test_scripts_go_by_their_hash),
+		T(test_a_script_whose_connection_ends),
+		T(test_bytes_and_long_values),
+		T(test_handshake),
+		T(test_wrong_password),
+		T(test_not_yet),
+		T(test_answers_table),
+		T(test_who_it_is),
+		T(test_the_last_word),
+		T(test_demoted),
+		T(test_without_role),
+		T(test_words),
+		T(test_unasked_answer),
+		T(test_nonsense_is_not_sought_in_a_hurry),
+		T(test_freeze_while_idle),
+		T(test_freeze_under_way),
+		T(test_listener_appears),
+		T(test_full),
+		T(test_output_is_bounded),
+		T(test_free_tells_all),
+		T(test_free_in_callback),
+		T(test_free_in_callback_of_a_lost_connection),
+		T(test_names),
+		T(test_unix_socket),
+		T(test_reading_replies),
 	};
 
 	return cmocka_run_group_tests_name("redis", tests, NULL, NULL);

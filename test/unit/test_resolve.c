@@ -1,5 +1,5 @@
-/* Names to addresses: the callback comes once and later, with addresses or with a reason; a lookup that is cancelled is silent.
- * `make tsan` runs it under ThreadSanitizer. */
+/* Names to addresses: the callback comes once and later, with addresses or with a reason; a lookup
+ * that is cancelled is silent. `make tsan` runs it under ThreadSanitizer. */
 #include "io/resolve.h"
 
 #include <setjmp.h>

@@ -28,7 +28,8 @@ static void test_slots_of_keys(void **state)
 	(void)state;
 	for (size_t i = 0; i < NELEM(known); i++)
 		assert_int_equal(slot_of(known[i].key, strlen(known[i].key)), known[i].slot);
-	assert_int_equal(slot_of("foo{bar", 3), slot_of("foo", 3)); /* what is behind its end is none of the key */
+	/* what is behind its end is none of the key */
+	assert_int_equal(slot_of("foo{bar", 3), slot_of("foo", 3));
 }
 
 /* Nobody listens there just now. */
@@ -52,7 +53,8 @@ static redisContext *a_node(struct real_redis *rr)
 	for (int tries = 0; tries < 5; tries++) { /* somebody else may take the port first */
 		snprintf(port, sizeof(port), "%d", free_port());
 		real_redis_start_as(rr, port);
-		for (int i = 0; i < 500 && waitpid(rr->pid, NULL, WNOHANG) == 0; i++, usleep(10000)) {
+		for (int i = 0; i < 500 && waitpid(rr->pid, NULL, WNOHANG) == 0;
+			i++, usleep(10000)) {
 			c = redisConnectUnix(rr->socket);
 			if (c && !c->err)
 				return c;
@@ -118,10 +120,11 @@ static bool read_map(const char *bytes)
 static void test_a_map(void **state)
 {
 	(void)state;
-	assert_true(read_map("*3\r\n"
-		"*4\r\n:0\r\n:5460\r\n" NODE("$3\r\nh-1", "6379", "a") NODE("$3\r\nh-9", "6379", "z")
-		"*3\r\n:5461\r\n:10922\r\n" NODE("$-1", "6380", "b")
-		"*3\r\n:10923\r\n:16383\r\n" NODE("$3\r\nh-1", "6379", "a")));
+	assert_true(
+		read_map("*3\r\n"
+			 "*4\r\n:0\r\n:5460\r\n" NODE("$3\r\nh-1", "6379", "a") NODE("$3\r\nh-9",
+				 "6379", "z") "*3\r\n:5461\r\n:10922\r\n" NODE("$-1", "6380",
+				 "b") "*3\r\n:10923\r\n:16383\r\n" NODE("$3\r\nh-1", "6379", "a")));
 	assert_int_equal(map.count, 2);
 	assert_int_equal(map.covered, SLOTS);
 	assert_string_equal(map.nodes[0].host, "h-1");
@@ -136,11 +139,15 @@ static void test_maps_that_lack_something(void **state)
 	assert_true(read_map("*1\r\n*3\r\n:0\r\n:99\r\n" NODE("$1\r\nh", "1", "a")));
 	assert_int_equal(map.covered, 100);
 	assert_int_equal(map.owner[100], SLOT_NOBODY);
-	assert_true(read_map("*2\r\n*3\r\n:0\r\n:9\r\n" NODE("$1\r\nh", "1", "a") "*3\r\n:5\r\n:14\r\n" NODE("$1\r\nh", "2", "b"))); /* overlap */
+	/* overlap */
+	assert_true(read_map("*2\r\n*3\r\n:0\r\n:9\r\n" NODE(
+		"$1\r\nh", "1", "a") "*3\r\n:5\r\n:14\r\n" NODE("$1\r\nh", "2", "b")));
 	assert_int_equal(map.covered, 15);
-	assert_true(read_map("*1\r\n*3\r\n:0\r\n:99\r\n" NODE("$1\r\n?", "1", "a"))); /* an address that nobody knows */
+	/* an address that nobody knows */
+	assert_true(read_map("*1\r\n*3\r\n:0\r\n:99\r\n" NODE("$1\r\n?", "1", "a")));
 	assert_int_equal(map.covered, 0);
-	assert_true(read_map("*1\r\n*3\r\n:0\r\n:99\r\n*4\r\n$1\r\n?\r\n:1\r\n$1\r\na\r\n*2\r\n$2\r\nip\r\n$7\r\n9.8.7.6\r\n"));
+	assert_true(read_map("*1\r\n*3\r\n:0\r\n:99\r\n*4\r\n$1\r\n?\r\n:1\r\n$1\r\na\r\n*2\r\n$"
+			     "2\r\nip\r\n$7\r\n9.8.7.6\r\n"));
 	assert_string_equal(map.nodes[0].host, "9.8.7.6");
 	assert_true(read_map("*0\r\n"));
 	assert_int_equal(map.count, 0);
@@ -149,8 +156,14 @@ static void test_maps_that_lack_something(void **state)
 static void test_what_is_no_map(void **state)
 {
 	static const char *const none[] = {
-		"-ERR This instance has cluster support disabled\r\n", "+OK\r\n", "$-1\r\n", "*1\r\n:1\r\n", "*1\r\n*3\r\n:-1\r\n:5\r\n:0\r\n",
-		"*1\r\n*3\r\n:0\r\n:16384\r\n:0\r\n", "*1\r\n*3\r\n:9\r\n:5\r\n:0\r\n", "*1\r\n*1\r\n:0\r\n",
+		"-ERR This instance has cluster support disabled\r\n",
+		"+OK\r\n",
+		"$-1\r\n",
+		"*1\r\n:1\r\n",
+		"*1\r\n*3\r\n:-1\r\n:5\r\n:0\r\n",
+		"*1\r\n*3\r\n:0\r\n:16384\r\n:0\r\n",
+		"*1\r\n*3\r\n:9\r\n:5\r\n:0\r\n",
+		"*1\r\n*1\r\n:0\r\n",
 	};
 
 	(void)state;
@@ -160,7 +173,13 @@ static void test_what_is_no_map(void **state)
 
 static void test_redirections(void **state)
 {
-	static const struct { const char *error; bool ok, is_ask; unsigned slot; const char *host; int port; } rows[] = {
+	static const struct {
+		const char *error;
+		bool ok, is_ask;
+		unsigned slot;
+		const char *host;
+		int port;
+	} rows[] = {
 		{"MOVED 3421 127.0.0.2:26000", true, false, 3421, "127.0.0.2", 26000},
 		{"ASK 0 127.0.0.3:26001", true, true, 0, "127.0.0.3", 26001},
 		{"MOVED 16383 node1.example:1", true, false, 16383, "node1.example", 1},
@@ -187,7 +206,8 @@ static void test_redirections(void **state)
 			fail_msg("%s", rows[i].error);
 		if (!rows[i].ok)
 			continue;
-		assert_true(r.is_ask == rows[i].is_ask && r.slot == rows[i].slot && r.port == rows[i].port);
+		assert_true(r.is_ask == rows[i].is_ask && r.slot == rows[i].slot &&
+			    r.port == rows[i].port);
 		assert_string_equal(r.host, rows[i].host);
 	}
 }
@@ -198,12 +218,16 @@ static void test_info(void **state)
 	bool ok;
 
 	(void)state;
-	assert_true(slot_info_read("cluster_state:ok\r\ncluster_slots_assigned:16384\r\ncluster_current_epoch:7\r\ncluster_my_epoch:2\r\n", &ok, &epoch));
+	assert_true(slot_info_read("cluster_state:ok\r\ncluster_slots_assigned:16384\r\ncluster_"
+				   "current_epoch:7\r\ncluster_my_epoch:2\r\n",
+		&ok, &epoch));
 	assert_true(ok && epoch == 7);
-	assert_true(slot_info_read("cluster_state:fail\r\ncluster_current_epoch:0\r\n", &ok, &epoch));
+	assert_true(
+		slot_info_read("cluster_state:fail\r\ncluster_current_epoch:0\r\n", &ok, &epoch));
 	assert_true(!ok && epoch == 0);
 	assert_false(slot_info_read("# Server\r\n", &ok, &epoch));
-	assert_false(slot_info_read("cluster_state:ok\r\ncluster_current_epoch:-3\r\n", &ok, &epoch));
+	assert_false(
+		slot_info_read("cluster_state:ok\r\ncluster_current_epoch:-3\r\n", &ok, &epoch));
 }
 
 /* Whatever slots a node has, a session's tag leads to it; but for the two that no tag reaches. */
@@ -227,8 +251,14 @@ static void test_tags(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_slots_of_keys), cmocka_unit_test(test_slots_of_all_tags), cmocka_unit_test(test_a_map), cmocka_unit_test(test_maps_that_lack_something),
-		cmocka_unit_test(test_what_is_no_map), cmocka_unit_test(test_redirections), cmocka_unit_test(test_info), cmocka_unit_test(test_tags),
+		cmocka_unit_test(test_slots_of_keys),
+		cmocka_unit_test(test_slots_of_all_tags),
+		cmocka_unit_test(test_a_map),
+		cmocka_unit_test(test_maps_that_lack_something),
+		cmocka_unit_test(test_what_is_no_map),
+		cmocka_unit_test(test_redirections),
+		cmocka_unit_test(test_info),
+		cmocka_unit_test(test_tags),
 	};
 
 	return cmocka_run_group_tests_name("slots", tests, NULL, NULL);

@@ -37,7 +37,8 @@ static struct {
 	int     calls;
 } got;
 
-static void on_create(void *ctx, enum outcome oc, const char *token, int64_t expires_in_s, int64_t created_ms)
+static void on_create(
+	void *ctx, enum outcome oc, const char *token, int64_t expires_in_s, int64_t created_ms)
 {
 	(void)created_ms;
 	(void)ctx;
@@ -135,8 +136,12 @@ static int lines(const char *text)
 
 static void create(struct sessions *s, const char *openid, const char *session_key)
 {
-	struct session_login in = {.appid = "wx1", .openid = openid, .unionid = "u1", .session_key = session_key,
-		.ip = "192.0.2.7", .user_agent = "an|agent\nof two lines"};
+	struct session_login in = {.appid = "wx1",
+		.openid = openid,
+		.unionid = "u1",
+		.session_key = session_key,
+		.ip = "192.0.2.7",
+		.user_agent = "an|agent\nof two lines"};
 
 	session_create(s, &in, on_create, NULL);
 	loop_run(loop);
@@ -162,7 +167,11 @@ static struct sessions_options options(void)
 
 	if (!plain)
 		plain = seal_new(NULL, 0);
-	return (struct sessions_options){.key_prefix = "t:", .seal = plain, .ttl_ms = 60000, .max_age_ms = 3600000, .timeout_ms = 2000};
+	return (struct sessions_options){.key_prefix = "t:",
+		.seal = plain,
+		.ttl_ms = 60000,
+		.max_age_ms = 3600000,
+		.timeout_ms = 2000};
 }
 
 static void nothing(void *ctx)
@@ -224,7 +233,10 @@ static void test_every_key_has_an_end(void **state)
 
 	(void)state;
 	create(s, "o2", "a2V5");
-	command("EVAL", "local n = 0 for _, k in ipairs(redis.call('KEYS', '*')) do if redis.call('PTTL', k) < 1 then n = n + 1 end end return n", "0", NULL);
+	command("EVAL",
+		"local n = 0 for _, k in ipairs(redis.call('KEYS', '*')) do if redis.call('PTTL', "
+		"k) < 1 then n = n + 1 end end return n",
+		"0", NULL);
 	assert_int_equal(got.number, 0);
 	sessions_free(s);
 }
@@ -241,7 +253,8 @@ static void test_two_ages(void **state)
 	s = sessions_new(redis, &o);
 	create(s, "o3", "a2V5");
 	strcpy(token, got.token);
-	for (int64_t began = clock_ms(); clock_ms() - began < 5000; wait_ms(250)) { /* use keeps it alive past its ttl */
+	for (int64_t began = clock_ms(); clock_ms() - began < 5000;
+		wait_ms(250)) { /* use keeps it alive past its ttl */
 		get(s, token, true);
 		assert_int_equal(got.oc, OC_OK);
 	}
@@ -260,7 +273,8 @@ static void test_two_ages(void **state)
 	sessions_free(s);
 }
 
-/* A restart with less of either age: what was said to be over stays so, and what is used ends when it now should. */
+/* A restart with less of either age: what was said to be over stays so, and what is used ends when
+ * it now should. */
 static void test_shorter_ages(void **state)
 {
 	struct sessions_options o = options();
@@ -287,7 +301,8 @@ static void test_shorter_ages(void **state)
 	strcpy(token, got.token);
 	o.max_age_ms = 1500;
 	shorter = sessions_new(redis, &o);
-	get(shorter, token, false); /* a lowered max_age holds at once, without renewing too; a ttl from the next renewal on */
+	/* a lowered max_age holds at once, without renewing too; a ttl from the next renewal on */
+	get(shorter, token, false);
 	assert_int_equal(got.oc, OC_OK);
 	assert_in_range(got.expires_in_s, 0, 1);
 	sessions_free(shorter);
@@ -344,8 +359,10 @@ static void test_oldest_by_order(void **state)
 		"local index, key = redis.call('KEYS', 't:u:*')[1], redis.call('KEYS', 't:s:*')[1] "
 		"local member = redis.call('ZRANGE', index, 0, 0)[1] "
 		"redis.call('ZREM', index, member) "
-		"redis.call('ZADD', index, 0, string.sub(member, 1, 16) .. '9999999999990' .. string.sub(member, -20)) "
-		"return redis.call('SET', key, (string.gsub(redis.call('GET', key), '^%d+', '9999999999990', 1)), 'PX', 60000)";
+		"redis.call('ZADD', index, 0, string.sub(member, 1, 16) .. '9999999999990' .. "
+		"string.sub(member, -20)) "
+		"return redis.call('SET', key, (string.gsub(redis.call('GET', key), '^%d+', "
+		"'9999999999990', 1)), 'PX', 60000)";
 	struct sessions_options o = options();
 	struct sessions *s;
 	char first[64], second[64];
@@ -391,7 +408,8 @@ static void test_list_and_end(void **state)
 	list(s, "o7");
 	assert_int_equal(got.listed, 3);
 	assert_string_equal(got.ip, "192.0.2.7");
-	assert_string_equal(got.agent, "an agent of two lines"); /* what separates fields or lines is blanked */
+	/* what separates fields or lines is blanked */
+	assert_string_equal(got.agent, "an agent of two lines");
 	assert_true(llabs(got.created_at - clock_wall_s()) <= 2 && got.expires_in_s >= 58);
 	for (int i = 0; i < 3; i++)
 		assert_null(strstr(token[i], got.ids[0]));
@@ -429,7 +447,8 @@ static void multiply(void)
 {
 	static const char many[] =
 		"local index, key = redis.call('KEYS', 't:u:*')[1], redis.call('KEYS', 't:s:*')[1] "
-		"local base, member = string.sub(key, 1, -21), redis.call('ZRANGE', index, 0, 0)[1] "
+		"local base, member = string.sub(key, 1, -21), redis.call('ZRANGE', index, 0, "
+		"0)[1] "
 		"for i = 1, 5000 do "
 		"  local id = string.format('%020d', i) "
 		"  redis.call('SET', base .. id, redis.call('GET', key), 'PX', 60000) "
@@ -468,7 +487,8 @@ static int64_t index_size(void)
 	return got.number;
 }
 
-/* max_per_user was lowered: a login waits until some 2,000 of the sessions are ended, and the others follow, 250 at a time. */
+/* max_per_user was lowered: a login waits until some 2,000 of the sessions are ended, and the
+ * others follow, 250 at a time. */
 static void test_more_sessions_than_a_login_ends(void **state)
 {
 	struct sessions_options o = options();
@@ -516,13 +536,15 @@ static void test_no_limit_is_a_thousand(void **state)
 	sessions_free(s);
 }
 
-/* What is in the index and lives no more does not count: the oldest session stays, though nothing else of its time does. */
+/* What is in the index and lives no more does not count: the oldest session stays, though nothing
+ * else of its time does. */
 static void test_the_dead_do_not_count(void **state)
 {
 	static const char all_but_the_oldest_die[] =
 		"local index = redis.call('KEYS', 't:u:*')[1] "
 		"local base = string.sub(redis.call('KEYS', 't:s:*')[1], 1, -21) "
-		"for _, m in ipairs(redis.call('ZRANGE', index, 1, -1)) do redis.call('DEL', base .. string.sub(m, -20)) end";
+		"for _, m in ipairs(redis.call('ZRANGE', index, 1, -1)) do redis.call('DEL', base "
+		".. string.sub(m, -20)) end";
 	struct sessions_options o = options();
 	struct sessions *s;
 	char first[64];
@@ -548,11 +570,12 @@ static void test_the_dead_do_not_count(void **state)
 /* Nor do they where there are more of them than one script looks at. */
 static void test_the_many_dead_do_not_count(void **state)
 {
-	static const char die[] =
-		"for _, m in ipairs(redis.call('ZRANGE', redis.call('KEYS', 't:u:*')[1], 0, -1)) do "
-		"  local id = string.sub(m, -20) "
-		"  if string.find(id, '^%d+$') then redis.call('DEL', string.sub(ARGV[1], 1, -21) .. id) end "
-		"end";
+	static const char die[] = "for _, m in ipairs(redis.call('ZRANGE', redis.call('KEYS', "
+				  "'t:u:*')[1], 0, -1)) do "
+				  "  local id = string.sub(m, -20) "
+				  "  if string.find(id, '^%d+$') then redis.call('DEL', "
+				  "string.sub(ARGV[1], 1, -21) .. id) end "
+				  "end";
 	struct sessions_options o = options();
 	struct sessions *s = sessions_new(redis, &o);
 	char first[64], key[256];
@@ -576,7 +599,12 @@ static void test_the_many_dead_do_not_count(void **state)
 
 static void create_with(struct sessions *s, const char *openid, const char *unionid)
 {
-	struct session_login in = {.appid = "wx1", .openid = openid, .unionid = unionid, .session_key = "a2V5", .ip = "", .user_agent = ""};
+	struct session_login in = {.appid = "wx1",
+		.openid = openid,
+		.unionid = unionid,
+		.session_key = "a2V5",
+		.ip = "",
+		.user_agent = ""};
 
 	session_create(s, &in, on_create, NULL);
 	loop_run(loop);
@@ -586,7 +614,9 @@ static void create_with(struct sessions *s, const char *openid, const char *unio
 /* A user's sessions all have the unionid of the newest login that brought one. */
 static void test_unionid_of_the_newest_login(void **state)
 {
-	static const struct { const char *brings, *all_have; } logins[] = {{"", ""}, {"", ""}, {"u1", "u1"}, {"", "u1"}, {"u2", "u2"}, {"u2", "u2"}};
+	static const struct {
+		const char *brings, *all_have;
+	} logins[] = {{"", ""}, {"", ""}, {"u1", "u1"}, {"", "u1"}, {"u2", "u2"}, {"u2", "u2"}};
 	struct sessions_options o = options();
 	struct sessions *s = sessions_new(redis, &o);
 	char tokens[NELEM(logins)][64];
@@ -607,7 +637,8 @@ static void test_unionid_of_the_newest_login(void **state)
 	sessions_free(s);
 }
 
-/* What is gone without our doing (evicted, deleted by hand) leaves the index when its user is next looked at. */
+/* What is gone without our doing (evicted, deleted by hand) leaves the index when its user is next
+ * looked at. */
 static void test_the_index_heals(void **state)
 {
 	struct sessions_options o = options();
@@ -616,7 +647,10 @@ static void test_the_index_heals(void **state)
 	(void)state;
 	create(s, "o10", "a2V5");
 	create(s, "o10", "a2V5");
-	command("EVAL", "redis.call('DEL', redis.call('KEYS', 't:s:*')[1]) return redis.call('ZCARD', redis.call('KEYS', 't:u:*')[1])", "0", NULL);
+	command("EVAL",
+		"redis.call('DEL', redis.call('KEYS', 't:s:*')[1]) return redis.call('ZCARD', "
+		"redis.call('KEYS', 't:u:*')[1])",
+		"0", NULL);
 	assert_int_equal(got.number, 2);
 	list(s, "o10");
 	assert_int_equal(got.listed, 1);
@@ -628,10 +662,10 @@ static void test_the_index_heals(void **state)
 /* Those of users whom nobody looks at leave as others come. */
 static void test_the_index_is_swept(void **state)
 {
-	static const char dead[] =
-		"local index = redis.call('KEYS', 't:u:*')[1] "
-		"for i = 1, 300 do redis.call('ZADD', index, 0, string.format('%016x%013d%020d', i * 7919, i, i)) end "
-		"return redis.call('ZCARD', index)";
+	static const char dead[] = "local index = redis.call('KEYS', 't:u:*')[1] "
+				   "for i = 1, 300 do redis.call('ZADD', index, 0, "
+				   "string.format('%016x%013d%020d', i * 7919, i, i)) end "
+				   "return redis.call('ZCARD', index)";
 	struct sessions_options o = options();
 	struct sessions *s = sessions_new(redis, &o);
 
@@ -648,7 +682,8 @@ static void test_the_index_is_swept(void **state)
 	sessions_free(s);
 }
 
-/* And a session that is not in the index is in it again when it is next renewed: its operators must be able to end it. */
+/* And a session that is not in the index is in it again when it is next renewed: its operators must
+ * be able to end it. */
 static void test_the_index_comes_back(void **state)
 {
 	struct sessions_options o = options();
@@ -677,10 +712,10 @@ static void test_the_index_comes_back(void **state)
 /* A session ends while it is just expiring: a key lives for a moment in which its TTL is 0. */
 static void test_ended_in_its_last_millisecond(void **state)
 {
-	static const char soon[] =
-		"for _, k in ipairs(redis.call('KEYS', 't:s:*')) do "
-		"  if string.sub(redis.call('GET', k), 1, 1) ~= '!' then redis.call('PEXPIRE', k, 1) end "
-		"end";
+	static const char soon[] = "for _, k in ipairs(redis.call('KEYS', 't:s:*')) do "
+				   "  if string.sub(redis.call('GET', k), 1, 1) ~= '!' then "
+				   "redis.call('PEXPIRE', k, 1) end "
+				   "end";
 	struct sessions_options o = options();
 	struct sessions *s = sessions_new(redis, &o);
 
@@ -765,7 +800,8 @@ static void test_ended_between_reading_and_renewing(void **state)
 	strcpy(token, got.token);
 	wait_ms(400);
 	session_get(s, token, true, on_get, NULL);
-	session_end(b, token, "logged_out", on_done, NULL); /* stands in line before the renewal, which is sent once GET is answered */
+	/* stands in line before the renewal, which is sent once GET is answered */
+	session_end(b, token, "logged_out", on_done, NULL);
 	got.reason[0] = '\0';
 	for (int i = 0; i < 2; i++)
 		loop_run(loop);
@@ -774,7 +810,8 @@ static void test_ended_between_reading_and_renewing(void **state)
 	sessions_free(s);
 }
 
-/* The process stands still for longer than redis.timeout, with the answer that the session lives in its socket, while the session ends. */
+/* The process stands still for longer than redis.timeout, with the answer that the session lives in
+ * its socket, while the session ends. */
 static void on_standing_still(void *ctx, enum outcome oc, const struct redisReply *reply)
 {
 	char line[160];
@@ -801,7 +838,8 @@ static void test_an_answer_too_old_is_asked_for_again(void **state)
 	s = sessions_new(redis, &o);
 	create(s, "o15", "a2V5");
 	strcpy(token, got.token);
-	redis_command(redis, 1, ping, NULL, on_standing_still, &stands_ms); /* all in one write, and so answered before the end */
+	/* all in one write, and so answered before the end */
+	redis_command(redis, 1, ping, NULL, on_standing_still, &stands_ms);
 	get(s, token, false);
 	assert_int_equal(got.oc, OC_INVALID_SESSION);
 	assert_string_equal(got.reason, "unknown");
@@ -820,7 +858,8 @@ static void on_keys(void *ctx, enum outcome oc, const char *const *keys, size_t 
 	got.oc = oc;
 	got.text[0] = '\0';
 	for (size_t i = 0; i < n; i++)
-		snprintf(got.text + strlen(got.text), sizeof(got.text) - strlen(got.text), "%s\n", keys[i]);
+		snprintf(got.text + strlen(got.text), sizeof(got.text) - strlen(got.text), "%s\n",
+			keys[i]);
 	loop_stop(loop);
 }
 
@@ -866,7 +905,8 @@ static void test_session_keys_newest_and_the_one_before(void **state)
 	sessions_free(s);
 }
 
-/* They are the user's, not the session's that brought them: those that are left have them, whoever ended it and however. */
+/* They are the user's, not the session's that brought them: those that are left have them, whoever
+ * ended it and however. */
 static void test_session_keys_outlive_their_session(void **state)
 {
 	struct sessions_options o = options();
@@ -919,8 +959,8 @@ static void test_session_keys_outlive_a_session_that_expired(void **state)
 	sessions_free(s);
 }
 
-/* One that max_age has ended leaves nothing but the reason, until its ttl is over. And its early end is not that of the index: the
- * younger session stays in it. */
+/* One that max_age has ended leaves nothing but the reason, until its ttl is over. And its early
+ * end is not that of the index: the younger session stays in it. */
 static void test_what_max_age_ended_counts_for_nothing(void **state)
 {
 	struct sessions_options o = options();
@@ -947,7 +987,8 @@ static void test_what_max_age_ended_counts_for_nothing(void **state)
 		wait_ms(50);
 		get(s, token, false);
 	} while (got.oc == OC_OK);
-	for (int64_t end = clock_ms() + 600; sessions_hold("key") && clock_ms() < end;) /* Redis' clock and ours */
+	for (int64_t end = clock_ms() + 600;
+		sessions_hold("key") && clock_ms() < end;) /* Redis' clock and ours */
 		wait_ms(10);
 	assert_session_keys(s, "o5", "");
 	assert_false(sessions_hold("key"));
@@ -956,7 +997,8 @@ static void test_what_max_age_ended_counts_for_nothing(void **state)
 	sessions_free(s);
 }
 
-/* max_per_user = 1: each login ends the one before, whose session_key data on the way may still need. */
+/* max_per_user = 1: each login ends the one before, whose session_key data on the way may still
+ * need. */
 static void test_session_keys_outlive_a_session_that_was_replaced(void **state)
 {
 	struct sessions_options o = options();
@@ -983,7 +1025,8 @@ static void test_sealed(void **state)
 	o.seal = seal;
 	s = sessions_new(redis, &o);
 	create(s, "o6", "c2Vzc2lvbl9rZXkxMjM0NQ==");
-	create(s, "o6", "c2Vzc2lvbl9rZXkxMjM0NQ=="); /* sealed otherwise, and known to be the same */
+	/* sealed otherwise, and known to be the same */
+	create(s, "o6", "c2Vzc2lvbl9rZXkxMjM0NQ==");
 	assert_session_keys(s, "o6", "c2Vzc2lvbl9rZXkxMjM0NQ==\n");
 	create(s, "o6", "c2Vzc2lvbl9rZXkxMjM0Ng==");
 	assert_session_keys(s, "o6", "c2Vzc2lvbl9rZXkxMjM0Ng==\nc2Vzc2lvbl9rZXkxMjM0NQ==\n");
@@ -1002,7 +1045,8 @@ static void test_tokens(void **state)
 {
 	(void)state;
 	assert_true(session_token_ok("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"));
-	assert_false(session_token_ok("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAB")); /* not canonical */
+	/* not canonical */
+	assert_false(session_token_ok("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAB"));
 	assert_false(session_token_ok(""));
 	assert_false(session_token_ok("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"));
 	assert_false(session_token_ok("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"));
@@ -1033,7 +1077,8 @@ static void settle(struct codes *cs, const struct code_claim *c)
 
 static void test_code_becomes_one_session(void **state)
 {
-	struct codes *cs = codes_new(redis, &(struct codes_options){.key_prefix = "t:", .replay_window_ms = 60000});
+	struct codes *cs = codes_new(
+		redis, &(struct codes_options){.key_prefix = "t:", .replay_window_ms = 60000});
 	struct code_claim first = claim(cs, "code-1", "n1");
 
 	(void)state;
@@ -1058,7 +1103,8 @@ static void test_code_becomes_one_session(void **state)
 
 static void test_refusals_are_shared_and_drops_are_not(void **state)
 {
-	struct codes *cs = codes_new(redis, &(struct codes_options){.key_prefix = "t:", .replay_window_ms = 60000});
+	struct codes *cs = codes_new(
+		redis, &(struct codes_options){.key_prefix = "t:", .replay_window_ms = 60000});
 	struct code_claim c = claim(cs, "code-3", NULL);
 
 	(void)state;
@@ -1080,12 +1126,14 @@ static void test_refusals_are_shared_and_drops_are_not(void **state)
 
 static void test_a_session_outweighs_a_late_refusal(void **state)
 {
-	struct codes *cs = codes_new(redis, &(struct codes_options){.key_prefix = "t:", .replay_window_ms = 60000});
+	struct codes *cs = codes_new(
+		redis, &(struct codes_options){.key_prefix = "t:", .replay_window_ms = 60000});
 	struct code_claim slow, next;
 
 	(void)state;
 	code_claim_init(cs, &slow, "wx1", "code-5", NULL);
-	code_claim_try(cs, &slow, 1, on_claim, NULL); /* a claim that ends before its holder is back */
+	/* a claim that ends before its holder is back */
+	code_claim_try(cs, &slow, 1, on_claim, NULL);
 	loop_run(loop);
 	wait_ms(10);
 	next = claim(cs, "code-5", NULL);
@@ -1099,7 +1147,8 @@ static void test_a_session_outweighs_a_late_refusal(void **state)
 
 static void test_window_of_zero(void **state)
 {
-	struct codes *cs = codes_new(redis, &(struct codes_options){.key_prefix = "t:", .replay_window_ms = 0});
+	struct codes *cs = codes_new(
+		redis, &(struct codes_options){.key_prefix = "t:", .replay_window_ms = 0});
 	struct code_claim first = claim(cs, "code-6", NULL), waiting = claim(cs, "code-6", NULL);
 
 	(void)state;
@@ -1117,7 +1166,11 @@ static void test_window_of_zero(void **state)
 
 static int start(void **state)
 {
-	struct redis_options o = {.unix_path = server.socket, .user = "", .password = "", .timeout_ms = 10000, .max_pending = 100};
+	struct redis_options o = {.unix_path = server.socket,
+		.user = "",
+		.password = "",
+		.timeout_ms = 10000,
+		.max_pending = 100};
 
 	(void)state;
 	real_redis_start(&server);
@@ -1174,7 +1227,8 @@ int main(void)
 		cmocka_unit_test_setup(test_session_keys_outlive_their_session, flush),
 		cmocka_unit_test_setup(test_session_keys_outlive_a_session_that_expired, flush),
 		cmocka_unit_test_setup(test_what_max_age_ended_counts_for_nothing, flush),
-		cmocka_unit_test_setup(test_session_keys_outlive_a_session_that_was_replaced, flush),
+		cmocka_unit_test_setup(
+			test_session_keys_outlive_a_session_that_was_replaced, flush),
 		cmocka_unit_test_setup(test_sealed, flush),
 		cmocka_unit_test(test_tokens),
 		cmocka_unit_test_setup(test_code_becomes_one_session, flush),

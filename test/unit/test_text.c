@@ -8,7 +8,8 @@
 
 static void test_numbers(void **state)
 {
-	static const int64_t rows[] = {0, 1, 9, 10, 200, -1, -10, 1760000000, INT64_MAX, INT64_MIN, INT64_MIN + 1};
+	static const int64_t rows[] = {
+		0, 1, 9, 10, 200, -1, -10, 1760000000, INT64_MAX, INT64_MIN, INT64_MIN + 1};
 	char text[TEXT_INT_MAX], want[32];
 
 	(void)state;

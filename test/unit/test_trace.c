@@ -24,11 +24,23 @@ static void good_ones(void **state)
 static void bad_ones(void **state)
 {
 	static const char *const bad[] = {
-		"", "00", "00-" TRACE "-" PARENT, "00-" TRACE "-" PARENT "-1", "00-" TRACE "-" PARENT "-01-", "00-" TRACE "-" PARENT "-01.",
-		"cc-" TRACE "-" PARENT "-01.what", "cc-" TRACE "-" PARENT "-0100", "ff-" TRACE "-" PARENT "-01", "00-" TRACE "-" PARENT "-0g",
-		"00-4BF92F3577B34DA6A3CE929D0E0E4736-" PARENT "-01", "00-00000000000000000000000000000000-" PARENT "-01",
-		"00-" TRACE "-0000000000000000-01", "00-4bf92f3577b34da6a3ce929d0e0e473-00f067aa0ba902b7a-01", "0x-" TRACE "-" PARENT "-01",
-		"00_" TRACE "_" PARENT "_01", "00-4bf92f3577b34da6a3ce929d0e0e473\n-" PARENT "-01",
+		"",
+		"00",
+		"00-" TRACE "-" PARENT,
+		"00-" TRACE "-" PARENT "-1",
+		"00-" TRACE "-" PARENT "-01-",
+		"00-" TRACE "-" PARENT "-01.",
+		"cc-" TRACE "-" PARENT "-01.what",
+		"cc-" TRACE "-" PARENT "-0100",
+		"ff-" TRACE "-" PARENT "-01",
+		"00-" TRACE "-" PARENT "-0g",
+		"00-4BF92F3577B34DA6A3CE929D0E0E4736-" PARENT "-01",
+		"00-00000000000000000000000000000000-" PARENT "-01",
+		"00-" TRACE "-0000000000000000-01",
+		"00-4bf92f3577b34da6a3ce929d0e0e473-00f067aa0ba902b7a-01",
+		"0x-" TRACE "-" PARENT "-01",
+		"00_" TRACE "_" PARENT "_01",
+		"00-4bf92f3577b34da6a3ce929d0e0e473\n-" PARENT "-01",
 	};
 
 	(void)state;

@@ -1,4 +1,5 @@
-/* Users: every database passes the same tests, against the real thing; then what only one of them has. */
+/* Users: every database passes the same tests, against the real thing; then what only one of them
+ * has. */
 #include "store/user.h"
 
 #include <errno.h>
@@ -46,7 +47,8 @@ static void remove_file(void)
 static void sqlite_fresh(void)
 {
 	remove_file();
-	options = (struct user_db_options){.scheme = "sqlite", .path = file, .timeout_ms = 5000, .queue_max = 2 * MANY};
+	options = (struct user_db_options){
+		.scheme = "sqlite", .path = file, .timeout_ms = 5000, .queue_max = 2 * MANY};
 }
 
 static void sqlite_do(const char *sql)
@@ -73,9 +75,15 @@ static struct real_mariadb server;
 
 static void mysql_fresh(void)
 {
-	real_mariadb_do(&server, "DROP DATABASE IF EXISTS users; CREATE DATABASE users CHARACTER SET latin1");
-	options = (struct user_db_options){.scheme = "mysql", .path = server.socket, .user = "wxl", .password = "p'ss", .database = "users",
-		.timeout_ms = 5000, .queue_max = 2 * MANY};
+	real_mariadb_do(&server,
+		"DROP DATABASE IF EXISTS users; CREATE DATABASE users CHARACTER SET latin1");
+	options = (struct user_db_options){.scheme = "mysql",
+		.path = server.socket,
+		.user = "wxl",
+		.password = "p'ss",
+		.database = "users",
+		.timeout_ms = 5000,
+		.queue_max = 2 * MANY};
 }
 
 static void mysql_set_version(int version)
@@ -132,7 +140,8 @@ static void take(enum outcome oc, const struct user *u)
 		got.u = *u;
 		got.u.openid = strcpy(got.openid, u->openid);
 		for (int i = 0; i < USER_TEXT_COUNT; i++) {
-			snprintf(got.texts[i], sizeof(got.texts[i]), "%s", u->text[i] ? u->text[i] : "");
+			snprintf(got.texts[i], sizeof(got.texts[i]), "%s",
+				u->text[i] ? u->text[i] : "");
 			got.u.text[i] = u->text[i] ? got.texts[i] : NULL;
 		}
 	}
@@ -204,7 +213,8 @@ static void assert_text(enum user_text which, const char *value)
 	assert_true(got.found);
 	if (value)
 		assert_non_null(got.u.text[which]);
-	assert_string_equal(got.u.text[which] ? got.u.text[which] : "(null)", value ? value : "(null)");
+	assert_string_equal(
+		got.u.text[which] ? got.u.text[which] : "(null)", value ? value : "(null)");
 }
 
 /* ---- what every database does ---- */
@@ -292,9 +302,10 @@ static void test_profiles(void **state)
 
 static void test_texts_come_back_as_they_went(void **state)
 {
-	static const char *const texts[] = {
-		"\xe5\xb0\x8f\xe6\x98\x8e\xf0\x9f\x90\xbc", "'; DROP TABLE users; --", "\"quoted\" \\ back\\slash \\' \\0", "%d %s _ %", "line\nend\r\ttab\x1a",
-		" blanks ", "NULL", "caf\xc3\xa9 e\xcc\x81", "?", "`", "/* */ # --", "0x41"};
+	static const char *const texts[] = {"\xe5\xb0\x8f\xe6\x98\x8e\xf0\x9f\x90\xbc",
+		"'; DROP TABLE users; --", "\"quoted\" \\ back\\slash \\' \\0", "%d %s _ %",
+		"line\nend\r\ttab\x1a", " blanks ", "NULL", "caf\xc3\xa9 e\xcc\x81", "?", "`",
+		"/* */ # --", "0x41"};
 
 	(void)state;
 	for (size_t i = 0; i < NELEM(texts); i++) {
@@ -307,7 +318,8 @@ static void test_texts_come_back_as_they_went(void **state)
 
 static void test_keys_are_told_apart(void **state)
 {
-	static const char *const openids[] = {"oAbC", "oabc", "OABC", "oAbC ", "oAbC'", "oAbC\\", "oAbC\"", "o\303\241bC", "oAb", "oAbCd", "%", "_"};
+	static const char *const openids[] = {"oAbC", "oabc", "OABC", "oAbC ", "oAbC'", "oAbC\\",
+		"oAbC\"", "o\303\241bC", "oAb", "oAbCd", "%", "_"};
 
 	(void)state;
 	for (size_t i = 0; i < NELEM(openids); i++) {
@@ -365,7 +377,8 @@ static void test_a_bad_one_among_many(void **state)
 	(void)state;
 	begin(NELEM(oc));
 	for (int i = 0; i < (int)NELEM(oc); i++) {
-		struct user_patch p = patch(USER_language, i == 17 ? wide(USER_language_MAX + 1) : "zh_CN");
+		struct user_patch p =
+			patch(USER_language, i == 17 ? wide(USER_language_MAX + 1) : "zh_CN");
 
 		snprintf(openid, sizeof(openid), "o%d", i);
 		user_put(db, APP, openid, &p, LONG_MS, on_user, &oc[i]);
@@ -491,7 +504,8 @@ static void test_many_apps_at_once(void **state)
 			struct user_patch p = patch(USER_nickname, name);
 
 			snprintf(name, sizeof(name), "%s-%d-%d", apps[i % 4], i / 40, round);
-			user_put(db, apps[i % 4], i / 20 % 2 ? "oOne" : "oTwo", &p, LONG_MS, on_user, NULL);
+			user_put(db, apps[i % 4], i / 20 % 2 ? "oOne" : "oTwo", &p, LONG_MS,
+				on_user, NULL);
 		}
 		wait_for_all();
 		assert_int_equal(bad, 0);
@@ -517,13 +531,15 @@ static void test_two_at_once(void **state)
 		begin(MANY);
 		for (int i = 0; i < MANY; i++) {
 			snprintf(openid, sizeof(openid), "o%d", round * MANY + i / 2);
-			user_seen(i % 2 ? db : other, APP, openid, NULL, INT64_MAX, LONG_MS, on_user, NULL);
+			user_seen(i % 2 ? db : other, APP, openid, NULL, INT64_MAX, LONG_MS,
+				on_user, NULL);
 		}
 		wait_for_all();
 		assert_int_equal(bad, 0);
 		assert_int_equal(news, MANY / 2);
 	}
-	for (int round = 0; round < 6; round++) { /* each its own column: neither undoes the other's, in new rows or old */
+	for (int round = 0; round < 6;
+		round++) { /* each its own column: neither undoes the other's, in new rows or old */
 		const char *value = round % 2 ? "x" : "y";
 
 		begin(MANY);
@@ -593,7 +609,8 @@ static void test_a_newer_schema_is_refused(void **state)
 	kind->set_version(9);
 	db = user_db_new(loop, &options, why, sizeof(why));
 	assert_null(db);
-	assert_string_equal(why, "its schema is version 9, and this wxlogind knows no newer than 1: run the newer wxlogind");
+	assert_string_equal(why, "its schema is version 9, and this wxlogind knows no newer than "
+				 "1: run the newer wxlogind");
 	kind->set_version(1);
 	db = open_db();
 	get("oOne");
@@ -619,7 +636,8 @@ static void test_sqlite_file_is_private(void **state)
 
 static void refuses(const char *path, const char *cause)
 {
-	struct user_db_options o = {.scheme = "sqlite", .path = path, .timeout_ms = 1000, .queue_max = 1};
+	struct user_db_options o = {
+		.scheme = "sqlite", .path = path, .timeout_ms = 1000, .queue_max = 1};
 
 	assert_null(user_db_new(loop, &o, why, sizeof(why)));
 	assert_string_equal(why, cause);
@@ -631,8 +649,11 @@ static void test_sqlite_paths(void **state)
 	int fd;
 
 	(void)state;
-	snprintf(path, sizeof(path), "No such file or directory: make its directory: sudo install -d -m 700 -o %u /nonexistent/users, or give another path "
-		"in users.url", (unsigned)geteuid());
+	snprintf(path, sizeof(path),
+		"No such file or directory: make its directory: sudo install -d -m 700 -o %u "
+		"/nonexistent/users, or give another path "
+		"in users.url",
+		(unsigned)geteuid());
 	refuses("/nonexistent/users/users.db", path);
 	refuses(dir, "Is a directory");
 	snprintf(path, sizeof(path), "%s/text", dir);
@@ -668,7 +689,8 @@ static int64_t log_size(void)
 	return stat(path, &st) == 0 ? (int64_t)st.st_size : 0;
 }
 
-/* A reader that stays: the log grows to its bound and no further, reads go on, and once he is gone all is well and the log's file small. */
+/* A reader that stays: the log grows to its bound and no further, reads go on, and once he is gone
+ * all is well and the log's file small. */
 static void test_sqlite_log_is_bounded(void **state)
 {
 	int64_t end = clock_ms() + LONG_MS;
@@ -682,7 +704,8 @@ static void test_sqlite_log_is_bounded(void **state)
 	put_text("oOne", USER_nickname, "Band");
 	assert_int_equal(sqlite3_open(file, &reader), SQLITE_OK);
 	sqlite3_busy_timeout(reader, LONG_MS);
-	assert_int_equal(sqlite3_exec(reader, "BEGIN; SELECT * FROM users", NULL, NULL, NULL), SQLITE_OK);
+	assert_int_equal(
+		sqlite3_exec(reader, "BEGIN; SELECT * FROM users", NULL, NULL, NULL), SQLITE_OK);
 	for (int i = 0; got.oc == OC_OK; i++) {
 		assert_true(clock_ms() < end);
 		snprintf(text, sizeof(text), "o%d", i);
@@ -707,7 +730,8 @@ static void test_sqlite_trouble_passes(void **state)
 {
 	(void)state;
 	put_text("oOne", USER_nickname, "Band");
-	sqlite_do("CREATE TRIGGER t BEFORE INSERT ON users BEGIN SELECT RAISE(FAIL, 'x') WHERE new.openid LIKE 'b%'; END");
+	sqlite_do("CREATE TRIGGER t BEFORE INSERT ON users BEGIN SELECT RAISE(FAIL, 'x') WHERE "
+		  "new.openid LIKE 'b%'; END");
 	put_text("bad", USER_nickname, "x");
 	assert_int_equal(got.oc, OC_STORE_UNAVAILABLE);
 	put_text("oOne", USER_nickname, "y");
@@ -874,7 +898,9 @@ static void test_mysql_locked(void **state)
 	options.timeout_ms = 1000;
 	db = open_db();
 	assert_int_equal(mysql_query(m, "START TRANSACTION"), 0);
-	assert_int_equal(mysql_query(m, "UPDATE users.wxlogind_users SET city = 'y' WHERE appid = 'wxfa4efa4efa4efa4e' AND openid = 'oOne'"), 0);
+	assert_int_equal(mysql_query(m, "UPDATE users.wxlogind_users SET city = 'y' WHERE appid = "
+					"'wxfa4efa4efa4efa4e' AND openid = 'oOne'"),
+		0);
 	put_text("oOne", USER_nickname, "x");
 	assert_int_equal(got.oc, OC_STORE_UNAVAILABLE);
 	put_text("oTwo", USER_nickname, "x");
@@ -911,10 +937,13 @@ static void test_none(void **state)
 
 #define BOTH(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 #define COMMON \
-	BOTH(test_nobody), BOTH(test_logins), BOTH(test_profiles), BOTH(test_texts_come_back_as_they_went), BOTH(test_keys_are_told_apart), \
-	BOTH(test_lengths_are_in_characters), BOTH(test_a_bad_one_among_many), BOTH(test_many_at_once), BOTH(test_many_apps_at_once), BOTH(test_order), BOTH(test_it_lasts), \
-	BOTH(test_the_end_tells_all), BOTH(test_a_full_queue), BOTH(test_two_at_once), BOTH(test_many_make_the_schema_at_once), \
-	BOTH(test_a_newer_schema_is_refused)
+	BOTH(test_nobody), BOTH(test_logins), BOTH(test_profiles), \
+		BOTH(test_texts_come_back_as_they_went), BOTH(test_keys_are_told_apart), \
+		BOTH(test_lengths_are_in_characters), BOTH(test_a_bad_one_among_many), \
+		BOTH(test_many_at_once), BOTH(test_many_apps_at_once), BOTH(test_order), \
+		BOTH(test_it_lasts), BOTH(test_the_end_tells_all), BOTH(test_a_full_queue), \
+		BOTH(test_two_at_once), BOTH(test_many_make_the_schema_at_once), \
+		BOTH(test_a_newer_schema_is_refused)
 
 int main(void)
 {
@@ -950,7 +979,8 @@ int main(void)
 	rmdir(dir);
 	kind = &mysql_kind;
 	real_mariadb_start(&server);
-	real_mariadb_do(&server, "CREATE USER wxl@localhost IDENTIFIED BY 'p''ss'; GRANT ALL ON users.* TO wxl@localhost");
+	real_mariadb_do(&server, "CREATE USER wxl@localhost IDENTIFIED BY 'p''ss'; GRANT ALL ON "
+				 "users.* TO wxl@localhost");
 	failed += cmocka_run_group_tests_name("users in mysql", on_mysql, NULL, NULL);
 	real_mariadb_stop(&server);
 	return failed;

@@ -1,4 +1,5 @@
-/* The strict HTTP reader: what RFC 9112 allows, what it calls an error, the bounds, and the same answer however the bytes come. */
+/* The strict HTTP reader: what RFC 9112 allows, what it calls an error, the bounds, and the same
+ * answer however the bytes come. */
 #include "unit.h"
 
 #include "http/vet.h"
@@ -23,7 +24,8 @@ static const char *piece(const char *text, uint32_t at, uint32_t n)
 
 static void test_good_heads(void **state)
 {
-	static const char text[] = "POST /v1/login?a=b&c HTTP/1.1\r\nHost: x\r\ncontent-LENGTH:  7 \r\nX-Empty:\r\nX-Long: a b\t c\r\n\r\n{\"a\":1}";
+	static const char text[] = "POST /v1/login?a=b&c HTTP/1.1\r\nHost: x\r\ncontent-LENGTH:  7 "
+				   "\r\nX-Empty:\r\nX-Long: a b\t c\r\n\r\n{\"a\":1}";
 
 	(void)state;
 	assert_int_equal(head(text), OC_OK);
@@ -54,7 +56,8 @@ static void test_flags(void **state)
 	(void)state;
 	for (size_t i = 0; i < NELEM(rows); i++) {
 		assert_int_equal(head(rows[i].text), OC_OK);
-		assert_true(h.keep_alive == rows[i].keep_alive && h.chunked == rows[i].chunked && h.expect == rows[i].expect);
+		assert_true(h.keep_alive == rows[i].keep_alive && h.chunked == rows[i].chunked &&
+			    h.expect == rows[i].expect);
 	}
 }
 
@@ -83,9 +86,12 @@ static void test_targets(void **state)
 
 static void test_what_is_refused(void **state)
 {
-	static const struct { const char *text; enum outcome oc; } rows[] = {
-		/* smuggling: two ways to say how long, or one that another server may read otherwise */
-		{POST "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", OC_INVALID_REQUEST},
+	static const struct { const char *text; enum outcome oc;
+	} rows[] = {
+		/* smuggling: two ways to say how long, or one that another server may read
+		   otherwise */
+		{POST "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+			OC_INVALID_REQUEST},
 		{POST "Content-Length: 5\r\nContent-Length: 6\r\n\r\n", OC_INVALID_REQUEST},
 		{POST "Content-Length: 5, 6\r\n\r\n", OC_INVALID_REQUEST},
 		{POST "Content-Length: +5\r\n\r\n", OC_INVALID_REQUEST},
@@ -120,26 +126,34 @@ static void test_what_is_refused(void **state)
 	(void)state;
 	for (size_t i = 0; i < NELEM(rows); i++)
 		if (head(rows[i].text) != rows[i].oc)
-			fail_msg("%s: %s, not %s", rows[i].text, outcome_code(head(rows[i].text)), outcome_code(rows[i].oc));
+			fail_msg("%s: %s, not %s", rows[i].text, outcome_code(head(rows[i].text)),
+				outcome_code(rows[i].oc));
 	assert_int_not_equal(head(POST "Transfer-Encoding: xchunked\r\n\r\n"), OC_OK);
 	assert_int_not_equal(head(POST "Transfer-Encoding: chunked, chunked\r\n\r\n"), OC_OK);
-	assert_int_not_equal(head(POST "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n"), OC_OK);
-	assert_int_equal(vet_head("GET / HTTP/1.1\r\nHost: x\0\r\n\r\n", 28, BODY_MAX, &h), OC_INVALID_REQUEST);
-	assert_int_equal(vet_head("GET /\0 HTTP/1.1\r\nHost: x\r\n\r\n", 28, BODY_MAX, &h), OC_INVALID_REQUEST);
+	assert_int_not_equal(
+		head(POST "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n"),
+		OC_OK);
+	assert_int_equal(vet_head("GET / HTTP/1.1\r\nHost: x\0\r\n\r\n", 28, BODY_MAX, &h),
+		OC_INVALID_REQUEST);
+	assert_int_equal(vet_head("GET /\0 HTTP/1.1\r\nHost: x\r\n\r\n", 28, BODY_MAX, &h),
+		OC_INVALID_REQUEST);
 	assert_int_equal(head(POST "Content-Length: 1000\r\n\r\n"), OC_OK);
 }
 
-/* More must come for every prefix of a good head; and one without its end is not read past (no NUL stands behind it). */
+/* More must come for every prefix of a good head; and one without its end is not read past (no NUL
+ * stands behind it). */
 static void test_every_prefix(void **state)
 {
-	static const char text[] = "PUT /v1/user?x=1 HTTP/1.1\r\nHost: example\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n";
+	static const char text[] = "PUT /v1/user?x=1 HTTP/1.1\r\nHost: example\r\nContent-Type: "
+				   "application/json\r\nContent-Length: 2\r\n\r\n";
 
 	(void)state;
 	for (size_t n = 0; n < sizeof(text); n++) {
 		char *copy = malloc(n ? n : 1);
 
 		memcpy(copy, text, n);
-		assert_int_equal(vet_head(copy, n, BODY_MAX, &h), n == sizeof(text) - 1 ? OC_OK : OC_PENDING);
+		assert_int_equal(vet_head(copy, n, BODY_MAX, &h),
+			n == sizeof(text) - 1 ? OC_OK : OC_PENDING);
 		free(copy);
 	}
 }
@@ -209,11 +223,14 @@ static void test_chunks(void **state)
 	for (size_t i = 0; i < NELEM(rows); i++) {
 		size_t n = strlen(rows[i].text), whole, used;
 
-		for (size_t step = n; step >= 1; step--) { /* cut in any way, the answer is the same */
+		for (size_t step = n; step >= 1;
+			step--) { /* cut in any way, the answer is the same */
 			struct buf b = {0};
 
 			buf_str(&b, "");
-			if (chunks(rows[i].text, n, step, &b, step == n ? &whole : &used) != rows[i].oc || strcmp(b.data, rows[i].body) != 0)
+			if (chunks(rows[i].text, n, step, &b, step == n ? &whole : &used) !=
+					rows[i].oc ||
+				strcmp(b.data, rows[i].body) != 0)
 				fail_msg("%s in steps of %zu", rows[i].text, step);
 			if (step < n)
 				assert_int_equal(used, whole);
@@ -249,7 +266,8 @@ static void test_chunk_bounds(void **state)
 	free(text);
 }
 
-/* What is too long stays that when more of it comes, whatever the rest is: a fuzzer found the two answers. */
+/* What is too long stays that when more of it comes, whatever the rest is: a fuzzer found the two
+ * answers. */
 static void test_too_long_is_final(void **state)
 {
 	static const char get[] = "GET / HTTP/1.1\r\n";
@@ -268,7 +286,8 @@ static void test_too_long_is_final(void **state)
 	memset(text, 'a', sizeof(text));
 	memcpy(text, get, sizeof(get) - 1);
 	for (size_t i = 0; i < VET_HEAD_MAX; i += 4096)
-		memcpy(text + sizeof(get) - 1 + i, "A:", 2), memcpy(text + sizeof(get) - 1 + i + 4094, "\r\n", 2);
+		memcpy(text + sizeof(get) - 1 + i, "A:", 2),
+			memcpy(text + sizeof(get) - 1 + i + 4094, "\r\n", 2);
 	n = sizeof(get) - 1 + VET_HEAD_MAX;
 	text[n] = '\0';
 	assert_int_equal(vet_head(text, n - 1, BODY_MAX, &h), OC_PENDING);
@@ -281,11 +300,14 @@ static void test_every_byte(void **state)
 {
 	(void)state;
 	for (int c = 0; c < 256; c++) {
-		bool alnum = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
-		bool name = alnum || (c && strchr("!#$%&'*+-.^_`|~", c)), value = c == '\t' || (c >= ' ' && c != 0x7f);
+		bool alnum =
+			(c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+		bool name = alnum || (c && strchr("!#$%&'*+-.^_`|~", c)),
+		     value = c == '\t' || (c >= ' ' && c != 0x7f);
 		char text[80], host = (char)c;
 
-		int n = snprintf(text, sizeof(text), "GET / HTTP/1.1\r\nHost: x\r\nX%cY: a%cb\r\n\r\n", 'x', 'x');
+		int n = snprintf(text, sizeof(text),
+			"GET / HTTP/1.1\r\nHost: x\r\nX%cY: a%cb\r\n\r\n", 'x', 'x');
 		char *at = strchr(text, 'X');
 
 		at[1] = (char)c;
@@ -295,7 +317,8 @@ static void test_every_byte(void **state)
 		at[6] = (char)c;
 		if (c != '\r')
 			assert_int_equal(vet_head(text, (size_t)n, 0, &h) == OC_OK, value);
-		assert_int_equal(vet_host(&host, 1), alnum || c == ':' || (c && strchr("-._~!$&'()*+,;=", c)));
+		assert_int_equal(vet_host(&host, 1),
+			alnum || c == ':' || (c && strchr("-._~!$&'()*+,;=", c)));
 	}
 }
 
@@ -314,7 +337,9 @@ static void test_how_much_of_a_refused_head_is_whole(void **state)
 		assert_int_not_equal(vet_head(rows[i].text, strlen(rows[i].text), 0, &h), OC_OK);
 		assert_int_equal(h.len, rows[i].len);
 		assert_int_equal(h.field_count, rows[i].fields);
-		assert_true(h.method_len + h.path + h.path_len + h.query + h.query_len + h.host + h.host_len <= 6 * h.len);
+		assert_true(h.method_len + h.path + h.path_len + h.query + h.query_len + h.host +
+				    h.host_len <=
+			    6 * h.len);
 	}
 }
 

@@ -34,7 +34,8 @@ static void test_the_limit_is_that_of_the_look(void **state)
 	waits_begin(&ws, &w, WAIT_REQUEST);
 	waits_begin(&ws, &other, WAIT_FLUSH);
 	assert_null(waits_overdue(&ws, WAIT_REQUEST, 3600 * 1000));
-	assert_ptr_equal(waits_overdue(&ws, WAIT_REQUEST, 0), &w); /* as after a reload that lowers it */
+	/* as after a reload that lowers it */
+	assert_ptr_equal(waits_overdue(&ws, WAIT_REQUEST, 0), &w);
 	w.since_ms -= 5000;
 	assert_ptr_equal(waits_overdue(&ws, WAIT_REQUEST, 5000), &w);
 	assert_null(waits_overdue(&ws, WAIT_FLUSH, 5000)); /* each kind by itself */

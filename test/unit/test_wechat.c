@@ -329,7 +329,8 @@ static void test_an_errcode_means_what_it_means_in_that_call(void **state)
 
 	(void)state;
 	assert_true(wechat_token_is_stale(40001));
-	assert_false(wechat_token_is_stale(41001)); /* of a call that carried the token it proves nothing */
+	/* of a call that carried the token it proves nothing */
+	assert_false(wechat_token_is_stale(41001));
 	for (size_t i = 0; i < NELEM(rows); i++) {
 		const struct errcode_row *row = errcode_find(rows[i].api, rows[i].errcode);
 		if (row->oc != rows[i].oc || !strstr(row->mend, rows[i].says))

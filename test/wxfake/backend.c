@@ -1,7 +1,9 @@
-/* A team's own backend and the proxy before it, in one, for the page: what docs/forward-auth.md describes.
+/* A team's own backend and the proxy before it, in one, for the page: what docs/forward-auth.md
+ * describes.
  *
- * GET /fake/backend asks wxlogind's internal side who is calling, as the proxy does, and answers as the backend would. The question and
- * its answer are events. GET /fake/users tells what wxlogind has counted of its calls to the user database. Both need --internal. */
+ * GET /fake/backend asks wxlogind's internal side who is calling, as the proxy does, and answers as
+ * the backend would. The question and its answer are events. GET /fake/users tells what wxlogind
+ * has counted of its calls to the user database. Both need --internal. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +24,8 @@ struct question {
 	struct req *r;
 	struct evhttp_connection *conn;
 	uint64_t id;
-	void (*done)(struct question *q, struct evhttp_request *answer); /* answer NULL: none came */
+	/* answer NULL: none came */
+	void (*done)(struct question *q, struct evhttp_request *answer);
 };
 
 static void question_end(struct question *q)
@@ -47,7 +50,8 @@ static void ask(struct question *q, const char *path, const char *authorization)
 	struct evkeyvalq *headers = evhttp_request_get_output_headers(rq);
 	char host[160];
 
-	q->conn = evhttp_connection_base_new(loop_base(q->f->loop), NULL, q->f->internal_host, (unsigned short)q->f->internal_port);
+	q->conn = evhttp_connection_base_new(loop_base(q->f->loop), NULL, q->f->internal_host,
+		(unsigned short)q->f->internal_port);
 	evhttp_connection_set_timeout(q->conn, ANSWER_S);
 	evhttp_connection_set_max_body_size(q->conn, ANSWER_MAX);
 	evhttp_connection_free_on_completion(q->conn);
@@ -58,7 +62,8 @@ static void ask(struct question *q, const char *path, const char *authorization)
 		evhttp_add_header(headers, "Authorization", authorization);
 	if (q->f->internal_token)
 		evhttp_add_header(headers, "X-Internal-Token", q->f->internal_token);
-	evhttp_make_request(q->conn, rq, EVHTTP_REQ_GET, path); /* when it fails, on_answer was called */
+	/* when it fails, on_answer was called */
+	evhttp_make_request(q->conn, rq, EVHTTP_REQ_GET, path);
 }
 
 static struct question *question_new(struct fake *f, struct req *r)
@@ -87,7 +92,8 @@ static void tell(const struct question *q, const char *event, const char *more)
 
 static const char *header_of(struct evhttp_request *answer, const char *name)
 {
-	const char *value = answer ? evhttp_find_header(evhttp_request_get_input_headers(answer), name) : NULL;
+	const char *value =
+		answer ? evhttp_find_header(evhttp_request_get_input_headers(answer), name) : NULL;
 
 	return value ? value : "";
 }
@@ -98,11 +104,14 @@ static const char *shown(struct req *r, const char *openid)
 }
 
 /* The headers and the body that docs/forward-auth.md has the proxy give. */
-static void refuse(struct question *q, struct evhttp_request *answer, int status, const char *reason)
+static void refuse(
+	struct question *q, struct evhttp_request *answer, int status, const char *reason)
 {
 	if (status == 401) {
 		req_add_header(q->r, "WWW-Authenticate", header_of(answer, "WWW-Authenticate"));
-		req_reply_json(q->r, 401, arena_printf(req_arena(q->r), "{\"error\":\"invalid_session\",\"reason\":\"%s\"}", reason));
+		req_reply_json(q->r, 401,
+			arena_printf(req_arena(q->r),
+				"{\"error\":\"invalid_session\",\"reason\":\"%s\"}", reason));
 	} else {
 		req_add_header(q->r, "Retry-After", "1");
 		req_reply_json(q->r, 503, "{\"error\":\"store_unavailable\"}");
@@ -112,18 +121,22 @@ static void refuse(struct question *q, struct evhttp_request *answer, int status
 static void who_is_calling(struct question *q, struct evhttp_request *answer)
 {
 	int status = answer ? evhttp_request_get_response_code(answer) : 0;
-	const char *openid = header_of(answer, "X-Wx-Openid"), *reason = header_of(answer, "X-Wx-Reason");
+	const char *openid = header_of(answer, "X-Wx-Openid"),
+		   *reason = header_of(answer, "X-Wx-Reason");
 	struct buf more = {0};
 
 	if (!openid_ok(openid))
 		openid = "";
 	if (strspn(reason, "abcdefghijklmnopqrstuvwxyz_") != strlen(reason))
 		reason = "";
-	buf_printf(&more, ",\"status\":%d,\"openid\":\"%s\",\"reason\":\"%s\"", status, shown(q->r, openid), reason);
+	buf_printf(&more, ",\"status\":%d,\"openid\":\"%s\",\"reason\":\"%s\"", status,
+		shown(q->r, openid), reason);
 	tell(q, "auth_end", more.data);
 	buf_free(&more);
 	if (status == 200)
-		req_reply_json(q->r, 200, arena_printf(req_arena(q->r), "{\"orders\":[],\"of\":\"%s…\"}", shown(q->r, openid)));
+		req_reply_json(q->r, 200,
+			arena_printf(req_arena(q->r), "{\"orders\":[],\"of\":\"%s…\"}",
+				shown(q->r, openid)));
 	else
 		refuse(q, answer, status, reason);
 }
@@ -132,7 +145,8 @@ static bool has_internal(const struct fake *f, struct req *r)
 {
 	if (f->internal_host[0])
 		return true;
-	req_reply_error(r, &(struct req_error){.oc = OC_NOT_FOUND, .message = "wxfake was started without --internal."});
+	req_reply_error(r, &(struct req_error){.oc = OC_NOT_FOUND,
+				   .message = "wxfake was started without --internal."});
 	return false;
 }
 
@@ -165,8 +179,10 @@ static void count_calls(struct question *q, struct evhttp_request *answer)
 		unsigned long long n;
 
 		if (!strncmp(line, name, sizeof(name) - 1) &&
-		    sscanf(line + sizeof(name) - 1, "%31[a-z_]\",outcome=\"%31[a-z_]\"} %llu", call, outcome, &n) == 3)
-			buf_printf(&out, "%s{\"call\":\"%s\",\"outcome\":\"%s\",\"n\":%llu}", out.len > 1 ? "," : "", call, outcome, n);
+			sscanf(line + sizeof(name) - 1, "%31[a-z_]\",outcome=\"%31[a-z_]\"} %llu",
+				call, outcome, &n) == 3)
+			buf_printf(&out, "%s{\"call\":\"%s\",\"outcome\":\"%s\",\"n\":%llu}",
+				out.len > 1 ? "," : "", call, outcome, n);
 		free(line);
 	}
 	buf_str(&out, "]");
@@ -192,8 +208,9 @@ bool backend_at(struct fake *f, const char *url)
 {
 	int end = 0;
 
-	return sscanf(url, "http://%127[A-Za-z0-9.-]:%d%n", f->internal_host, &f->internal_port, &end) == 2 && !url[end] &&
-	       f->internal_port > 0 && f->internal_port < 65536;
+	return sscanf(url, "http://%127[A-Za-z0-9.-]:%d%n", f->internal_host, &f->internal_port,
+		       &end) == 2 &&
+	       !url[end] && f->internal_port > 0 && f->internal_port < 65536;
 }
 
 void backend_end(struct fake *f)

@@ -40,7 +40,8 @@ static const char *openid_of(struct req *r, const cJSON *o, bool required)
 {
 	const char *openid = NULL;
 
-	if (json_str(o, "openid", 1, OPENID_MAX, &openid) == JSON_BAD || (openid && !openid_ok(openid)) || (!openid && required)) {
+	if (json_str(o, "openid", 1, OPENID_MAX, &openid) == JSON_BAD ||
+		(openid && !openid_ok(openid)) || (!openid && required)) {
 		bad(r, "openid must be 1 to 128 of A-Z a-z 0-9 _ -");
 		return "";
 	}
@@ -56,8 +57,10 @@ static void give_code(struct fake *f, struct req *r, const cJSON *o)
 
 	if (!a || ((openid = openid_of(r, o, false)) && !*openid))
 		return;
-	if (json_str(o, "kind", 1, 16, &kind) == JSON_BAD || (strcmp(kind, "login") && strcmp(kind, "phone")) ||
-	    json_str(o, "unionid", 0, OPENID_MAX, &unionid) == JSON_BAD || (unionid && *unionid && !openid_ok(unionid))) {
+	if (json_str(o, "kind", 1, 16, &kind) == JSON_BAD ||
+		(strcmp(kind, "login") && strcmp(kind, "phone")) ||
+		json_str(o, "unionid", 0, OPENID_MAX, &unionid) == JSON_BAD ||
+		(unionid && *unionid && !openid_ok(unionid))) {
 		bad(r, "kind is login or phone; unionid is text");
 		return;
 	}
@@ -142,7 +145,8 @@ static void expire(struct fake *f, struct req *r, const cJSON *o)
 	req_reply(r, 204, NULL, NULL, 0);
 }
 
-/* wx.checkSession asks nothing of any server of ours: WeChat's own answers it, about the key of the last wx.login. */
+/* wx.checkSession asks nothing of any server of ours: WeChat's own answers it, about the key of the
+ * last wx.login. */
 static void check_session(struct fake *f, struct req *r, const cJSON *o)
 {
 	struct app *a = app_of(f, r, o);
@@ -165,12 +169,14 @@ static void change_user(struct fake *f, struct req *r, const cJSON *o)
 
 	if (!a || !(openid = openid_of(r, o, true)) || !*openid)
 		return;
-	if (json_str(o, "session_key", 1, 64, &key) == JSON_BAD || (key && base64_decode(raw, sizeof(raw), key, strlen(key)) != sizeof(raw))) {
+	if (json_str(o, "session_key", 1, 64, &key) == JSON_BAD ||
+		(key && base64_decode(raw, sizeof(raw), key, strlen(key)) != sizeof(raw))) {
 		bad(r, "session_key is 16 bytes in base64");
 		return;
 	}
-	if ((blocked && !cJSON_IsBool(blocked)) || json_str(o, "unionid", 0, OPENID_MAX, &unionid) == JSON_BAD ||
-	    (unionid && *unionid && !openid_ok(unionid))) {
+	if ((blocked && !cJSON_IsBool(blocked)) ||
+		json_str(o, "unionid", 0, OPENID_MAX, &unionid) == JSON_BAD ||
+		(unionid && *unionid && !openid_ok(unionid))) {
 		bad(r, "blocked is true or false, unionid is text");
 		return;
 	}
@@ -211,8 +217,11 @@ static void stats(struct fake *f, struct req *r, const cJSON *o)
 	(void)o;
 	buf_str(&b, "{\"calls\":{");
 	for (int i = 0; i < API_COUNT; i++)
-		buf_printf(&b, "%s\"%s\":%llu", i ? "," : "", api_name((enum api)i), (unsigned long long)f->calls[i]);
-	buf_printf(&b, "},\"faulted\":%llu,\"users\":%zu,\"faults\":", (unsigned long long)f->faulted, f->users.count);
+		buf_printf(&b, "%s\"%s\":%llu", i ? "," : "", api_name((enum api)i),
+			(unsigned long long)f->calls[i]);
+	buf_printf(&b,
+		"},\"faulted\":%llu,\"users\":%zu,\"faults\":", (unsigned long long)f->faulted,
+		f->users.count);
 	fault_list(f, &b);
 	buf_str(&b, "}");
 	req_reply_json(r, 200, b.data);
@@ -263,7 +272,11 @@ static void push(struct fake *f, struct req *r, const cJSON *o)
 		push_send(f, r, a, o);
 }
 
-static const struct { enum method method; const char *path; void (*handle)(struct fake *, struct req *, const cJSON *); } routes[] = {
+static const struct {
+	enum method method;
+	const char *path;
+	void (*handle)(struct fake *, struct req *, const cJSON *);
+} routes[] = {
 	{METHOD_POST, "/fake/code", give_code},
 	{METHOD_POST, "/fake/encrypt", encrypt},
 	{METHOD_POST, "/fake/fault", add_fault},
@@ -311,7 +324,9 @@ void control_handle(struct fake *f, struct req *r)
 			run(f, r, i);
 			return;
 		}
-		strcat(allow, routes[i].method == METHOD_GET ? "GET, HEAD, " : routes[i].method == METHOD_POST ? "POST, " : "DELETE, ");
+		strcat(allow, routes[i].method == METHOD_GET    ? "GET, HEAD, "
+			      : routes[i].method == METHOD_POST ? "POST, "
+								: "DELETE, ");
 	}
 	if (!allow[0]) {
 		req_reply_outcome(r, OC_NOT_FOUND);

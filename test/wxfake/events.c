@@ -39,9 +39,11 @@ static void on_beat(void *ctx)
 
 void events_subscribe(struct fake *f, struct req *r)
 {
-	/* Unlike the rest of /fake not for pages of other origins: this is what a developer's own Redis is told. */
-	static const char head[] = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n"
-				   "Connection: close\r\n\r\n: welcome\n\n";
+	/* Unlike the rest of /fake not for pages of other origins: this is what a developer's own
+	 * Redis is told. */
+	static const char head[] =
+		"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n"
+		"Connection: close\r\n\r\n: welcome\n\n";
 	int i = 0;
 
 	while (i < SUBSCRIBERS_MAX && f->subs[i])
@@ -65,14 +67,15 @@ void events_at(struct buf *b, int64_t wall_us)
 	buf_printf(b, "{\"at\":%lld.%03d", (long long)(wall_us / 1000), (int)(wall_us % 1000));
 }
 
-void events_call(struct fake *f, uint64_t id, enum api api, const struct answer *a, int status, const char *fault)
+void events_call(struct fake *f, uint64_t id, enum api api, const struct answer *a, int status,
+	const char *fault)
 {
 	struct buf b = {0};
 
 	buf_str(&b, "event: wechat\ndata: ");
 	events_at(&b, clock_wall_us());
-	buf_printf(&b, ",\"id\":%llu,\"api\":\"%s\",\"status\":%d,\"errcode\":%d,\"code\":", (unsigned long long)id, api_name(api), status,
-		a->errcode);
+	buf_printf(&b, ",\"id\":%llu,\"api\":\"%s\",\"status\":%d,\"errcode\":%d,\"code\":",
+		(unsigned long long)id, api_name(api), status, a->errcode);
 	buf_json_str(&b, a->code, strlen(a->code));
 	buf_printf(&b, ",\"fault\":\"%s\"}\n\n", fault ? fault : "");
 	events_tell(f, b.data, b.len);
@@ -94,6 +97,7 @@ void events_free(struct fake *f)
 {
 	for (int i = 0; i < SUBSCRIBERS_MAX; i++)
 		if (f->subs[i])
-			drop(f, i); /* http_free closes what is open: the loop turns no more, to end a stream in order */
+			drop(f, i); /* http_free closes what is open: the loop turns no more, to end
+				       a stream in order */
 	timer_free(f->beat);
 }

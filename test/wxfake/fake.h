@@ -1,8 +1,10 @@
-/* wxfake: a stand-in for the WeChat servers, for development, tests and load; never part of production.
+/* wxfake: a stand-in for the WeChat servers, for development, tests and load; never part of
+ * production.
  *
- * main.c reads argv and routes; state.c knows apps, users, codes and tokens; wechat.c answers as WeChat does;
- * fault.c lets answers misbehave on their way out; control.c is the /fake side; events.c tells the browser what happened, monitor.c what
- * Redis is told; page.c gives the browser its page, and backend.c plays the team's backend for it. */
+ * main.c reads argv and routes; state.c knows apps, users, codes and tokens; wechat.c answers as
+ * WeChat does; fault.c lets answers misbehave on their way out; control.c is the /fake side;
+ * events.c tells the browser what happened, monitor.c what Redis is told; page.c gives the browser
+ * its page, and backend.c plays the team's backend for it. */
 #ifndef WXFAKE_FAKE_H
 #define WXFAKE_FAKE_H
 
@@ -18,7 +20,9 @@
 #include "io/loop.h"
 
 #define CODE_LIFE_MS    (300 * 1000)
-#define OVERLAP_MS      (300 * 1000) /* how long a replaced access_token still works, and the least that is left of one handed out */
+#define OVERLAP_MS \
+	(300 * 1000) /* how long a replaced access_token still works, and the least that is left \
+			of one handed out */
 #define FORCE_APART_MS  (30 * 1000)
 #define FORCE_PER_DAY   20
 #define TOKENS_PER_DAY  2000
@@ -32,8 +36,20 @@
 #define KEY_TEXT        25 /* base64 of 16 bytes, with its NUL */
 #define MASK(bit)       (1u << (bit))
 
-enum api { API_JSCODE2SESSION, API_TOKEN, API_STABLE_TOKEN, API_CHECKSESSION, API_RESETUSERSESSIONKEY, API_GETUSERPHONENUMBER,
-	API_GETUSERENCRYPTKEY, API_XPAY_BALANCE, API_XPAY_PAY, API_XPAY_CANCEL, API_OTHER, API_COUNT };
+enum api {
+	API_JSCODE2SESSION,
+	API_TOKEN,
+	API_STABLE_TOKEN,
+	API_CHECKSESSION,
+	API_RESETUSERSESSIONKEY,
+	API_GETUSERPHONENUMBER,
+	API_GETUSERENCRYPTKEY,
+	API_XPAY_BALANCE,
+	API_XPAY_PAY,
+	API_XPAY_CANCEL,
+	API_OTHER,
+	API_COUNT
+};
 const char *api_name(enum api api);
 bool        api_by_name(const char *name, enum api *out);
 
@@ -49,7 +65,8 @@ struct table {
 };
 void          table_init(struct table *t, size_t max);
 struct entry *table_find(const struct table *t, const char *key);
-struct entry *table_add(struct table *t, const char *key, size_t size); /* zeroed, size bytes; the key is not there yet */
+/* zeroed, size bytes; the key is not there yet */
+struct entry *table_add(struct table *t, const char *key, size_t size);
 void          table_free(struct table *t);
 
 struct token {
@@ -80,7 +97,8 @@ struct user { /* entry.key is "appid openid" */
 	char         unionid[OPENID_MAX + 1]; /* "" = not bound to an open platform */
 	char         phone[24], country[8];
 	bool         blocked;
-	bool         alive; /* what wx.checkSession says: true from wx.login on, until the session_key dies */
+	/* what wx.checkSession says: true from wx.login on, until the session_key dies */
+	bool         alive;
 	int64_t      minute;
 	int          minute_count;
 	int          key_version; /* of the newest encryption key; the two before it are told too */
@@ -125,11 +143,13 @@ struct fake {
 	struct timer *beat;
 	struct monitor *monitor;
 	uint64_t      served;  /* the number of the last call, which its events carry */
-	char          internal_host[128]; /* wxlogind's internal side, for the page; "" = not told */
+	/* wxlogind's internal side, for the page; "" = not told */
+	char          internal_host[128];
 	int           internal_port;
 	const char   *internal_token;     /* or NULL */
 	struct question *questions;       /* to it, that wait for an answer */
-	const char   *wxlogind; /* where the page finds it: "http://host:port", NULL = port 8080 of the page's own host */
+	/* where the page finds it: "http://host:port", NULL = port 8080 of the page's own host */
+	const char   *wxlogind;
 };
 
 /* state.c */
@@ -140,25 +160,38 @@ struct app  *state_app(struct fake *f, const char *appid);
 bool         openid_ok(const char *s);
 /* The user, made if there is none. */
 struct user *user_get(struct fake *f, const struct app *a, const char *openid);
-struct user *user_find(struct fake *f, const struct app *a, const char *openid); /* NULL when unknown; --any-code knows everyone */
+/* NULL when unknown; --any-code knows everyone */
+struct user *user_find(struct fake *f, const struct app *a, const char *openid);
 const char  *user_openid(const struct user *u);
 void         user_new_key(struct user *u);
-bool         user_may_call(struct fake *f, struct user *u); /* counts; false past the minute's share */
+/* counts; false past the minute's share */
+bool         user_may_call(struct fake *f, struct user *u);
 void         random_openid(char out[29]);
 void         openid_of_code(char out[29], const struct app *a, const char *code, size_t len);
 struct code *code_make(struct fake *f, struct app *a, const char *openid, enum code_kind kind);
 enum code_state { CODE_GOOD, CODE_USED, CODE_UNKNOWN };
-enum code_state code_look(struct fake *f, const struct app *a, const char *text, enum code_kind kind, struct code **out);
+enum code_state code_look(struct fake *f, const struct app *a, const char *text,
+	enum code_kind kind, struct code **out);
 enum token_state { TOKEN_GOOD, TOKEN_EXPIRED, TOKEN_UNKNOWN };
 enum token_state token_look(struct fake *f, const char *text, struct app **app);
 void         token_renew(struct fake *f, struct token_kind *k, bool at_once);
-bool         token_day_share(struct token_kind *k, int per_day); /* counts; false past the day's share */
+/* counts; false past the day's share */
+bool         token_day_share(struct token_kind *k, int per_day);
 void         token_expire(struct app *a);
 
 /* wechat.c: what WeChat would say. Shapes bend the text without changing what happened. */
 enum shape {
-	SHAPE_UNESCAPED, SHAPE_ERRCODE0, SHAPE_QUOTED, SHAPE_OLD_HINTS, SHAPE_EXTRA, SHAPE_MISSING, SHAPE_EMPTY_FIELDS, SHAPE_EXPIRES_IN,
-	SHAPE_BOM, SHAPE_TRUNCATED, SHAPE_COUNT,
+	SHAPE_UNESCAPED,
+	SHAPE_ERRCODE0,
+	SHAPE_QUOTED,
+	SHAPE_OLD_HINTS,
+	SHAPE_EXTRA,
+	SHAPE_MISSING,
+	SHAPE_EMPTY_FIELDS,
+	SHAPE_EXPIRES_IN,
+	SHAPE_BOM,
+	SHAPE_TRUNCATED,
+	SHAPE_COUNT,
 };
 struct answer {
 	int         errcode;
@@ -168,14 +201,16 @@ struct answer {
 	struct buf  body;
 };
 enum api wechat_api(const char *path);
-void     wechat_answer(struct fake *f, struct req *r, enum api api, unsigned shapes, struct answer *out);
-void     wechat_refuse(struct req *r, enum api api, int errcode, unsigned shapes, struct answer *out);
+void wechat_answer(
+	struct fake *f, struct req *r, enum api api, unsigned shapes, struct answer *out);
+void wechat_refuse(struct req *r, enum api api, int errcode, unsigned shapes, struct answer *out);
 
 /* xpay.c: 0 with further members in b, or the errcode. */
 int xpay(enum api api, struct user *u, const cJSON *o, struct buf *b);
 
 /* fault.c */
-void  fault_serve(struct fake *f, struct req *r, enum api api); /* one WeChat call, faults and latency included */
+/* one WeChat call, faults and latency included */
+void  fault_serve(struct fake *f, struct req *r, enum api api);
 bool  fault_add(struct fake *f, const cJSON *o, char *err, size_t err_len);
 int   fault_clear(struct fake *f, const char *api); /* NULL = all; how many went */
 void  fault_end(struct fake *f); /* lets go of the answers under way; after http_free */
@@ -186,9 +221,12 @@ void control_handle(struct fake *f, struct req *r);
 
 /* events.c */
 void events_subscribe(struct fake *f, struct req *r);
-void events_tell(struct fake *f, const char *p, size_t n); /* one whole event, to everybody who listens */
-void events_at(struct buf *b, int64_t wall_us);            /* how an event's data begins: {"at":<ms, with microseconds> */
-void events_call(struct fake *f, uint64_t id, enum api api, const struct answer *a, int status, const char *fault);
+/* one whole event, to everybody who listens */
+void events_tell(struct fake *f, const char *p, size_t n);
+/* how an event's data begins: {"at":<ms, with microseconds> */
+void events_at(struct buf *b, int64_t wall_us);
+void events_call(struct fake *f, uint64_t id, enum api api, const struct answer *a, int status,
+	const char *fault);
 void events_answered(struct fake *f, uint64_t id);         /* or given up */
 void events_free(struct fake *f);
 

@@ -1,4 +1,5 @@
-/* On its way out an answer may be late, broken off, or never come. A fault is played by the next calls of its API, count times. */
+/* On its way out an answer may be late, broken off, or never come. A fault is played by the next
+ * calls of its API, count times. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,10 +12,32 @@
 #include "fake.h"
 #include "stream.h"
 
-enum mode { M_HANG, M_SLOW, M_500, M_RESET, M_DRIP, M_NOT_JSON, M_HUGE, M_ERRCODE, M_502, M_CLOSE, M_EMPTY, M_CHUNKED,
-	M_JSON_TYPE, M_NO_TYPE, M_PLAIN };
-enum { DRIP_EVERY_MS = 200, DRIP_MAX = 300, HUGE_BYTES = 10 * 1024 * 1024, HUGE_PIECE = 64 * 1024, HUGE_WAITS = 500,
-	HANG_MAX_MS = 60000, SLOW_MS = 2000 };
+enum mode {
+	M_HANG,
+	M_SLOW,
+	M_500,
+	M_RESET,
+	M_DRIP,
+	M_NOT_JSON,
+	M_HUGE,
+	M_ERRCODE,
+	M_502,
+	M_CLOSE,
+	M_EMPTY,
+	M_CHUNKED,
+	M_JSON_TYPE,
+	M_NO_TYPE,
+	M_PLAIN
+};
+enum {
+	DRIP_EVERY_MS = 200,
+	DRIP_MAX = 300,
+	HUGE_BYTES = 10 * 1024 * 1024,
+	HUGE_PIECE = 64 * 1024,
+	HUGE_WAITS = 500,
+	HANG_MAX_MS = 60000,
+	SLOW_MS = 2000
+};
 
 static const struct { const char *name; enum mode mode; unsigned shapes; } modes[] = {
 	{"hang", M_HANG, 0}, {"slow", M_SLOW, 0}, {"500", M_500, 0}, {"reset", M_RESET, 0}, {"drip", M_DRIP, 0}, {"not_json", M_NOT_JSON, 0},
@@ -68,15 +91,20 @@ bool fault_add(struct fake *f, const cJSON *o, char *err, size_t err_len)
 		return false;
 	}
 	one.mode = i;
-	if (json_int(o, "errcode", INT32_MIN, INT32_MAX, &errcode) == JSON_BAD || json_int(o, "count", 1, 1000000, &one.count) == JSON_BAD ||
-	    json_int(o, "delay_ms", 0, 60000, &one.delay_ms) == JSON_BAD) {
-		snprintf(err, err_len, "errcode, count (1 to 1000000) and delay_ms (0 to 60000) are whole numbers");
+	if (json_int(o, "errcode", INT32_MIN, INT32_MAX, &errcode) == JSON_BAD ||
+		json_int(o, "count", 1, 1000000, &one.count) == JSON_BAD ||
+		json_int(o, "delay_ms", 0, 60000, &one.delay_ms) == JSON_BAD) {
+		snprintf(err, err_len,
+			"errcode, count (1 to 1000000) and delay_ms (0 to 60000) are whole "
+			"numbers");
 		return false;
 	}
 	one.errcode = (int)errcode;
 	DL_COUNT(f->faults, ft, n);
 	if (n >= FAULTS_MAX) {
-		snprintf(err, err_len, "more than %d faults wait to be played: DELETE /fake/fault first", FAULTS_MAX);
+		snprintf(err, err_len,
+			"more than %d faults wait to be played: DELETE /fake/fault first",
+			FAULTS_MAX);
 		return false;
 	}
 	ft = mem_alloc(sizeof(*ft));
@@ -108,8 +136,9 @@ void fault_list(struct fake *f, struct buf *out)
 
 	buf_str(out, "[");
 	DL_FOREACH(f->faults, ft)
-		buf_printf(out, "%s{\"api\":\"%s\",\"mode\":\"%s\",\"count\":%lld}", ft == f->faults ? "" : ",", api_name(ft->api), modes[ft->mode].name,
-			(long long)ft->count);
+	buf_printf(out, "%s{\"api\":\"%s\",\"mode\":\"%s\",\"count\":%lld}",
+		ft == f->faults ? "" : ",", api_name(ft->api), modes[ft->mode].name,
+		(long long)ft->count);
 	buf_str(out, "]");
 }
 
@@ -126,7 +155,8 @@ static void answered(struct serving *s)
 static void done(struct serving *s)
 {
 	answered(s);
-	DL_DELETE(s->f->servings, s); /* NOLINT(clang-analyzer-core.NullDereference): s is on the list */
+	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): s is on the list */
+	DL_DELETE(s->f->servings, s);
 	timer_free(s->timer);
 	buf_free(&s->a.body);
 	req_release(s->r);
@@ -135,7 +165,9 @@ static void done(struct serving *s)
 
 static void whole(struct serving *s)
 {
-	const char *type = s->mode == M_JSON_TYPE ? "application/json; charset=utf-8" : s->mode == M_NO_TYPE ? NULL : s->a.type;
+	const char *type = s->mode == M_JSON_TYPE ? "application/json; charset=utf-8"
+			   : s->mode == M_NO_TYPE ? NULL
+						  : s->a.type;
 	const char *body = s->a.body.data ? s->a.body.data : "";
 
 	answered(s);
@@ -163,7 +195,8 @@ static void on_hung(void *ctx)
 static void on_drip(void *ctx)
 {
 	struct serving *s = ctx;
-	static const char text[] = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 500\r\n\r\n{\"session_key\":\"";
+	static const char text[] = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: "
+				   "500\r\n\r\n{\"session_key\":\"";
 	char byte = s->sent < sizeof(text) - 1 ? text[s->sent] : 'A';
 
 	if (s->sent == 0)
@@ -179,7 +212,8 @@ static void on_drip(void *ctx)
 
 static void on_huge(void *ctx)
 {
-	static const char head[] = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n{\"openid\":\"";
+	static const char head[] = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: "
+				   "close\r\n\r\n{\"openid\":\"";
 	struct serving *s = ctx;
 	char *piece;
 
@@ -204,7 +238,8 @@ static void chunked(struct serving *s)
 {
 	struct buf b = {0};
 
-	buf_printf(&b, "HTTP/1.1 200 OK\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\n\r\n", s->a.type);
+	buf_printf(&b, "HTTP/1.1 200 OK\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\n\r\n",
+		s->a.type);
 	for (size_t i = 0; i < s->a.body.len; i++)
 		buf_printf(&b, "1\r\n%c\r\n", s->a.body.data[i]);
 	buf_str(&b, "0\r\n\r\n");
@@ -222,7 +257,8 @@ static void wait(struct serving *s, loop_fn then, int64_t ms)
 
 static void play(struct serving *s, int64_t delay_ms)
 {
-	static const char html[] = "<html><head><title>502 Bad Gateway</title></head><body>502 Bad Gateway</body></html>";
+	static const char html[] = "<html><head><title>502 Bad Gateway</title></head><body>502 Bad "
+				   "Gateway</body></html>";
 
 	switch (s->mode) {
 	case M_HANG:
@@ -276,8 +312,8 @@ static struct fault *next_fault(struct fake *f, enum api api)
 	return ft;
 }
 
-/* The call is evaluated first, whatever then becomes of the answer: a code is spent though the reply is lost. A 500 and an errcode
- * come from before that: the code stays good. */
+/* The call is evaluated first, whatever then becomes of the answer: a code is spent though the
+ * reply is lost. A 500 and an errcode come from before that: the code stays good. */
 void fault_serve(struct fake *f, struct req *r, enum api api)
 {
 	struct fault *ft = next_fault(f, api), one = {0};
@@ -307,12 +343,17 @@ void fault_serve(struct fake *f, struct req *r, enum api api)
 		wechat_refuse(r, api, one.errcode, shapes, &s->a);
 	else if (s->mode != M_500 && s->mode != M_502)
 		wechat_answer(f, r, api, shapes, &s->a);
-	events_call(f, s->id, api, &s->a, s->mode == M_500 ? 500 : s->mode == M_502 ? 502 : 200, s->name);
+	events_call(f, s->id, api, &s->a,
+		s->mode == M_500   ? 500
+		: s->mode == M_502 ? 502
+				   : 200,
+		s->name);
 	play(s, one.delay_ms);
 }
 
 void fault_end(struct fake *f)
 {
 	while (f->servings)
-		done(f->servings); /* NOLINT(clang-analyzer-unix.Malloc): done takes it off the list */
+		/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): done takes it off the list */
+		done(f->servings);
 }

@@ -15,12 +15,16 @@
 #define DEFAULT_PUSH_AES_KEY "fakepushkeyfakepushkeyfakepushkeyfakepushke"
 #define DEFAULT_SECRET "fa4efa4efa4efa4efa4efa4efa4efa4e"
 
-static const char usage[] =
-	"usage: wxfake [--listen 127.0.0.1:9090] [--tls-cert F --tls-key F] [--app APPID:SECRET ...] [--latency 50ms] [--any-code]\n"
-	"              [--rotate] [--keepalive 75s] [--watch-redis redis://:password@host:6379|unix:///path] [--wxlogind URL]\n"
-	"              [--internal http://127.0.0.1:8081 [--internal-token TOKEN]] [--app-key KEY]\n"
-	"              [--push-token TOKEN] [--push-aes-key KEY] [--push-to URL] [--version] [--help]\n"
-	"A stand-in for the WeChat servers, for development, tests and load. Without --app it serves " DEFAULT_APPID ".\n";
+static const char usage[] = "usage: wxfake [--listen 127.0.0.1:9090] [--tls-cert F --tls-key F] "
+			    "[--app APPID:SECRET ...] [--latency 50ms] [--any-code]\n"
+			    "              [--rotate] [--keepalive 75s] [--watch-redis "
+			    "redis://:password@host:6379|unix:///path] [--wxlogind URL]\n"
+			    "              [--internal http://127.0.0.1:8081 [--internal-token "
+			    "TOKEN]] [--app-key KEY]\n"
+			    "              [--push-token TOKEN] [--push-aes-key KEY] [--push-to "
+			    "URL] [--version] [--help]\n"
+			    "A stand-in for the WeChat servers, for development, tests and load. "
+			    "Without --app it serves " DEFAULT_APPID ".\n";
 
 enum { LATENCY_MAX_MS = 60000, KEEPALIVE_MS = 75000, KEEPALIVE_MAX_MS = 3600000 };
 
@@ -115,13 +119,16 @@ static int read_args(struct options *o, int argc, char **argv)
 		else if (!strcmp(argv[i], "--latency"))
 			ok = read_duration(next, LATENCY_MAX_MS, &o->fake->latency_ms);
 		else if (!strcmp(argv[i], "--keepalive"))
-			ok = read_duration(next, KEEPALIVE_MAX_MS, &o->keepalive_ms) && o->keepalive_ms > 0;
+			ok = read_duration(next, KEEPALIVE_MAX_MS, &o->keepalive_ms) &&
+			     o->keepalive_ms > 0;
 		else if (!strcmp(argv[i], "--app"))
 			ok = add_app(o->fake, next);
 		else
 			ok = false;
 		if (!ok) {
-			fprintf(stderr, "wxfake: %s: not known, or its value is wrong or missing\n%s", argv[i], usage);
+			fprintf(stderr,
+				"wxfake: %s: not known, or its value is wrong or missing\n%s",
+				argv[i], usage);
 			return 2;
 		}
 		i += !flag;
@@ -139,7 +146,11 @@ static int serve(struct options *o)
 {
 	struct fake *f = o->fake;
 	struct http_options ho = {
-		.name = "wxfake", .max_connections = 20000, .client_timeout_ms = (int)o->keepalive_ms, .max_body = 1024 * 1024, .backstop_ms = 120000,
+		.name = "wxfake",
+		.max_connections = 20000,
+		.client_timeout_ms = (int)o->keepalive_ms,
+		.max_body = 1024 * 1024,
+		.backstop_ms = 120000,
 	};
 	struct http *h = http_new(f->loop, &ho, handle, f);
 	char err[256];
@@ -147,14 +158,16 @@ static int serve(struct options *o)
 	int status = 3;
 
 	if (o->cert && !tls) {
-		fprintf(stderr, "wxfake: cannot use the certificate %s and key %s for TLS\n", o->cert, o->key);
+		fprintf(stderr, "wxfake: cannot use the certificate %s and key %s for TLS\n",
+			o->cert, o->key);
 		http_free(h);
 		return 1;
 	}
 	if (o->watch && !monitor_start(f, o->watch, err, sizeof(err))) {
 		fprintf(stderr, "wxfake: %s\n", err);
 		status = 2;
-	} else if (tls ? !tls_listen(tls, h, o->listen, err, sizeof(err)) : !http_listen(h, o->listen, err, sizeof(err)))
+	} else if (tls ? !tls_listen(tls, h, o->listen, err, sizeof(err))
+		       : !http_listen(h, o->listen, err, sizeof(err)))
 		fprintf(stderr, "wxfake: cannot listen: %s\n", err);
 	else {
 		loop_on_signal(f->loop, SIGTERM, on_signal, f->loop);

@@ -1,10 +1,11 @@
-/* What wxlogind tells Redis on the local stack: each line of MONITOR becomes an event, without what might be
- * a secret. MONITOR shows every client. wxlogind's connections are those that call themselves "wxlogind...":
- * CLIENT LIST names them at the start, and CLIENT SETNAME when they come later. All clients of one unix socket
- * have the same address there, and count as one.
+/* What wxlogind tells Redis on the local stack: each line of MONITOR becomes an event, without what
+ * might be a secret. MONITOR shows every client. wxlogind's connections are those that call
+ * themselves "wxlogind...": CLIENT LIST names them at the start, and CLIENT SETNAME when they come
+ * later. All clients of one unix socket have the same address there, and count as one.
  *
- * Shown are a command's name, keys (a long part of one by its first four characters), numbers and option words. Of any other argument,
- * a sealed session_key, an openid, a script's text, only the length is told. */
+ * Shown are a command's name, keys (a long part of one by its first four characters), numbers and
+ * option words. Of any other argument, a sealed session_key, an openid, a script's text, only the
+ * length is told. */
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,11 +24,16 @@
 #include "io/resolve.h"
 
 enum { LINE_MAX_BYTES = 64 * 1024, ARGS_MAX = 16, KEY_PART = 8, KEY_SHOWN = 4, WORD_MAX = 20 };
-enum { OURS_MAX = 64, ADDRESS_MAX = 128, AGAIN_MS = 100 /* a page that opens meanwhile misses what Redis is told */ };
+enum {
+	OURS_MAX = 64,
+	ADDRESS_MAX = 128,
+	AGAIN_MS = 100 /* a page that opens meanwhile misses what Redis is told */
+};
 
 static const char our_name[] = "wxlogind"; /* and what begins with it */
 
-/* wxlogind tests its connections with these several times a second: true, but it would drown all else. */
+/* wxlogind tests its connections with these several times a second: true, but it would drown all
+ * else. */
 static const char *const heartbeats[] = {"PING", "ROLE", "INFO", "SUBSCRIBE __redis__:invalidate"};
 
 struct monitor {
@@ -38,9 +44,11 @@ struct monitor {
 	char host[256], user[128], password[256]; /* "" = none */
 	int port;
 	struct sockaddr_un path; /* in place of host and port when sun_family is set */
-	char ours[OURS_MAX][ADDRESS_MAX]; /* addresses of wxlogind's connections; the oldest makes room */
+	/* addresses of wxlogind's connections; the oldest makes room */
+	char ours[OURS_MAX][ADDRESS_MAX];
 	int next_ours;
-	bool script_is_ours; /* whose the latest EVAL was: the lines "lua" that follow are its commands */
+	/* whose the latest EVAL was: the lines "lua" that follow are its commands */
+	bool script_is_ours;
 };
 
 /* ---- one line: +1339518083.107412 [0 127.0.0.1:60866] "keys" "*" ---- */
@@ -65,11 +73,13 @@ static const char *next_arg(const char *p, struct buf *arg)
 	for (; *p && *p != '"'; p++) {
 		if (*p != '\\') {
 			add_byte(arg, *p);
-		} else if (p[1] == 'x' && isxdigit((unsigned char)p[2]) && sscanf(p + 2, "%2x", &hex) == 1) {
+		} else if (p[1] == 'x' && isxdigit((unsigned char)p[2]) &&
+			   sscanf(p + 2, "%2x", &hex) == 1) {
 			add_byte(arg, (int)hex);
 			p += 3;
 		} else if (p[1]) {
-			add_byte(arg, *++p); /* \n stands for another byte than n, but only its length is told */
+			/* \n stands for another byte than n, but only its length is told */
+			add_byte(arg, *++p);
 		}
 	}
 	return *p ? p + 1 : NULL;
@@ -86,7 +96,8 @@ static bool consists_of(const struct buf *b, size_t from, const char *extra, boo
 	return b->len > from;
 }
 
-/* A key, or the channel of a subscription: parts between colons, of which long ones are hashes, appids or the like. */
+/* A key, or the channel of a subscription: parts between colons, of which long ones are hashes,
+ * appids or the like. */
 static void add_name(struct buf *out, const struct buf *arg)
 {
 	struct buf b = {0};
@@ -119,7 +130,8 @@ static bool is_number(const struct buf *b)
 
 static bool is_word(const struct buf *b)
 {
-	return (b->len <= WORD_MAX && consists_of(b, 0, "_", false)) || !strcmp(b->data, "+inf") || !strcmp(b->data, "-inf");
+	return (b->len <= WORD_MAX && consists_of(b, 0, "_", false)) || !strcmp(b->data, "+inf") ||
+	       !strcmp(b->data, "-inf");
 }
 
 /* How wxlogind marks a session that was ended: !revoked, !replaced, !logged_out. */
@@ -135,7 +147,8 @@ static void add_arg(struct buf *out, const struct buf *arg, bool may_be_key)
 
 	if (arg->len && (is_number(arg) || is_word(arg) || is_mark(arg))) {
 		buf_json_str(out, arg->data, arg->len);
-	} else if (arg->len && arg->len <= 200 && consists_of(arg, 0, ":{}_.-", true) && (may_be_key || strchr(arg->data, ':'))) {
+	} else if (arg->len && arg->len <= 200 && consists_of(arg, 0, ":{}_.-", true) &&
+		   (may_be_key || strchr(arg->data, ':'))) {
 		add_name(out, arg);
 	} else {
 		n = snprintf(text, sizeof(text), "(%zu B)", arg->len);
@@ -206,7 +219,8 @@ static void on_client(struct monitor *m, const char *line)
 	const char *addr = strstr(line, " addr="), *name = strstr(line, " name=");
 	char path[ADDRESS_MAX], address[ADDRESS_MAX + 8];
 
-	if (!addr || !name || strncmp(name + 6, our_name, sizeof(our_name) - 1) != 0 || sscanf(addr + 6, "%127[^ ]", path) != 1)
+	if (!addr || !name || strncmp(name + 6, our_name, sizeof(our_name) - 1) != 0 ||
+		sscanf(addr + 6, "%127[^ ]", path) != 1)
 		return;
 	if (path[0] == '/')
 		snprintf(address, sizeof(address), "unix:%.*s", (int)strcspn(path, ":"), path);
@@ -221,15 +235,17 @@ static void learn_name(struct monitor *m, const char *address, const char *args)
 	struct buf arg = {0};
 	const char *p = next_arg(args, &arg);
 
-	if (p && arg.len && !strcasecmp(arg.data, "CLIENT") && (p = next_arg(p, &arg)) && arg.len && !strcasecmp(arg.data, "SETNAME") &&
-	    next_arg(p, &arg) && arg.len && !strncmp(arg.data, our_name, sizeof(our_name) - 1))
+	if (p && arg.len && !strcasecmp(arg.data, "CLIENT") && (p = next_arg(p, &arg)) && arg.len &&
+		!strcasecmp(arg.data, "SETNAME") && next_arg(p, &arg) && arg.len &&
+		!strncmp(arg.data, our_name, sizeof(our_name) - 1))
 		add_ours(m, address);
 	buf_free(&arg);
 }
 
 static void on_line(struct monitor *m, const char *line)
 {
-	const char *bracket = strchr(line, '['), *args = strstr(line, "] "), *source; /* [::1] has a ] of its own */
+	/* [::1] has a ] of its own */
+	const char *bracket = strchr(line, '['), *args = strstr(line, "] "), *source;
 	char address[ADDRESS_MAX];
 	long long s;
 	bool script;
@@ -259,7 +275,8 @@ static void send_auth(struct monitor *m)
 	struct evbuffer *out = bufferevent_get_output(m->bev);
 	const char *user = *m->user ? m->user : "default"; /* Redis 6 and later */
 
-	evbuffer_add_printf(out, "*3\r\n$4\r\nAUTH\r\n$%zu\r\n%s\r\n$%zu\r\n%s\r\n", strlen(user), user, strlen(m->password), m->password);
+	evbuffer_add_printf(out, "*3\r\n$4\r\nAUTH\r\n$%zu\r\n%s\r\n$%zu\r\n%s\r\n", strlen(user),
+		user, strlen(m->password), m->password);
 }
 
 static void start_again(struct monitor *m)
@@ -354,7 +371,8 @@ static bool decode_into(char *out, size_t cap, const char *s, size_t n)
 	return n < cap && percent_decode(out, s, n, false) >= 0;
 }
 
-/* redis://[[user]:password@]host[:port], and a database that does not matter: MONITOR shows all of them */
+/* redis://[[user]:password@]host[:port], and a database that does not matter: MONITOR shows all of
+ * them */
 static bool read_redis_url(struct monitor *m, const char *url)
 {
 	const char *rest = url + 8, *at, *host, *colon;
@@ -377,10 +395,12 @@ static bool read_redis_url(struct monitor *m, const char *url)
 		return false;
 	colon = host + n;
 	m->port = 6379;
-	if (*colon == ':' && (sscanf(colon, ":%5d%n", &m->port, &end) != 1 || m->port < 1 || m->port > 65535))
+	if (*colon == ':' &&
+		(sscanf(colon, ":%5d%n", &m->port, &end) != 1 || m->port < 1 || m->port > 65535))
 		return false;
 	colon += end;
-	return *colon == '\0' || (*colon == '/' && colon[1 + strspn(colon + 1, "0123456789")] == '\0');
+	return *colon == '\0' ||
+	       (*colon == '/' && colon[1 + strspn(colon + 1, "0123456789")] == '\0');
 }
 
 static bool read_url(struct monitor *m, const char *url)
@@ -399,7 +419,9 @@ bool monitor_start(struct fake *f, const char *url, char *err, size_t err_len)
 	struct monitor *m = mem_alloc(sizeof(*m));
 
 	if (!read_url(m, url)) {
-		snprintf(err, err_len, "--watch-redis: must be redis://[[user]:password@]host[:port] or unix:///path");
+		snprintf(err, err_len,
+			"--watch-redis: must be redis://[[user]:password@]host[:port] or "
+			"unix:///path");
 		mem_wipe(m, sizeof(*m));
 		free(m);
 		return false;

@@ -1,4 +1,5 @@
-/* POST /fake/push: sends a message as WeChat would, signed and encrypted, and says what came back. */
+/* POST /fake/push: sends a message as WeChat would, signed and encrypted, and says what came back.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,7 +84,8 @@ static const char *as_xml(struct arena *a, const cJSON *message)
 		if (cJSON_IsNumber(m))
 			buf_printf(&b, "<%s>%.0f</%s>", m->string, m->valuedouble, m->string);
 		else if (cJSON_IsString(m))
-			buf_printf(&b, "<%s><![CDATA[%s]]></%s>", m->string, m->valuestring, m->string);
+			buf_printf(&b, "<%s><![CDATA[%s]]></%s>", m->string, m->valuestring,
+				m->string);
 	}
 	buf_str(&b, "</xml>");
 	text = arena_strndup(a, b.data, b.len);
@@ -99,7 +101,8 @@ static const char *as_text(struct pushed *p)
 }
 
 /* The body, and what the query has of it. */
-static const char *seal(struct pushed *p, const char *timestamp, const char *nonce, struct buf *query)
+static const char *seal(
+	struct pushed *p, const char *timestamp, const char *nonce, struct buf *query)
 {
 	struct arena *a = req_arena(p->r);
 	const char *text = as_text(p), *encrypt;
@@ -149,13 +152,15 @@ static bool send_it(struct pushed *p, const cJSON *o)
 	struct buf query = {0};
 	const char *body;
 
-	if (sscanf(p->url, "http://%127[A-Za-z0-9.-]:%d%n%511s", host, &port, &end, path) < 2 || !end)
+	if (sscanf(p->url, "http://%127[A-Za-z0-9.-]:%d%n%511s", host, &port, &end, path) < 2 ||
+		!end)
 		return false;
 	buf_str(&query, path);
 	add_query(p, o, &query, &body);
 	rq = evhttp_request_new(on_answer, p);
 	headers = evhttp_request_get_output_headers(rq);
-	p->conn = evhttp_connection_base_new(loop_base(p->f->loop), NULL, host, (unsigned short)port);
+	p->conn =
+		evhttp_connection_base_new(loop_base(p->f->loop), NULL, host, (unsigned short)port);
 	evhttp_connection_set_timeout(p->conn, ANSWER_S);
 	evhttp_connection_set_max_body_size(p->conn, ANSWER_MAX);
 	evhttp_connection_free_on_completion(p->conn);
@@ -164,7 +169,8 @@ static bool send_it(struct pushed *p, const cJSON *o)
 	evhttp_add_header(headers, "Connection", "close");
 	evhttp_add_header(headers, "Content-Type", p->xml ? "text/xml" : "application/json");
 	evbuffer_add(evhttp_request_get_output_buffer(rq), body, strlen(body));
-	evhttp_make_request(p->conn, rq, EVHTTP_REQ_POST, query.data); /* if it fails, on_answer was called */
+	/* if it fails, on_answer was called */
+	evhttp_make_request(p->conn, rq, EVHTTP_REQ_POST, query.data);
 	buf_free(&query);
 	return true;
 }
@@ -199,19 +205,24 @@ static const char *read_body(struct pushed *p, const cJSON *o)
 {
 	const cJSON *message = cJSON_GetObjectItemCaseSensitive(o, "message");
 
-	if (json_str(o, "mode", 1, 16, &p->mode) == JSON_BAD || json_str(o, "format", 1, 8, &p->format) == JSON_BAD ||
-		json_str(o, "url", 1, 512, &p->url) == JSON_BAD || json_str(o, "token", 1, 64, &p->token) == JSON_BAD ||
+	if (json_str(o, "mode", 1, 16, &p->mode) == JSON_BAD ||
+		json_str(o, "format", 1, 8, &p->format) == JSON_BAD ||
+		json_str(o, "url", 1, 512, &p->url) == JSON_BAD ||
+		json_str(o, "token", 1, 64, &p->token) == JSON_BAD ||
 		json_str(o, "aes_key", 1, 64, &p->aes_key) == JSON_BAD)
 		return "mode, format, url, token and aes_key are texts";
 	p->plain = !strcmp(p->mode, "plain");
 	p->compatible = !strcmp(p->mode, "compatible");
 	p->xml = !strcmp(p->format, "xml");
-	if ((!p->plain && !p->compatible && strcmp(p->mode, "safe") != 0) || (!p->xml && strcmp(p->format, "json") != 0))
+	if ((!p->plain && !p->compatible && strcmp(p->mode, "safe") != 0) ||
+		(!p->xml && strcmp(p->format, "json") != 0))
 		return "mode is plain, compatible or safe; format is json or xml";
 	if (!push_key_read(&p->key, p->aes_key))
 		return "aes_key has 43 letters and digits";
 	p->message = cJSON_IsObject(message) ? cJSON_Duplicate(message, true) : short_message(p, o);
-	return p->message ? NULL : "give message, an object; or event and openid, and revoke where it is one";
+	return p->message
+		       ? NULL
+		       : "give message, an object; or event and openid, and revoke where it is one";
 }
 
 void push_send(struct fake *f, struct req *r, struct app *app, const cJSON *o)
@@ -222,7 +233,11 @@ void push_send(struct fake *f, struct req *r, struct app *app, const cJSON *o)
 
 	*p = (struct pushed){.f = f, .r = r, .app = app, .mode = "safe", .format = "json",
 		.token = f->push_token, .aes_key = f->push_aes_key};
-	p->url = arena_printf(a, "%s/v1/push/%s", f->push_to ? f->push_to : f->wxlogind ? f->wxlogind : "http://127.0.0.1:8080", app->appid);
+	p->url = arena_printf(a, "%s/v1/push/%s",
+		f->push_to    ? f->push_to
+		: f->wxlogind ? f->wxlogind
+			      : "http://127.0.0.1:8080",
+		app->appid);
 	req_hold(r);
 	DL_APPEND(f->pushes, p);
 	wrong = read_body(p, o);

@@ -154,7 +154,8 @@ bool state_add_app(struct fake *f, const char *appid, const char *secret)
 {
 	size_t n = strlen(appid);
 
-	if (f->app_count == APPS_MAX || n < 1 || n > 64 || strlen(secret) < 1 || strlen(secret) > 128 || state_app(f, appid))
+	if (f->app_count == APPS_MAX || n < 1 || n > 64 || strlen(secret) < 1 ||
+		strlen(secret) > 128 || state_app(f, appid))
 		return false;
 	for (size_t i = 0; i < n; i++)
 		if (!isalnum((unsigned char)appid[i]))
@@ -226,7 +227,8 @@ static void user_fill(const struct fake *f, struct user *u)
 
 	crypt_hmac_sha256(h, f->seed, sizeof(f->seed), u->e.key, strlen(u->e.key));
 	base64_encode(u->key, h, 16);
-	snprintf(u->phone, sizeof(u->phone), "138%08u", (h[16] << 16 | h[17] << 8 | h[18]) % 100000000u);
+	snprintf(u->phone, sizeof(u->phone), "138%08u",
+		(h[16] << 16 | h[17] << 8 | h[18]) % 100000000u);
 	strcpy(u->country, "86");
 	u->key_version = 3;
 	u->balance = 1000;
@@ -256,7 +258,8 @@ struct user *user_get(struct fake *f, const struct app *a, const char *openid)
 
 struct user *user_find(struct fake *f, const struct app *a, const char *openid)
 {
-	/* A load test's users are as many as its codes, so they are worked out each time and kept nowhere. */
+	/* A load test's users are as many as its codes, so they are worked out each time and kept
+	 * nowhere. */
 	static struct user passing;
 	static char key[64 + 1 + OPENID_MAX + 1];
 	struct user *u;
@@ -322,14 +325,16 @@ struct code *code_make(struct fake *f, struct app *a, const char *openid, enum c
 	return c;
 }
 
-enum code_state code_look(struct fake *f, const struct app *a, const char *text, enum code_kind kind, struct code **out)
+enum code_state code_look(struct fake *f, const struct app *a, const char *text,
+	enum code_kind kind, struct code **out)
 {
 	struct code *c = (struct code *)table_find(&f->codes, text);
 
 	*out = c;
 	if (!c || c->app != a || c->kind != kind)
 		return CODE_UNKNOWN;
-	if (c->used) /* also when it is past its time by now: which of the two WeChat says then is not known */
+	if (c->used) /* also when it is past its time by now: which of the two WeChat says then is
+			not known */
 		return CODE_USED;
 	return clock_ms() - c->made_ms >= CODE_LIFE_MS ? CODE_UNKNOWN : CODE_GOOD;
 }
@@ -349,14 +354,17 @@ enum token_state token_look(struct fake *f, const char *text, struct app **app)
 		const struct token_kind *kinds[] = {&f->apps[i].plain, &f->apps[i].stable};
 
 		for (size_t k = 0; k < NELEM(kinds); k++) {
-			const struct token *t = token_is(&kinds[k]->now, text) ? &kinds[k]->now :
-			                        token_is(&kinds[k]->before, text) ? &kinds[k]->before : NULL;
+			const struct token *t = token_is(&kinds[k]->now, text) ? &kinds[k]->now
+						: token_is(&kinds[k]->before, text)
+							? &kinds[k]->before
+							: NULL;
 			if (!t)
 				continue;
 			*app = &f->apps[i];
 			if (t->ends_ms > now)
 				return TOKEN_GOOD;
-			return t == &kinds[k]->now ? TOKEN_EXPIRED : TOKEN_UNKNOWN; /* replaced long ago: "not latest" */
+			/* replaced long ago: "not latest" */
+			return t == &kinds[k]->now ? TOKEN_EXPIRED : TOKEN_UNKNOWN;
 		}
 	}
 	return TOKEN_UNKNOWN;

@@ -1,4 +1,5 @@
-/* A request that streams is closed for other answers, and keeps its gate. No real server needs this, so it reaches into http's room. */
+/* A request that streams is closed for other answers, and keeps its gate. No real server needs
+ * this, so it reaches into http's room. */
 #include "stream.h"
 
 #include <sys/socket.h>
@@ -45,7 +46,8 @@ void req_stream_reset(struct req *r)
 	if (r->open)
 		req_account(r, 499);
 	req_close(r);
-	setsockopt(bufferevent_getfd(g->conn->bev), SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+	setsockopt(
+		bufferevent_getfd(g->conn->bev), SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
 	g->req = NULL;
 	bufferevent_trigger_event(g->conn->bev, BEV_EVENT_ERROR, BEV_TRIG_DEFER_CALLBACKS);
 	req_release(r);

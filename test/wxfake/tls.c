@@ -23,7 +23,8 @@ struct relay {
 	struct relay *prev, *next;
 	struct tls   *tls;
 	struct bufferevent *client, *server;
-	bool          ending; /* the server has closed: the client gets what is left, and close_notify */
+	/* the server has closed: the client gets what is left, and close_notify */
+	bool          ending;
 };
 
 struct tls {
@@ -121,7 +122,8 @@ static void on_server_event(struct bufferevent *bev, short what, void *arg)
 	}
 }
 
-static void on_accepted(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *from, int from_len, void *arg)
+static void on_accepted(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *from,
+	int from_len, void *arg)
 {
 	struct tls *t = arg;
 	struct relay *r = mem_alloc(sizeof(*r));
@@ -131,7 +133,8 @@ static void on_accepted(struct evconnlistener *listener, evutil_socket_t fd, str
 	(void)from;
 	(void)from_len;
 	r->tls = t;
-	r->client = bufferevent_openssl_socket_new(t->base, fd, SSL_new(t->ctx), BUFFEREVENT_SSL_ACCEPTING, options);
+	r->client = bufferevent_openssl_socket_new(
+		t->base, fd, SSL_new(t->ctx), BUFFEREVENT_SSL_ACCEPTING, options);
 	r->server = bufferevent_socket_new(t->base, -1, options);
 	if (!r->client || !r->server)
 		abort(); /* out of memory */
@@ -151,8 +154,9 @@ static SSL_CTX *context(const char *cert, const char *key)
 {
 	SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
 
-	if (ctx && SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) == 1 && SSL_CTX_use_certificate_chain_file(ctx, cert) == 1 &&
-	    SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM) == 1)
+	if (ctx && SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) == 1 &&
+		SSL_CTX_use_certificate_chain_file(ctx, cert) == 1 &&
+		SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM) == 1)
 		return ctx;
 	SSL_CTX_free(ctx);
 	return NULL;
@@ -164,9 +168,11 @@ static bool open_inner(struct tls *t, struct http *h)
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	socklen_t len = sizeof(t->inner);
 
-	t->inner = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	if (fd >= 0 && bind(fd, (struct sockaddr *)&t->inner, len) == 0 && listen(fd, SOMAXCONN) == 0 &&
-	    getsockname(fd, (struct sockaddr *)&t->inner, &len) == 0 && http_adopt(h, fd))
+	t->inner = (struct sockaddr_in){
+		.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	if (fd >= 0 && bind(fd, (struct sockaddr *)&t->inner, len) == 0 &&
+		listen(fd, SOMAXCONN) == 0 &&
+		getsockname(fd, (struct sockaddr *)&t->inner, &len) == 0 && http_adopt(h, fd))
 		return true;
 	if (fd >= 0)
 		close(fd);
@@ -206,7 +212,8 @@ void tls_free(struct tls *t)
 		listen_end(&t->outer, false);
 	}
 	while (t->relays)
-		relay_free(t->relays); /* NOLINT(clang-analyzer-unix.Malloc): it takes itself off the list */
+		/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it takes itself off the list */
+		relay_free(t->relays);
 	SSL_CTX_free(t->ctx);
 	free(t);
 }

@@ -1,5 +1,5 @@
-/* TLS before the plain server: what comes over TLS goes on to it over loopback, and back. It ends connections as real servers do, with
- * close_notify and then FIN; a reset stays a reset. */
+/* TLS before the plain server: what comes over TLS goes on to it over loopback, and back. It ends
+ * connections as real servers do, with close_notify and then FIN; a reset stays a reset. */
 #ifndef WXFAKE_TLS_H
 #define WXFAKE_TLS_H
 
@@ -7,8 +7,10 @@
 
 struct tls;
 
-struct tls *tls_new(struct loop *l, const char *cert, const char *key); /* PEM files; NULL: they cannot be used */
-bool tls_listen(struct tls *t, struct http *h, const char *addr, char *err, size_t err_len); /* at addr, for h */
+/* PEM files; NULL: they cannot be used */
+struct tls *tls_new(struct loop *l, const char *cert, const char *key);
+/* at addr, for h */
+bool tls_listen(struct tls *t, struct http *h, const char *addr, char *err, size_t err_len);
 void tls_free(struct tls *t); /* closes everything; before h; NULL is fine */
 
 #endif

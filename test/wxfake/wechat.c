@@ -1,4 +1,5 @@
-/* What WeChat would say: the rules and texts of its documentation, in the order of checks that is the likeliest. */
+/* What WeChat would say: the rules and texts of its documentation, in the order of checks that is
+ * the likeliest. */
 #include "fake.h"
 
 #include <stdio.h>
@@ -88,7 +89,8 @@ static bool is_sns(const struct req *r)
 	return !strncmp(req_path(r), "/sns/", 5);
 }
 
-/* WeChat writes / as \/. Slashes stand nowhere but inside strings, so the whole text can be treated at once. */
+/* WeChat writes / as \/. Slashes stand nowhere but inside strings, so the whole text can be treated
+ * at once. */
 static void escape_slashes(struct buf *b)
 {
 	struct buf out = {0};
@@ -107,7 +109,8 @@ static void finish(struct answer *out, unsigned shapes)
 	if (!(shapes & MASK(SHAPE_UNESCAPED)))
 		escape_slashes(&out->body);
 	if (shapes & MASK(SHAPE_TRUNCATED))
-		out->body.data[out->body.len = out->body.len * 2 / 3] = 0; /* NOLINT(clang-analyzer-core.NullDereference): there is always a body */
+		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): there is always a body */
+		out->body.data[out->body.len = out->body.len * 2 / 3] = 0;
 	if (shapes & MASK(SHAPE_BOM)) {
 		struct buf with = {0};
 
@@ -126,7 +129,8 @@ static void add_suffix(struct buf *b, bool sns, unsigned shapes)
 
 	crypt_random(rnd, sizeof(rnd));
 	if (!(shapes & MASK(SHAPE_OLD_HINTS))) {
-		buf_printf(b, "%s rid: %08x-%08x-%08x", sns ? "," : "", (unsigned)clock_wall_s(), rnd[0], rnd[1]);
+		buf_printf(b, "%s rid: %08x-%08x-%08x", sns ? "," : "", (unsigned)clock_wall_s(),
+			rnd[0], rnd[1]);
 		return;
 	}
 	crypt_random(raw, sizeof(raw));
@@ -163,7 +167,9 @@ static void ok_begin(struct call *c, bool with_errcode)
 	c->out->type = is_sns(c->r) ? "text/plain" : "application/json; encoding=utf-8";
 	buf_str(&c->out->body, "{");
 	if (with_errcode)
-		buf_str(&c->out->body, c->shapes & MASK(SHAPE_QUOTED) ? "\"errcode\":\"0\",\"errmsg\":\"ok\"" : "\"errcode\":0,\"errmsg\":\"ok\"");
+		buf_str(&c->out->body, c->shapes & MASK(SHAPE_QUOTED)
+					       ? "\"errcode\":\"0\",\"errmsg\":\"ok\""
+					       : "\"errcode\":0,\"errmsg\":\"ok\"");
 }
 
 static void ok_key(struct call *c, const char *key)
@@ -188,9 +194,12 @@ static void ok_int(struct call *c, const char *key, int64_t value)
 static void ok_end(struct call *c, bool with_errcode)
 {
 	if (c->shapes & MASK(SHAPE_EXTRA))
-		buf_str(&c->out->body, ",\"x_new\":{\"list\":[1,null,{\"a\":true}],\"text\":\"\\u4f60\\u597d \\ud83d\\udc3c\"},\"x_null\":null");
+		buf_str(&c->out->body, ",\"x_new\":{\"list\":[1,null,{\"a\":true}],\"text\":"
+				       "\"\\u4f60\\u597d \\ud83d\\udc3c\"},\"x_null\":null");
 	if ((c->shapes & MASK(SHAPE_ERRCODE0)) && !with_errcode)
-		buf_str(&c->out->body, c->shapes & MASK(SHAPE_QUOTED) ? ",\"errcode\":\"0\",\"errmsg\":\"ok\"" : ",\"errcode\":0,\"errmsg\":\"ok\"");
+		buf_str(&c->out->body, c->shapes & MASK(SHAPE_QUOTED)
+					       ? ",\"errcode\":\"0\",\"errmsg\":\"ok\""
+					       : ",\"errcode\":0,\"errmsg\":\"ok\"");
 	buf_str(&c->out->body, "}");
 	finish(c->out, c->shapes);
 }
@@ -254,8 +263,9 @@ static void session_answer(struct call *c, const struct user *u)
 	ok_end(c, false);
 }
 
-/* What WeChat's developer tools give for every wx.login of a project without AppID. WeChat refuses it. Here it is a user who may log in
- * any number of times, and what follows it up to a ~ tells such users apart: common.js adds a name of the phone, and ~ and the login. */
+/* What WeChat's developer tools give for every wx.login of a project without AppID. WeChat refuses
+ * it. Here it is a user who may log in any number of times, and what follows it up to a ~ tells
+ * such users apart: common.js adds a name of the phone, and ~ and the login. */
 static bool is_mock_code(const char *text)
 {
 	static const char mock[] = "the code is a mock one";
@@ -268,8 +278,10 @@ static struct user *user_of_code(struct call *c, const char *text)
 {
 	char openid[29];
 
-	openid_of_code(openid, c->app, text, strcspn(text, "~")); /* u1~1, u1~2: one user logs in again */
-	return is_mock_code(text) ? user_get(c->f, c->app, openid) : user_find(c->f, c->app, openid);
+	/* u1~1, u1~2: one user logs in again */
+	openid_of_code(openid, c->app, text, strcspn(text, "~"));
+	return is_mock_code(text) ? user_get(c->f, c->app, openid)
+				  : user_find(c->f, c->app, openid);
 }
 
 /* Spends the code. */
@@ -358,7 +370,8 @@ static int stable_renew(struct call *c, bool force)
 {
 	struct token_kind *k = &c->app->stable;
 	int64_t now = clock_ms();
-	int64_t least = c->f->token_life_s * 1000 > OVERLAP_MS ? OVERLAP_MS : 0; /* a life made shorter for a test renews at its end */
+	/* a life made shorter for a test renews at its end */
+	int64_t least = c->f->token_life_s * 1000 > OVERLAP_MS ? OVERLAP_MS : 0;
 
 	if (force && (!k->forced_ms || now - k->forced_ms >= FORCE_APART_MS)) {
 		if (!token_day_share(k, FORCE_PER_DAY))
@@ -382,7 +395,8 @@ static void stable_token(struct call *c)
 	if (!e && (!grant || strcmp(grant, "client_credential") != 0))
 		e = 40002;
 	if (!e)
-		e = stable_renew(c, cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(o, "force_refresh")));
+		e = stable_renew(
+			c, cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(o, "force_refresh")));
 	json_free(o);
 	if (e)
 		refuse(c, e);
@@ -463,8 +477,11 @@ static void phone_answer(struct call *c, const struct user *u)
 	ok_begin(c, true);
 	if (!(c->shapes & MASK(SHAPE_MISSING))) {
 		ok_key(c, "phone_info");
-		buf_printf(b, "{\"phoneNumber\":\"%s%s\",\"purePhoneNumber\":\"%s\",\"countryCode\":%s%s%s,\"watermark\":{\"timestamp\":%lld,\"appid\":\"%s\"}}",
-			home ? "" : u->country, u->phone, u->phone, number ? "" : "\"", u->country, number ? "" : "\"", (long long)clock_wall_s(), c->app->appid);
+		buf_printf(b,
+			"{\"phoneNumber\":\"%s%s\",\"purePhoneNumber\":\"%s\",\"countryCode\":%s%s%"
+			"s,\"watermark\":{\"timestamp\":%lld,\"appid\":\"%s\"}}",
+			home ? "" : u->country, u->phone, u->phone, number ? "" : "\"", u->country,
+			number ? "" : "\"", (long long)clock_wall_s(), c->app->appid);
 	}
 	ok_end(c, true);
 }
@@ -513,8 +530,10 @@ static void key_info_list(struct call *c, const struct user *u)
 		crypt_hmac_sha256(h, c->f->seed, sizeof(c->f->seed), name, strlen(name));
 		base64_encode(key, h, 16);
 		hex_encode(iv, h + 16, 8);
-		buf_printf(b, "%s{\"encrypt_key\":\"%s\",\"version\":%d,\"expire_in\":%d,\"iv\":\"%s\","
-			"\"create_time\":%lld}", i ? "," : "[", key, u->key_version - i, i ? 0 : 3600, iv,
+		buf_printf(b,
+			"%s{\"encrypt_key\":\"%s\",\"version\":%d,\"expire_in\":%d,\"iv\":\"%s\","
+			"\"create_time\":%lld}",
+			i ? "," : "[", key, u->key_version - i, i ? 0 : 3600, iv,
 			(long long)clock_wall_s() - 3600LL * i);
 	}
 	buf_str(b, "]");

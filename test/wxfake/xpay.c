@@ -55,7 +55,8 @@ int xpay(enum api api, struct user *u, const cJSON *o, struct buf *b)
 	const char *id, *ip, *key = api == API_XPAY_CANCEL ? "pay_order_id" : "order_id";
 	int64_t amount, env;
 
-	if (json_int(o, "env", 0, 1, &env) != JSON_GOT || json_str(o, "user_ip", 1, 64, &ip) != JSON_GOT)
+	if (json_int(o, "env", 0, 1, &env) != JSON_GOT ||
+		json_str(o, "user_ip", 1, 64, &ip) != JSON_GOT)
 		return FIELD;
 	if (api == API_XPAY_BALANCE) {
 		buf_printf(b, ",\"balance\":%lld,\"present_balance\":0", (long long)u->balance);
