@@ -19,7 +19,6 @@ RUN = {
     r"scripts/\w+": "test_scripts_are_there",  # what they do is what they are: scripts/test runs all the tests
     r"make\b|build/wx(?:logind|fake)$": "test_make_knows_its_targets",
     r"docker[ -]compose.* (?:up|down|ps|logs)\b": "test_compose_commands_name_what_is_there",
-    r"docker compose -f docker-compose.prod.yml (?:stop|start|run)": "../release/stacks::rm -f users.db* && cat >users.db",
     r"docker[ -]compose.* kill -s HUP wxlogind": "test_hangup_in_containers",
     r"docker[ -]compose.* exec -T wxlogind": "test_backup_of_the_users",
     r"sqlite3 ": "test_backup_of_the_users",
@@ -224,7 +223,7 @@ def test_backup_of_the_users(stack, redis, wxfake, tmp_path):
         keep((home / "copy.db").read_bytes())
         (home / "copy.db").unlink()
     assert "sqlite3" in installed("run")
-    for command in [c for c in ALL if "exec -T wxlogind" in c]:
+    for command in [c for c in ALL if "exec -T wxlogind" in c and ".backup" in c]:
         words = shlex.split(command.partition(" >")[0])
         inside = words[words.index("wxlogind") + 1 :]
         assert inside[:2] == ["sh", "-c"] and "/var/lib/wxlogind" in inside[2]
@@ -235,6 +234,13 @@ def test_backup_of_the_users(stack, redis, wxfake, tmp_path):
     for copy in copies:
         other = stack.server(redis, wxfake, users__url=f"sqlite://{copy}")
         assert other.inside("GET", user).status == 200
+    assert server.inside("DELETE", user).status == 204
+    assert server.inside("GET", user).status == 404
+    back = next(c for c in ALL if "exec -T wxlogind" in c and ".restore" in c)
+    back = shlex.split(back.partition(" <users")[0])[-1].replace("/var/lib/wxlogind", str(home))
+    with open(copies[-1], "rb") as stdin:
+        subprocess.run(["sh", "-c", back], check=True, stdin=stdin, timeout=60)
+    assert server.inside("GET", user).status == 200
 
 
 # ---- what a newcomer types ----
