@@ -129,6 +129,8 @@ static void open_node(void *ctx, unsigned place, const char *host, int port)
 	const struct redis_options *o = &r->o;
 
 	r->parts++;
+	if (place >= r->used)
+		r->used = place + 1;
 	r->nodes[place] = node_new(r->loop, &(struct node_options){
 						    .kind = o->kind,
 						    .conn = {.host = host,
@@ -195,7 +197,7 @@ static void on_proof(void *ctx, int64_t proven_ms)
 		return;
 	if (!r->o.proof_master)
 		r->majority_ms = proven_ms;
-	for (unsigned i = 0; i < NOBODY; i++)
+	for (unsigned i = 0; i < r->used; i++)
 		if (r->nodes[i])
 			node_prove(r->nodes[i]);
 	if (is_good(r))
@@ -219,7 +221,7 @@ static void on_map(void *ctx)
 	struct redis *r = ctx;
 	char tag[8];
 
-	for (unsigned i = 0; i < NOBODY; i++)
+	for (unsigned i = 0; i < r->used; i++)
 		if (r->nodes[i])
 			node_set_tag(r->nodes[i],
 				slot_tag(cluster_owners(r->cluster), (uint8_t)i, tag) ? tag : "");
@@ -229,7 +231,7 @@ static void count_nodes(struct redis *r)
 {
 	int64_t ready = 0, all = 0;
 
-	for (unsigned i = 0; i < NOBODY; i++) {
+	for (unsigned i = 0; i < r->used; i++) {
 		all += r->nodes[i] != NULL;
 		ready += r->nodes[i] && node_is_ready(r->nodes[i]);
 	}
@@ -338,7 +340,7 @@ void redis_free(struct redis *r)
 		return;
 	r->freed = true;
 	redis_enter(r);
-	for (unsigned i = 0; i < NOBODY; i++)
+	for (unsigned i = 0; i < r->used; i++)
 		/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): between redis_enter and redis_leave r lives */
 		if (r->nodes[i])
 			close_node(r, i);
@@ -364,7 +366,7 @@ int redis_major(const struct redis *r)
 {
 	int least = INT_MAX;
 
-	for (unsigned i = 0; i < NOBODY; i++)
+	for (unsigned i = 0; i < r->used; i++)
 		if (r->nodes[i] && node_major(r->nodes[i]) < least)
 			least = node_major(r->nodes[i]);
 	return least < INT_MAX ? least : 0;
@@ -372,7 +374,7 @@ int redis_major(const struct redis *r)
 
 static const char *trouble_of_nodes(const struct redis *r)
 {
-	for (unsigned i = 0; i < NOBODY; i++)
+	for (unsigned i = 0; i < r->used; i++)
 		if (r->nodes[i] && !node_is_ready(r->nodes[i]))
 			return node_trouble(r->nodes[i]);
 	return r->cluster ? "the cluster's slots are not all owned, or more than half of its "
@@ -396,7 +398,7 @@ const struct redis_place *redis_listen(
 	r->prefix = mem_strdup(prefix);
 	r->on_changed = changed;
 	r->changed_ctx = ctx;
-	for (unsigned i = 0; i < NOBODY; i++)
+	for (unsigned i = 0; i < r->used; i++)
 		if (r->nodes[i])
 			node_listen(r->nodes[i], prefix, changed, ctx);
 	return r->places;

@@ -30,6 +30,7 @@ struct redis {
 	struct cluster *cluster;
 	/* but for a cluster only the first; NULL while no master is known */
 	struct node *nodes[REDIS_PLACES];
+	unsigned used; /* places from this one on never had a node */
 	int64_t majority_ms;    /* when the majority last named it */
 	int64_t good_ms;        /* when all was well */
 	struct redis_place places[REDIS_PLACES];
