@@ -16,6 +16,8 @@
 #include <openssl/params.h>
 #include <openssl/sha.h>
 
+#include "common/mem.h"
+
 enum { NONCE = 12, TAG = 16, POOL_BYTES = 2048, POOL_TAKE_MAX = 256 };
 
 /* Fails only when the library is broken or out of memory: then nothing we could answer would be
@@ -118,11 +120,13 @@ void crypt_sha1(uint8_t out[SHA1_LEN], const void *p, size_t n)
 
 /* RFC 2104, on the hash above. OpenSSL's own HMAC asks for its parameters by name each time, which
  * costs several times what a short message does. */
-void crypt_hmac_sha256(
-	uint8_t out[SHA256_LEN], const void *key, size_t key_len, const void *p, size_t n)
+struct hmac_key {
+	SHA256_CTX inner, outer; /* each has taken its block of the key */
+};
+
+static void hmac_key_init(struct hmac_key *k, const void *key, size_t key_len)
 {
-	uint8_t pad[SHA256_CBLOCK] = {0}, inner[SHA256_LEN];
-	SHA256_CTX c;
+	uint8_t pad[SHA256_CBLOCK] = {0};
 
 	if (key_len > sizeof(pad))
 		crypt_sha256(pad, key, key_len);
@@ -130,14 +134,48 @@ void crypt_hmac_sha256(
 		memcpy(pad, key, key_len);
 	for (size_t i = 0; i < sizeof(pad); i++)
 		pad[i] ^= 0x36;
-	must(SHA256_Init(&c) && SHA256_Update(&c, pad, sizeof(pad)) && SHA256_Update(&c, p, n) &&
-		SHA256_Final(inner, &c));
+	must(SHA256_Init(&k->inner) && SHA256_Update(&k->inner, pad, sizeof(pad)));
 	for (size_t i = 0; i < sizeof(pad); i++)
 		pad[i] ^= 0x36 ^ 0x5c;
-	must(SHA256_Init(&c) && SHA256_Update(&c, pad, sizeof(pad)));
-	must(SHA256_Update(&c, inner, sizeof(inner)) && SHA256_Final(out, &c));
+	must(SHA256_Init(&k->outer) && SHA256_Update(&k->outer, pad, sizeof(pad)));
 	OPENSSL_cleanse(pad, sizeof(pad));
+}
+
+struct hmac_key *crypt_hmac_key_new(const void *key, size_t key_len)
+{
+	struct hmac_key *k = mem_alloc(sizeof(*k));
+
+	hmac_key_init(k, key, key_len);
+	return k;
+}
+
+void crypt_hmac_key_free(struct hmac_key *k)
+{
+	if (k)
+		OPENSSL_cleanse(k, sizeof(*k));
+	free(k);
+}
+
+void crypt_hmac_keyed(
+	uint8_t out[SHA256_LEN], const struct hmac_key *k, const void *p, size_t n)
+{
+	uint8_t inner[SHA256_LEN];
+	SHA256_CTX c = k->inner;
+
+	must(SHA256_Update(&c, p, n) && SHA256_Final(inner, &c));
+	c = k->outer;
+	must(SHA256_Update(&c, inner, sizeof(inner)) && SHA256_Final(out, &c));
 	OPENSSL_cleanse(&c, sizeof(c));
+}
+
+void crypt_hmac_sha256(
+	uint8_t out[SHA256_LEN], const void *key, size_t key_len, const void *p, size_t n)
+{
+	struct hmac_key k;
+
+	hmac_key_init(&k, key, key_len);
+	crypt_hmac_keyed(out, &k, p, n);
+	OPENSSL_cleanse(&k, sizeof(k));
 }
 
 bool crypt_equal(const void *a, const void *b, size_t n)

@@ -21,6 +21,13 @@ void crypt_sha256(uint8_t out[SHA256_LEN], const void *p, size_t n);
 void crypt_sha1(uint8_t out[SHA1_LEN], const void *p, size_t n);
 void crypt_hmac_sha256(
 	uint8_t out[SHA256_LEN], const void *key, size_t key_len, const void *p, size_t n);
+
+/* The same with a key that is used often: what depends on the key alone is computed once. Free it,
+ * which wipes it. */
+struct hmac_key *crypt_hmac_key_new(const void *key, size_t key_len);
+void crypt_hmac_key_free(struct hmac_key *k);
+void crypt_hmac_keyed(
+	uint8_t out[SHA256_LEN], const struct hmac_key *k, const void *p, size_t n);
 bool crypt_equal(const void *a, const void *b, size_t n); /* constant time */
 /* constant time in the bytes; lengths may differ */
 bool crypt_str_equal(const char *a, const char *b);

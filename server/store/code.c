@@ -20,6 +20,7 @@ struct codes {
 	struct redis *redis;
 	char   *prefix;
 	int64_t window_ms;
+	struct hmac_key *label; /* keeps the key of what is sealed apart from the name in Redis */
 };
 
 static struct redis_script claim_script = {.text =
@@ -35,7 +36,6 @@ static struct redis_script drop_script = {.text =
 void code_claim_init(const struct codes *cs, struct code_claim *c, const char *appid,
 	const char *code, const char *nonce)
 {
-	static const char label[] = "wxlogind: what became of a code";
 	size_t appid_len = strlen(appid), code_len = strlen(code), n = appid_len + 1 + code_len;
 	uint8_t hash[SHA256_LEN], salt[8];
 	char name[BASE64URL_LEN(SHA256_LEN) + 1];
@@ -46,7 +46,7 @@ void code_claim_init(const struct codes *cs, struct code_claim *c, const char *a
 	crypt_sha256(hash, both, n);
 	base64url_encode(name, hash, sizeof(hash));
 	text_join(c->key, sizeof(c->key), cs->prefix, "c:", name);
-	crypt_hmac_sha256(c->seal_key, label, sizeof(label) - 1, both, n);
+	crypt_hmac_keyed(c->seal_key, cs->label, both, n);
 	mem_wipe(both, n);
 	free(both);
 	crypt_random(salt, sizeof(salt));
@@ -195,11 +195,13 @@ void code_drop(struct codes *cs, const struct code_claim *c)
 
 struct codes *codes_new(struct redis *r, const struct codes_options *o)
 {
+	static const char label[] = "wxlogind: what became of a code";
 	struct codes *cs = mem_alloc(sizeof(*cs));
 
 	cs->redis = r;
 	cs->prefix = mem_strdup(o->key_prefix);
 	cs->window_ms = o->replay_window_ms;
+	cs->label = crypt_hmac_key_new(label, sizeof(label) - 1);
 	return cs;
 }
 
@@ -207,6 +209,7 @@ void codes_free(struct codes *cs)
 {
 	if (!cs)
 		return;
+	crypt_hmac_key_free(cs->label);
 	free(cs->prefix);
 	free(cs);
 }

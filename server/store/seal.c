@@ -14,6 +14,7 @@ struct seal *seal_new(const uint8_t (*keys)[SEAL_KEY_LEN], size_t key_count)
 	s->keys = mem_alloc(SEAL_KEY_LEN * (key_count + 1));
 	if (key_count)
 		memcpy(s->keys, keys, SEAL_KEY_LEN * key_count);
+	s->mark = key_count ? crypt_hmac_key_new(s->keys[0], SEAL_KEY_LEN) : NULL;
 	return s;
 }
 
@@ -21,6 +22,7 @@ void seal_free(struct seal *s)
 {
 	if (!s)
 		return;
+	crypt_hmac_key_free(s->mark);
 	mem_wipe(s->keys, SEAL_KEY_LEN * s->key_count);
 	free(s->keys);
 	free(s);
@@ -67,7 +69,7 @@ struct sealed seal_text(
 		return plain;
 	out = arena_alloc(a, head + plain.len + SEAL_EXTRA);
 	out[0] = '~';
-	crypt_hmac_sha256(hash, s->keys[0], SEAL_KEY_LEN, text, strlen(text));
+	crypt_hmac_keyed(hash, s->mark, text, strlen(text));
 	memcpy(out + 1, hash, SEAL_MARK_LEN);
 	n = crypt_seal(
 		out + head, s->keys[0], stored_under, strlen(stored_under), plain.bytes, plain.len);

@@ -15,6 +15,7 @@ enum { SEAL_MARK_LEN = 6 };
 struct seal {
 	uint8_t (*keys)[SEAL_KEY_LEN];
 	size_t  key_count;
+	struct hmac_key *mark; /* of the first key; NULL without one */
 };
 
 struct sealed {

@@ -72,6 +72,7 @@ static void test_hmac(void **state)
 static void test_hmac_key_lengths(void **state)
 {
 	uint8_t key[200], data[50], mac[32], want[32];
+	struct hmac_key *kept;
 
 	(void)state;
 	memset(key, 0xaa, sizeof(key));
@@ -86,6 +87,13 @@ static void test_hmac_key_lengths(void **state)
 			HMAC(EVP_sha256(), key, (int)n, data, n % sizeof(data), want, NULL));
 		crypt_hmac_sha256(mac, key, n, data, n % sizeof(data));
 		assert_memory_equal(mac, want, sizeof(want));
+		kept = crypt_hmac_key_new(key, n);
+		for (int twice = 0; twice < 2; twice++) { /* using it leaves it as it was */
+			memset(mac, 0, sizeof(mac));
+			crypt_hmac_keyed(mac, kept, data, n % sizeof(data));
+			assert_memory_equal(mac, want, sizeof(want));
+		}
+		crypt_hmac_key_free(kept);
 	}
 }
 
