@@ -1,10 +1,13 @@
+/* clang-format off */
 /* Writes what the documents say of each configuration key and each metric, from the one table of
- * each (make docs). Not part of the server. confdoc md PAGE       PAGE with its tables written
- * anew: each stands between
+ * each (make docs). Not part of the server.
+ *
+ *   confdoc md PAGE       writes the tables of PAGE anew: each is between
  *                         <!-- keys: SECTION --> and <!-- end -->
- *   confdoc example       the example configuration
+ *   confdoc example       writes the example configuration
  *   confdoc man PAGE      as md, for a man page: between .\" keys: SECTION and .\" end
- *   confdoc metrics PAGE  between <!-- metrics: all --> and <!-- end --> */
+ *   confdoc metrics PAGE  as md, between <!-- metrics: all --> and <!-- end --> */
+/* clang-format on */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

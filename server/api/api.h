@@ -41,10 +41,10 @@ struct api { /* filled by app, read by handlers; what it points to is app's */
 	struct telling  *tellings; /* to push_forward, before the next try */
 	struct fetch    *push_fetch; /* to push_forward alone */
 	struct marks    *marks;
-	int              logins, logins_max; /* under way; how many may be */
-	/* logins that wait for a timer, to look whether another has brought what they want */
-	struct login    *looking;
-	/* one login's whole talk with WeChat, waiting for another's included */
+	int              logins, logins_max; /* in flight, and their maximum */
+	/* logins that wait for a timer, to read the claim of another login on their code again */
+	struct login    *polling;
+	/* of one login: its call to WeChat, or polling while another login makes it */
 	int64_t          login_timeout_ms;
 	int64_t          redis_timeout_ms; /* one command's */
 	const char      *internal_token;   /* "" = none asked */
@@ -74,7 +74,8 @@ void api_public_refused(void *ctx, struct req *r);
 void api_name_client(void *ctx, const struct req *r, char *out);
 void api_internal(void *ctx, struct req *r);
 
-/* at the end, before Redis is closed: what waits for a timer waits no more; its callback comes */
+/* Call it at the end, before Redis is closed. What waits for a timer stops waiting, and its
+ * callback comes. */
 void api_close(struct api *api);
 
 #endif

@@ -1,6 +1,10 @@
-/* POST /v1/login: a code becomes a session. The steps below are read top to bottom; a step that
- * waits says PENDING, and its callback goes on with login_run. The claim on the code may end the
- * login early: the code was answered already. */
+/* POST /v1/login: exchanges a code from wx.login for a session. login_run runs login_steps in
+ * order. A step that has to wait returns OC_PENDING, and its callback calls login_run to continue.
+ *
+ * A claim (store/code.h) is the key in Redis by which one login reserves a code, so that only this
+ * login asks WeChat about it. To settle a claim is to store the result in it: the session, or a
+ * final refusal. A repeat is another login with the same code. While it finds the claim held, it
+ * polls; once the claim is settled, it gives the same result without asking WeChat. */
 #include <inttypes.h>
 #include <string.h>
 #include <strings.h>
@@ -19,14 +23,19 @@
 #include "common/metrics.h"
 
 enum {
-	CODE_MAX = 256,
-	APPID_MAX = 64,
-	NONCE_MAX = 64,
-	LOOK_FIRST_MS = 10,
-	LOOK_MAX_MS = 80,
-	CLAIM_SLACK_MS = 500,
-	USER_WAIT_MS = 200
+	CODE_MAX = 256,       /* characters, ASCII */
+	APPID_MAX = 64,       /* bytes */
+	NONCE_MAX = 64,       /* characters */
+	UTF8_MAX = 4,         /* bytes of a character */
+	POLL_FIRST_MS = 10,   /* before a claim that another login holds is first read again */
+	POLL_MAX_MS = 80,     /* the interval doubles up to this */
+	CLAIM_SLACK_MS = 500, /* a claim lasts this much longer than the login's own timeouts */
+	USER_WAIT_MS = 200,   /* maximum wait for the user database */
 };
+
+/* WeChat's refusals that cannot change for this code. 41008 (code missing) is not among them: it
+ * says that something changed the request on its way. */
+enum { CODE_INVALID = 40029, CODE_USED = 40163, USER_HIGH_RISK = 40226 };
 
 struct login {
 	struct api *api;
@@ -34,26 +43,30 @@ struct login {
 	size_t      step;
 	const char *code, *nonce;
 	struct wechat_app app;      /* copied: a reload may replace the configured one */
-	int64_t     deadline_ms;    /* for all talk with WeChat, ours or the one we wait for */
+	/* by clock_ms: the end of the call to WeChat, whether we make it or poll while another
+	 * login makes it */
+	int64_t     deadline_ms;
 	struct code_claim claim;
-	bool        claimed;        /* the claim is ours and undecided */
-	struct timer *look_again;   /* while somebody else asks WeChat */
-	struct login *prev, *next;  /* of api->looking, while look_again runs */
-	int         look_ms;
-	struct wechat_session ws;   /* in the request's arena */
+	bool        claimed;        /* we hold the claim and have not settled it */
+	struct timer *poll_timer;   /* until the claim of another login is read again */
+	struct login *prev, *next;  /* links in api->polling while poll_timer runs */
+	int         poll_ms;        /* the next interval */
+	struct wechat_session ws;   /* in the request's arena: freed with the request */
 	const char *token;
 	int64_t     expires_in_s;
 	int64_t     created_ms;     /* by Redis' clock */
-	int64_t     asked_ms;       /* when Redis was asked last whether the session is there */
+	/* when we sent the last command to Redis that showed that the session exists (it created or
+	 * read it); 0: login_still_lives must ask again */
+	int64_t     asked_ms;
 	bool        begun;          /* counted in api->logins */
-	bool        replayed;
-	/* the user database has yet to answer; nothing but that is missing */
-	bool        user_asked, user_waited;
+	bool        replayed;       /* a repeat: the session is the first login's */
+	bool        user_asked;     /* the user database has not answered yet */
+	bool        user_waited;    /* login_wait_for_user returned OC_PENDING: on_user continues */
 	bool        new_user_known, new_user;
-	bool        blocked;        /* the user database says so */
-	bool        answered;
+	bool        blocked;        /* by the user database */
+	bool        answered;       /* the response was sent */
 	struct client client;
-	int         wait_s;         /* our own limit's */
+	int         wait_s;         /* Retry-After of our own rate limit; 0 if it did not refuse */
 	const char *message;        /* for invalid_request */
 	int         errcode;
 };
@@ -66,20 +79,30 @@ static enum outcome login_wait_for_user(struct login *l);
 static enum outcome login_not_blocked(struct login *l);
 static enum outcome login_still_lives(struct login *l);
 
+enum { STEP_WAIT_FOR_USER = 4 };
+
 static enum outcome (*const login_steps[])(struct login *) = {
-	login_claim,         /* may jump to the last step, or the end: this code was answered */
-	login_exchange,      /* code -> openid, session_key */
-	login_save_session,  /* in Redis: from here the answer is 200 */
-	login_settle,        /* so that a repeat of the code gets this session */
-	login_wait_for_user, /* what the user database, asked meanwhile, has to say */
-	login_not_blocked,   /* nothing, unless it says that the user is blocked */
-	login_still_lives,   /* nothing, unless all that took long, or the user was erased */
+	/* holds the code; a repeat goes on with STEP_WAIT_FOR_USER, or is refused */
+	login_claim,
+	/* asks WeChat: code -> openid, session_key */
+	login_exchange,
+	/* creates the session; then the answer is 200, unless a step from STEP_WAIT_FOR_USER on
+	 * finds that the user is blocked or the session has ended, or cannot reach Redis */
+	login_save_session,
+	/* stores the session in the claim, for repeats */
+	login_settle,
+	/* waits for the user database, which on_saved or on_repeat_lives asked */
+	[STEP_WAIT_FOR_USER] = login_wait_for_user,
+	/* does something only if the user is blocked: ends the session and refuses */
+	login_not_blocked,
+	/* does something only if asked_ms is redis.timeout ago: reads the session again */
+	login_still_lives,
 };
 
-/* ---- what was asked ---- */
+/* ---- reading the request ---- */
 
-/* A form that begins with a brace is JSON from a client that left its default Content-Type (curl -d
- * does). */
+/* curl -d sends JSON with the Content-Type of a form if it is not told another. So a body that
+ * begins with '{' is read as JSON. */
 static bool is_form(const struct req *r)
 {
 	static const char form[] = "application/x-www-form-urlencoded";
@@ -105,9 +128,9 @@ static bool code_ok(const char *code)
 static const char *read_json(struct login *l, const char **appid)
 {
 	const struct body_text texts[] = {
-		{"code", 1, CODE_MAX, true, "code is missing, or no text of 1 to 256 characters.", &l->code},
-		{"appid", 1, APPID_MAX, false, "appid is no text of 1 to 64 characters.", appid},
-		{"nonce", 0, NONCE_MAX * 4, false, "nonce is no text of up to 64 characters.", &l->nonce},
+		{"code", 1, CODE_MAX, true, "code is missing, or is not a string of 1 to 256 characters.", &l->code},
+		{"appid", 1, APPID_MAX, false, "appid must be a string of 1 to 64 characters.", appid},
+		{"nonce", 0, NONCE_MAX * UTF8_MAX, false, "nonce must be a string of up to 64 characters.", &l->nonce},
 	};
 
 	return body_texts(l->req, texts, NELEM(texts));
@@ -125,7 +148,7 @@ static const char *read_form(struct login *l, const char **appid)
 	if (!l->code)
 		return "code is missing in the form.";
 	if (*appid && (!**appid || strlen(*appid) > APPID_MAX))
-		return "appid is no text of 1 to 64 characters.";
+		return "appid must be a string of 1 to 64 characters.";
 	if (l->nonce && !utf8_valid(l->nonce, strlen(l->nonce)))
 		return "nonce is not valid UTF-8.";
 	return NULL;
@@ -149,16 +172,17 @@ static enum outcome choose_app(struct login *l, const char *appid)
 {
 	const struct api *api = l->api;
 	const struct wechat_app *app = NULL;
-	const char *ref;
-	size_t len;
+	size_t len = 0;
+	const char *ref = referer_appid(l->req, &len);
 
+	/* In this order: what the body names, what the Referer names, the only one configured. */
 	if (appid)
 		app = api_app(api, appid, strlen(appid));
-	else if ((ref = referer_appid(l->req, &len)) && (app = api_app(api, ref, len)))
-		;
-	else if (api->app_count == 1)
+	else if (ref)
+		app = api_app(api, ref, len);
+	if (!appid && !app && api->app_count == 1)
 		app = &api->apps[0];
-	else if (!ref) {
+	if (!appid && !app && !ref) {
 		l->message = "appid is missing: several apps are configured, and no Referer from "
 			     "WeChat names one.";
 		return OC_INVALID_REQUEST;
@@ -182,15 +206,16 @@ static enum outcome read_request(struct login *l)
 	return l->message ? OC_INVALID_REQUEST : choose_app(l, appid);
 }
 
-/* ---- the end ---- */
+/* ---- the answer ---- */
 
-/* The claim must not outlive a login that came to nothing; a refusal for good is shared. */
+/* A login that failed gives up its claim, so that the code can be tried again. A final refusal of
+ * WeChat is stored in the claim instead, so that repeats get it without asking WeChat. */
 static void give_claim_back(struct login *l, enum outcome oc)
 {
 	if (!l->claimed)
 		return;
 	l->claimed = false;
-	if (l->errcode == 40029 || l->errcode == 40163 || l->errcode == 40226)
+	if (l->errcode == CODE_INVALID || l->errcode == CODE_USED || l->errcode == USER_HIGH_RISK)
 		code_settle_refusal(l->api->codes, &l->claim, oc, l->errcode);
 	else
 		code_drop(l->api->codes, &l->claim);
@@ -212,10 +237,11 @@ static void login_answer(struct login *l, enum outcome oc)
 	struct buf b = {0};
 
 	l->answered = true;
-	l->api->logins -= l->begun;
+	if (l->begun)
+		l->api->logins--;
 	give_claim_back(l, oc);
-	timer_free(l->look_again);
-	l->look_again = NULL;
+	timer_free(l->poll_timer);
+	l->poll_timer = NULL;
 	metric_inc1(LOGINS, oc == OC_OK && l->replayed ? "replayed" : outcome_code(oc));
 	req_note(l->req, "outcome", oc == OC_OK && l->replayed ? "replayed" : outcome_code(oc));
 	record_login(l, oc);
@@ -240,8 +266,8 @@ static void login_answer(struct login *l, enum outcome oc)
 	buf_free(&b);
 }
 
-/* A login goes on when its caller has gone: the code is spent, and the caller will ask for what
- * came of it. */
+/* The login continues if the client disconnects. WeChat accepts a code only once, and the client
+ * will send the same code again to get the result. */
 static void login_run(struct login *l, enum outcome oc)
 {
 	while (oc == OC_OK && l->step < NELEM(login_steps))
@@ -252,24 +278,25 @@ static void login_run(struct login *l, enum outcome oc)
 
 /* ---- the user database ---- */
 
-/* It is asked once there is a session, since it is told when that was made; and what it has not
- * said within its 200 ms, or while it is away, the answer goes without. */
+/* The user database is asked after the session was created, because it stores when that was. If it
+ * is down, or does not answer within USER_WAIT_MS, the response has no new_user. */
 
-static void on_nothing(void *ctx, enum outcome oc)
+static void ignore_result(void *ctx, enum outcome oc)
 {
 	(void)ctx;
 	(void)oc;
 }
 
-static void hear_user(struct login *l, const struct user *u)
+static void take_user(struct login *l, const struct user *u)
 {
 	l->blocked = user_block_holds(&u->block, clock_wall_s());
 	l->new_user_known = !l->blocked;
-	/* a repeat only looks: nobody has logged in since the row was made */
+	/* A repeat does not update the row. If the times are equal, the only login so far is the
+	 * one that made the row, so the user is still new. */
 	l->new_user = u->is_new ||
 		      (l->replayed && u->number[USER_created_at] == u->number[USER_last_login_at]);
-	if (l->blocked && l->answered)
-		session_end(l->api->sessions, l->token, "blocked", on_nothing, NULL);
+	if (l->blocked && l->answered) /* too late for this response: only the session can end */
+		session_end(l->api->sessions, l->token, "blocked", ignore_result, NULL);
 }
 
 static void on_user(void *ctx, enum outcome oc, const struct user *u)
@@ -278,9 +305,9 @@ static void on_user(void *ctx, enum outcome oc, const struct user *u)
 
 	l->user_asked = false;
 	if (oc == OC_OK && u)
-		hear_user(l, u);
+		take_user(l, u);
 	else if (oc == OC_OK)
-		l->asked_ms = 0; /* erased meanwhile: then the session has ended, too */
+		l->asked_ms = 0; /* the user was erased meanwhile, so the session may have ended */
 	if (l->user_waited)
 		login_run(l, OC_OK);
 	req_release(l->req);
@@ -308,7 +335,7 @@ static enum outcome login_wait_for_user(struct login *l)
 	return OC_PENDING;
 }
 
-static void on_block_ended(void *ctx, enum outcome oc)
+static void on_blocked_session_ended(void *ctx, enum outcome oc)
 {
 	struct login *l = ctx;
 
@@ -321,11 +348,14 @@ static enum outcome login_not_blocked(struct login *l)
 	if (!l->blocked)
 		return OC_OK;
 	req_hold(l->req);
-	session_end(l->api->sessions, l->token, "blocked", on_block_ended, l);
+	session_end(l->api->sessions, l->token, "blocked", on_blocked_session_ended, l);
 	return OC_PENDING;
 }
 
-/* ---- the session may have been ended while we waited, or stood still ---- */
+/* ---- is the session still valid? ---- */
+
+/* It may have been ended while this login waited, or while the whole process was stopped (SIGSTOP,
+ * a suspended machine). */
 
 static void on_still_lives(
 	void *ctx, enum outcome oc, const struct session *ses, const char *reason)
@@ -348,12 +378,6 @@ static enum outcome login_still_lives(struct login *l)
 	return OC_PENDING;
 }
 
-static enum outcome finish_early(struct login *l, enum outcome oc)
-{
-	l->step = NELEM(login_steps);
-	return oc;
-}
-
 /* ---- claim ---- */
 
 static void on_repeat_lives(
@@ -362,29 +386,28 @@ static void on_repeat_lives(
 	struct login *l = ctx;
 
 	(void)reason;
-	finish_early(l, oc);
 	if (oc == OC_OK) {
 		l->expires_in_s = ses->expires_in_s;
 		l->ws.openid = arena_strdup(req_arena(l->req), ses->openid);
 		ask_user(l);
-		l->step = NELEM(login_steps) - 3; /* new_user */
+		l->step = STEP_WAIT_FOR_USER;
 	}
 	login_run(l, oc == OC_INVALID_SESSION ? OC_INVALID_CODE : oc);
 	req_release(l->req);
 }
 
-static void look_now(void *ctx);
+static void poll_now(void *ctx);
 
-static enum outcome look_later(struct login *l)
+static enum outcome poll_later(struct login *l)
 {
 	if (clock_ms() >= l->deadline_ms)
 		return OC_WECHAT_UNAVAILABLE;
-	if (!l->look_again)
-		l->look_again = timer_new(l->api->loop, look_now, l);
+	if (!l->poll_timer)
+		l->poll_timer = timer_new(l->api->loop, poll_now, l);
 	req_hold(l->req);
-	timer_start(l->look_again, l->look_ms);
-	DL_APPEND(l->api->looking, l);
-	l->look_ms = l->look_ms * 2 < LOOK_MAX_MS ? l->look_ms * 2 : LOOK_MAX_MS;
+	timer_start(l->poll_timer, l->poll_ms);
+	DL_APPEND(l->api->polling, l);
+	l->poll_ms = l->poll_ms * 2 < POLL_MAX_MS ? l->poll_ms * 2 : POLL_MAX_MS;
 	return OC_PENDING;
 }
 
@@ -395,7 +418,7 @@ static enum outcome claim_found(struct login *l, const struct claim_answer *ans)
 		l->claimed = true;
 		return OC_OK;
 	case CLAIM_BUSY:
-		return look_later(l);
+		return poll_later(l);
 	case CLAIM_SESSION:
 		l->replayed = true;
 		l->token = arena_strdup(req_arena(l->req), ans->token);
@@ -405,11 +428,11 @@ static enum outcome claim_found(struct login *l, const struct claim_answer *ans)
 		return OC_PENDING;
 	case CLAIM_REFUSED:
 		l->errcode = ans->errcode;
-		return finish_early(l, ans->refused);
+		return ans->refused;
 	case CLAIM_SPENT:
 		break;
 	}
-	return finish_early(l, OC_INVALID_CODE);
+	return OC_INVALID_CODE;
 }
 
 static void on_claim(void *ctx, enum outcome oc, const struct claim_answer *ans)
@@ -420,28 +443,31 @@ static void on_claim(void *ctx, enum outcome oc, const struct claim_answer *ans)
 	req_release(l->req);
 }
 
-static void look(struct login *l)
+static void claim(struct login *l)
 {
-	/* WeChat, then two writes: session, settle */
+	/* as long as a login can take: the call to WeChat, then two writes to Redis (the session,
+	 * the result in the claim) */
 	int64_t hold_ms = l->api->login_timeout_ms + 2 * l->api->redis_timeout_ms + CLAIM_SLACK_MS;
 
-	/* keeps look_later's hold */
+	/* on_claim releases the reference that login_claim or poll_later took */
 	code_claim_try(l->api->codes, &l->claim, hold_ms, on_claim, l);
 }
 
-static void look_now(void *ctx)
+static void poll_now(void *ctx)
 {
 	struct login *l = ctx;
 
-	DL_DELETE(l->api->looking, l);
-	look(l);
+	DL_DELETE(l->api->polling, l);
+	claim(l);
 }
 
+/* Logins that poll hold references to their requests. Each reads its claim once more, now, and
+ * fails once Redis is closed: so every callback still comes. */
 void api_close(struct api *api)
 {
-	while (api->looking) {
-		timer_stop(api->looking->look_again);
-		look_now(api->looking);
+	while (api->polling) {
+		timer_stop(api->polling->poll_timer);
+		poll_now(api->polling);
 	}
 	push_close(api);
 	forward_close(api);
@@ -451,7 +477,7 @@ static enum outcome login_claim(struct login *l)
 {
 	code_claim_init(l->api->codes, &l->claim, l->app.appid, l->code, l->nonce);
 	req_hold(l->req);
-	look(l);
+	claim(l);
 	return OC_PENDING;
 }
 
@@ -517,8 +543,8 @@ static enum outcome login_save_session(struct login *l)
 	return OC_PENDING;
 }
 
-/* Nobody waits for it: the session is in Redis, and that is what 200 says. A repeat that is faster
- * finds the claim, and looks again. */
+/* The response does not wait for this write: 200 only promises that the session is in Redis. A
+ * repeat that arrives before the write is done finds the claim held, and polls. */
 static enum outcome login_settle(struct login *l)
 {
 	l->claimed = false;
@@ -526,7 +552,7 @@ static enum outcome login_settle(struct login *l)
 	return OC_OK;
 }
 
-/* What keeps a login from being begun. */
+/* The reasons to refuse a login before it starts: the code stays unused. */
 static enum outcome may_begin(struct login *l)
 {
 	struct api *api = l->api;
@@ -534,9 +560,9 @@ static enum outcome may_begin(struct login *l)
 	if ((l->wait_s = limit_login(api, l->req, &l->client, l->app.appid)) > 0)
 		return OC_RATE_LIMITED;
 	if (!redis_is_ready(api->redis))
-		return OC_STORE_UNAVAILABLE; /* before the code is spent */
+		return OC_STORE_UNAVAILABLE; /* now: the client can still use the code */
 	if (api->logins == api->logins_max)
-		return OC_OVERLOADED; /* at once: to wait in line for WeChat would only end so */
+		return OC_OVERLOADED; /* now: the queue for WeChat is full */
 	return OC_OK;
 }
 
@@ -547,13 +573,14 @@ void login_handle(struct api *api, struct req *r)
 
 	l->api = api;
 	l->req = r;
-	l->look_ms = LOOK_FIRST_MS;
+	l->poll_ms = POLL_FIRST_MS;
 	l->deadline_ms = clock_ms() + api->login_timeout_ms;
 	guard_client(api, r, &l->client);
 	oc = read_request(l);
 	if (oc == OC_OK)
 		oc = may_begin(l);
 	l->begun = oc == OC_OK;
-	api->logins += l->begun;
+	if (l->begun)
+		api->logins++;
 	login_run(l, oc);
 }

@@ -92,7 +92,7 @@ static const char *read_filter(struct req *r, struct user_query *q)
 	if ((q->value && !utf8_valid(q->value, strlen(q->value))) ||
 		(q->after && !utf8_valid(q->after, strlen(q->after))))
 		return "phone, unionid or after is not valid UTF-8.";
-	return read_limit(r, &q->limit) ? NULL : "limit is a number from 1 to 1000.";
+	return read_limit(r, &q->limit) ? NULL : "limit must be a number from 1 to 1000.";
 }
 
 void users_list_handle(struct api *api, struct req *r)
@@ -196,14 +196,14 @@ static const char *read_block(struct blocking *k)
 	tree = body_object(k->req, &wrong);
 	if (tree && json_int(tree, "until", k->block.since_s + 1, INT64_C(1) << 40,
 			    &k->block.until_s) == JSON_BAD)
-		wrong = "until is a time in Unix seconds, and in the future.";
+		wrong = "until must be a time in Unix seconds, in the future.";
 	if (tree && json_str(tree, "note", 0, 4 * NOTE_MAX, &note) == JSON_GOT)
 		k->block.note = arena_strdup(req_arena(k->req), note);
 	if (tree && ((cJSON_HasObjectItem(tree, "note") && !k->block.note &&
 			     !cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(tree, "note"))) ||
 			    (k->block.note &&
 				    utf8_length(k->block.note, strlen(k->block.note)) > NOTE_MAX)))
-		wrong = "note is a text of up to 200 characters.";
+		wrong = "note must be a string of up to 200 characters.";
 	json_free(tree);
 	return wrong;
 }

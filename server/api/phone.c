@@ -25,7 +25,7 @@ struct phoning {
 static const char *read_body(struct phoning *p)
 {
 	const struct body_text code = {"code", 1, CODE_MAX, true,
-		"code is missing, or no text of 1 to 256 characters.", &p->code};
+		"code is missing, or is not a string of 1 to 256 characters.", &p->code};
 	const char *wrong = body_texts(p->req, &code, 1);
 
 	for (const char *c = p->code; c && *c && !wrong; c++)

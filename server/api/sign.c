@@ -250,7 +250,7 @@ void encrypt_keys_handle(struct api *api, struct req *r)
 		return;
 	if (!read_version(r, &f->version)) {
 		req_reply_error(r, &(struct req_error){.oc = OC_INVALID_REQUEST,
-			.message = "version is a whole number, as the mini program has it."});
+			.message = "version must be a whole number, as the mini program has it."});
 		return;
 	}
 	f->api = api;

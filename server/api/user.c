@@ -20,17 +20,17 @@ static const struct {
 	const char *wrong;
 } fields[] = {
 	{"nickName", USER_nickname, USER_nickname_MAX,
-		"nickName is a text of up to 128 characters."},
+		"nickName must be a string of up to 128 characters."},
 	{"avatarUrl", USER_avatar_url, USER_avatar_url_MAX,
-		"avatarUrl is an http or https URL of up to 1024 characters. A temporary file of "
-		"the phone (wxfile://, http://tmp/) must be "
-		"uploaded to a server first."},
+		"avatarUrl must be an http or https URL of up to 1024 characters. A temporary file "
+		"of the phone (wxfile://, http://tmp/) must be uploaded to a server first."},
 	{"province", USER_province, USER_province_MAX,
-		"province is a text of up to 64 characters."},
-	{"city", USER_city, USER_city_MAX, "city is a text of up to 64 characters."},
-	{"country", USER_country, USER_country_MAX, "country is a text of up to 64 characters."},
+		"province must be a string of up to 64 characters."},
+	{"city", USER_city, USER_city_MAX, "city must be a string of up to 64 characters."},
+	{"country", USER_country, USER_country_MAX,
+		"country must be a string of up to 64 characters."},
 	{"language", USER_language, USER_language_MAX,
-		"language is a text of up to 16 characters."},
+		"language must be a string of up to 16 characters."},
 };
 
 struct asking {
@@ -169,7 +169,7 @@ static const char *take_gender(struct user_patch *p, const cJSON *tree)
 {
 	p->gender_given = true;
 	p->gender = -1;
-	return json_int(tree, "gender", 0, 2, &p->gender) == JSON_BAD ? "gender is 0, 1 or 2."
+	return json_int(tree, "gender", 0, 2, &p->gender) == JSON_BAD ? "gender must be 0, 1 or 2."
 								      : NULL;
 }
 
@@ -310,7 +310,8 @@ static const char *take_phone(struct req *r, struct user_patch *p, const cJSON *
 	size_t n = value ? strlen(value) : 0;
 
 	if (!cJSON_IsNull(m) && (n < 3 || n > USER_phone_MAX || strspn(value, "+0123456789") != n))
-		return "phoneNumber is a text of 3 to 32 digits, with a + before them or without.";
+		return "phoneNumber must be a string of 3 to 32 digits, with or without a leading "
+		       "+.";
 	p->given |= 1u << USER_phone;
 	p->text[USER_phone] = value ? arena_strdup(req_arena(r), value) : NULL;
 	p->phone_pure = value && !strncmp(value, "+86", 3) ? p->text[USER_phone] + 3 : NULL;
@@ -323,7 +324,7 @@ static const char *take_unionid(struct req *r, struct user_patch *p, const cJSON
 
 	if (!cJSON_IsNull(m) &&
 		(!value || !*value || utf8_length(value, strlen(value)) > USER_unionid_MAX))
-		return "unionid is a text of 1 to 128 characters.";
+		return "unionid must be a string of 1 to 128 characters.";
 	p->given |= 1u << USER_unionid;
 	p->text[USER_unionid] = value ? arena_strdup(req_arena(r), value) : NULL;
 	return NULL;

@@ -1,16 +1,35 @@
-/* Sessions in Redis. Redis never sees a third_session: keys are made from its SHA-256.
+/* clang-format off */
+/* Sessions in Redis.
  *
- *   {prefix}s:{tag}:<20 characters: 120 bits of SHA-256(token)>     a session, with its TTL
- *   {prefix}s:{tag}:!<the same>                                     that it will have expired, or
- * has, by max_age {prefix}u:{tag}                                                 which sessions
- * have the users of this tag (session_create.lua) {prefix}m:{tag}:<user>   the user is being erased
- * (a minute at most) {prefix}b:{tag}:<user>   the user is blocked until then (Unix seconds; 0 =
- * until it is lifted)
+ * A third_session, or token, is what the mini program holds: 32 bytes, written as 43 characters. It
+ * is never sent to Redis. The names of keys are made from its SHA-256.
  *
- * tag is the first 16 bits of SHA-256(appid:openid), carried by the token's first two bytes: what a
- * user has is in one slot of Redis Cluster, and each change of it is one script. Within its tag a
- * user goes by 64 bits of SHA-1(appid:openid), SHA-1 because Redis' scripts can make it. Ages are
- * counted by Redis' clock (TTL and TIME), never by ours. */
+ * <prefix> is redis.key_prefix. The braces are part of the names: Redis Cluster chooses the slot by
+ * what is between them.
+ *
+ *   <prefix>s:{<tag>}:<id>      a session. It lasts as long as the session. Once the session was
+ *                               ended, the value is the reason instead
+ *   <prefix>s:{<tag>}:!<id>     mark: max_age will end this session, not ttl. It outlives the
+ *                               session, so that session_get can give the reason "expired"
+ *   <prefix>u:{<tag>}           index: the sessions of all users with this tag
+ *   <prefix>m:{<tag>}:<user>    this user is being erased. Lasts for SESSION_ERASING_MS at most
+ *   <prefix>b:{<tag>}:<user>    this user is blocked. The value is the Unix second at which the
+ *                               block ends; 0: only session_unblock ends it
+ *
+ *   <id>     20 characters: the first 120 bits of SHA-256(token)
+ *   <tag>    3 characters: the first 16 bits of SHA-256(appid:openid). They are also the first two
+ *            bytes of the token, so the key can be found from the token alone; the other 30 bytes
+ *            of the token are random
+ *   <user>   16 hex digits: the first 64 bits of SHA-1(appid:openid). Lua in Redis has a function
+ *            for SHA-1, and none for SHA-256
+ *
+ * All keys of a user have the same tag, so they are in one slot of Redis Cluster, and one Lua
+ * script can change them together. session_create.lua describes the values.
+ *
+ * All times are by Redis' clock (TTL and TIME), not by the clock of this machine.
+ *
+ * "Borrowed" means: valid only during the callback. Copy what you keep. */
+/* clang-format on */
 #ifndef STORE_SESSION_H
 #define STORE_SESSION_H
 
@@ -22,86 +41,107 @@
 #include "common/outcome.h"
 #include "io/redis.h"
 
-#define TOKEN_LEN   43 /* third_session: 32 bytes in base64url */
-#define SESSION_ID_LEN \
-	20 /* names a session to its user's operators; not the token, and the token cannot be made \
-	      from it */
+#define TOKEN_LEN      43 /* third_session: 32 bytes in base64url */
+/* The public id of a session, for lists of sessions and for ending one of them. It is not the
+ * token, and the token cannot be computed from it. */
+#define SESSION_ID_LEN 20
 
 struct sessions;
 struct cache;
 struct seal;
 
-enum { SESSION_LIST_MAX = 1000, SESSION_PER_USER_MAX = 1000, SESSION_KEYS_MAX = 2 };
+enum {
+	SESSION_LIST_MAX = 1000,     /* sessions that session_list gives */
+	SESSION_PER_USER_MAX = 1000, /* sessions of one user if max_per_user is 0 */
+	SESSION_KEYS_MAX = 2,        /* WeChat session_keys kept per user: the two newest */
+};
 
 struct sessions_options {
 	const char *key_prefix;
 	int64_t ttl_ms, max_age_ms;
-	/* redis.timeout: an answer of Redis that was asked for longer ago is not told, but asked
-	 * for again */
+	/* redis.timeout. A session that was read longer ago than this may have ended since: the
+	 * answer is not used, and Redis is asked again */
 	int64_t timeout_ms;
 	int     max_per_user;        /* 0 = SESSION_PER_USER_MAX */
-	const struct seal *seal;     /* for session_key; must live as long */
-	struct cache *cache;         /* NULL = none */
+	const struct seal *seal;     /* encrypts session_key; free it after sessions_free */
+	struct cache *cache;         /* NULL = no cache */
 };
 
 struct session {
-	/* unionid: of the user's newest login that brought one; "" when none did */
+	/* unionid: from the user's latest login in which WeChat gave one; "" if it never did */
 	const char *appid, *openid, *unionid;
 	int64_t created_at;                   /* Unix seconds, by Redis' clock */
-	int64_t created_ms;                   /* the same, finer */
-	int64_t expires_in_s;                 /* if not used again */
+	int64_t created_ms;                   /* the same in milliseconds */
+	int64_t expires_in_s;                 /* seconds until it expires if it is not renewed */
 };
 
 struct sessions *sessions_new(struct redis *r, const struct sessions_options *o); /* copies o */
-void sessions_free(struct sessions *s); /* after redis_free, before cache_free */
+/* Call it after redis_free, which still calls back what waits here, and before cache_free. */
+void sessions_free(struct sessions *s);
 
-/* What a cache needs to be told of: the prefix that all sessions' keys have, in at most 128 bytes.
- */
+/* Writes the prefix that the keys of all sessions have. The cache asks Redis to report every change
+ * of a key with this prefix. */
 void session_key_prefix(char out[128], const char *key_prefix);
 
-/* Well-formed? 43 characters of canonical base64url. What is not never reaches Redis. */
+/* Well-formed? A token is 43 characters of base64url, an id 20, and the bits that are left over at
+ * the end are 0. Callers reject anything else without asking Redis. */
 bool session_token_ok(const char *token);
 bool session_id_ok(const char *id);
 
-/* Creates a session; session_key is the user's newest from now on, and unionid, unless it is empty,
- * that of all the user's sessions; ends the oldest past max_per_user (reason "replaced"): 250 of
- * them with the session, and more, which only a lowered max_per_user can bring, 250 at a time; past
- * some 2,000 it calls back first. OC_OK: it is in Redis. OC_USER_BLOCKED; OC_STORE_UNAVAILABLE,
- * also while the user is being erased. token is borrowed. */
+/* Creates a session. session_key becomes the user's newest. A unionid that is not empty becomes the
+ * unionid of all sessions of the user.
+ *
+ * If the user now has more than max_per_user sessions, the oldest end (reason "replaced"). The
+ * script that creates the session ends up to 250. There are more only after max_per_user was
+ * lowered; then each further script ends up to 250, and cb is called after eight of them (2,000
+ * sessions) even if more remain to be ended.
+ *
+ * OC_OK: the session is in Redis. OC_USER_BLOCKED: there is none. OC_STORE_UNAVAILABLE: Redis
+ * failed, or the user is being erased. token is borrowed. */
 struct session_login { const char *appid, *openid, *unionid, *session_key, *ip, *user_agent; };
 typedef void (*session_create_cb)(
 	void *ctx, enum outcome oc, const char *token, int64_t expires_in_s, int64_t created_ms);
 void session_create(
 	struct sessions *s, const struct session_login *in, session_create_cb cb, void *ctx);
 
-/* From memory, at once and for nothing: false says only that Redis must be asked (session_get), for
- * a renewal too if one is due. Its strings are borrowed until the next call into this module. */
+/* Looks in this process' cache only, without asking Redis. false does not mean that the session is
+ * invalid: call session_get. It is also false if renew is set and a renewal is due. The strings of
+ * ses are valid until the next call into this module. */
 bool session_recall(struct sessions *s, const char *token, bool renew, struct session *ses);
 
-/* Reads a session, and renews it (unless renew is false) at most once in a tenth of ttl.
- * Simultaneous questions about one session are one question to Redis. OC_OK: ses is set;
- * OC_INVALID_SESSION: reason says why ("unknown", "expired", "logged_out", "revoked", "replaced",
- * "blocked", a string constant); OC_STORE_UNAVAILABLE. ses is borrowed. */
+/* Reads a session. If renew is set, it also moves the end of the session to ttl from now (at most
+ * to max_age), but not more often than every ttl/10. Calls for one session at the same time share
+ * one request to Redis.
+ *
+ * OC_OK: ses is set, reason is NULL. OC_INVALID_SESSION: ses is NULL, reason is a string constant:
+ * "unknown", "expired", "logged_out", "revoked", "replaced" or "blocked". OC_STORE_UNAVAILABLE:
+ * both are NULL. ses is borrowed. */
 typedef void (*session_get_cb)(
 	void *ctx, enum outcome oc, const struct session *ses, const char *reason);
 void session_get(struct sessions *s, const char *token, bool renew, session_get_cb cb, void *ctx);
 
-/* The ends below leave the reason ("logged_out", "revoked") for as long as the session would have
- * lived. OK also when there was none. Once they have called back with OK nobody is told that it
- * lives, but for CACHE_LEASE_MS of another process' memory. */
+/* The session_end functions end sessions. The reason stays in Redis until the session would have
+ * expired, so that session_get can give it. OC_OK also if there was no such session. After OC_OK
+ * the session is refused everywhere, with one exception: another process may accept it from its
+ * cache for up to CACHE_LEASE_MS. */
 typedef void (*session_done_cb)(void *ctx, enum outcome oc);
 void session_end(
 	struct sessions *s, const char *token, const char *reason, session_done_cb cb, void *ctx);
-/* revoked */
+/* Ends one session of the user, by its id (reason "revoked"). */
 void session_end_id(struct sessions *s, const char *appid, const char *openid, const char *id,
 	session_done_cb cb, void *ctx);
-/* all, revoked */
+/* Ends all sessions of the user (reason "revoked"). */
 void session_end_user(
 	struct sessions *s, const char *appid, const char *openid, session_done_cb cb, void *ctx);
 
-/* Erasing a user: begin keeps new sessions away, for SESSION_ERASING_MS at most, and tells now by
- * Redis' clock. In between others delete what they hold. end ends all sessions (revoked), which
- * takes the session_keys with them, and lets new ones be. */
+/* Erasing a user takes two calls.
+ *
+ * session_erase_begin refuses new sessions of the user, for SESSION_ERASING_MS at most. erased_ms
+ * is Redis' time at that moment, in Unix milliseconds. The caller then deletes the user's data
+ * elsewhere, such as the row in the user database.
+ *
+ * session_erase_end ends all sessions (reason "revoked"), deletes the session_keys with them, and
+ * allows new sessions again. */
 enum { SESSION_ERASING_MS = 60000 };
 typedef void (*session_erasing_cb)(void *ctx, enum outcome oc, int64_t erased_ms);
 void session_erase_begin(struct sessions *s, const char *appid, const char *openid,
@@ -109,29 +149,32 @@ void session_erase_begin(struct sessions *s, const char *appid, const char *open
 void session_erase_end(
 	struct sessions *s, const char *appid, const char *openid, session_done_cb cb, void *ctx);
 
-/* A block, as the user database has it: no new sessions until then (Unix seconds; 0: until it is
- * lifted), and those that there are end (blocked). What Redis knows of it ends by itself a day
- * after the oldest session could, so it is told again (session_block_claim says by whom). */
+/* Copies a block from the user database to Redis. Until until_s (Unix seconds; 0: until the user is
+ * unblocked) the user gets no new sessions. The sessions that exist end (reason "blocked").
+ *
+ * The copy expires a day after max_age, so it must be written again regularly; session_block_claim
+ * chooses the process that does so. */
 void session_block(struct sessions *s, const char *appid, const char *openid, int64_t until_s,
 	session_done_cb cb, void *ctx);
 void session_unblock(
 	struct sessions *s, const char *appid, const char *openid, session_done_cb cb, void *ctx);
-/* OC_OK: it is ours to tell Redis of all blocks; OC_OVERLOADED: another process has just begun to.
- */
+/* Chooses one process to copy all blocks to Redis. OC_OK: this process copies them now.
+ * OC_OVERLOADED: another process began to do so in the last 5 s; nothing is overloaded. */
 void session_block_claim(struct sessions *s, session_done_cb cb, void *ctx);
 
-/* A user's session_keys, the newest first: whatever opens or checks data tries them in this order.
- * None when no session lives. Borrowed. */
+/* A user's session_keys, the newest first. Code that decrypts data or checks a signature tries them
+ * in this order. n is 0 if the user has no session. keys are borrowed. */
 typedef void (*session_keys_cb)(void *ctx, enum outcome oc, const char *const *keys, size_t n);
 void session_keys(
 	struct sessions *s, const char *appid, const char *openid, session_keys_cb cb, void *ctx);
 
-/* A user's living sessions, up to SESSION_LIST_MAX, the newest first. Borrowed. */
+/* A user's valid sessions, up to SESSION_LIST_MAX, the newest first. list is borrowed. */
 struct session_listed {
-	/* SESSION_ID_LEN characters; ends the session, but is not its token */
+	/* SESSION_ID_LEN characters, for session_end_id; it is not the token */
 	const char *id;
 	const char *ip, *user_agent; /* of the login */
-	int64_t created_at, seen_at; /* Unix seconds; seen_at moves in steps of a tenth of ttl */
+	/* Unix seconds. seen_at: the login or the last renewal. The last use may be ttl/10 later */
+	int64_t created_at, seen_at;
 	int64_t expires_in_s;
 };
 typedef void (*session_list_cb)(
@@ -139,12 +182,15 @@ typedef void (*session_list_cb)(
 void session_list(
 	struct sessions *s, const char *appid, const char *openid, session_list_cb cb, void *ctx);
 
-/* Where a user's other keys lie in Redis: beside the sessions, in the user's slot, so that one
- * script may change both. key is {prefix}<kind>:{tag}:<user>; the rest is what scripts about
- * sessions take. */
+/* Makes the name of another key of this user, in the slot of the user's sessions, so that one
+ * script can change both. kind is the letter at its beginning, such as "e" for the keys of
+ * store/keycache.h. */
 struct session_place {
-	char key[192], index[144], base[144];
-	char name[41];
+	char key[192];   /* <prefix><kind>:{<tag>}:<user> */
+	/* what the scripts about sessions take as arguments: */
+	char index[144]; /* the index, <prefix>u:{<tag>} */
+	char base[144];  /* the key of a session without its id, <prefix>s:{<tag>}: */
+	char name[41];   /* <user>; the array holds a whole SHA-1, of which it is the beginning */
 };
 void session_place(const struct sessions *s, const char *kind, const char *appid,
 	const char *openid, struct session_place *out);

@@ -1,13 +1,18 @@
-/* One access_token of each app, for all processes and machines, in Redis: who renews it, and what
- * became of that.
- *   {prefix}t:{appid}         22 characters of the token's SHA-256, then the token, sealed; ends
- * when the token does {prefix}t:{appid}:lock    who is renewing; or for a second, why it failed:
- * !outcome, or !outcome:errcode {prefix}t:{appid}:bad     the SHA-256 of the token that was to be
- * dropped last, for five minutes {prefix}t:{appid}:asked   WeChat was asked about a token that
- * somebody doubted, in the last ten seconds {prefix}t:{appid}:forced  when renewals were forced,
- * the newest first, for a day
+/* clang-format off */
+/* One access_token of each app in Redis, for all processes and machines; who is renewing it, and
+ * what came of that.
  *
- * A lock ends with its holder's time limit, so a dead one cannot keep it. */
+ *   <prefix>t:{<appid>}         22 characters of the token's SHA-256, then the token, encrypted;
+ *                               expires with the token
+ *   <prefix>t:{<appid>}:lock    who is renewing it; or, for a second, why that failed: !outcome or
+ *                               !outcome:errcode
+ *   <prefix>t:{<appid>}:bad     the SHA-256 of the token that a caller last reported as invalid;
+ *                               for five minutes
+ *   <prefix>t:{<appid>}:asked   WeChat was asked about a reported token in the last ten seconds
+ *   <prefix>t:{<appid>}:forced  when renewals were forced, the newest first; for a day
+ *
+ * A lock expires with its holder's time limit, so it does not outlive a holder that has crashed. */
+/* clang-format on */
 #ifndef STORE_TOKEN_H
 #define STORE_TOKEN_H
 

@@ -1,4 +1,7 @@
-"""POST /v1/login: what may be asked, and every row of the error table, each within its time limit."""
+"""POST /v1/login: the requests that it accepts, and every error that docs/http-api.md lists for it, each within its time limit.
+
+wechat__timeout="700ms" sets timeout in [wechat]. Modes of wxfake.fault: docs/wxfake.md, "Faults". A claim is the key in Redis by which
+one login reserves a code; a repeat is another login with the same code."""
 import concurrent.futures
 import contextlib
 import re
@@ -23,13 +26,14 @@ def test_a_login_end_to_end(server, redis, wxfake):
     assert who.headers["X-Wx-Openid"] == given["openid"] and who.headers["X-Wx-Appid"] == APPID
     assert "X-Wx-Unionid" in who.headers and 7 * 86400 - 5 <= int(who.headers["X-Wx-Expires-In"]) <= 7 * 86400
     keys = redis.keys()
-    assert len(keys) == 3 and all(int(redis.cli("TTL", k)) > 0 for k in keys)
+    assert sorted(k.split(":")[1] for k in keys) == ["c", "s", "u"]  # the claim on the code, the session, the index (store/session.h)
+    assert all(int(redis.cli("TTL", k)) > 0 for k in keys)
     assert wxfake.calls() == 1
     assert server.metric("wxlogind_logins_total", outcome="ok") == 1
 
 
 @pytest.mark.parametrize("mode", ["unescaped", "errcode0", "extra", "expires_in", "bom", "json_type", "no_type", "chunked", "slow"])
-def test_shapes_of_success(server, wxfake, mode):
+def test_a_response_of_wechat_that_is_unusual_but_valid_is_accepted(server, wxfake, mode):
     wxfake.fault(mode=mode, delay_ms=300)
     a = server.login(wxfake.code())
     assert a.status == 200, a
@@ -42,7 +46,7 @@ def test_shapes_of_success(server, wxfake, mode):
     ("huge", 502, "wechat_error"), ("reset", 503, "wechat_unavailable"), ("close", 503, "wechat_unavailable"),
     ("hang", 503, "wechat_unavailable"), ("drip", 503, "wechat_unavailable"),
 ])
-def test_a_wechat_that_misbehaves(stack, redis, wxfake, mode, status, error):
+def test_a_broken_response_of_wechat_has_its_error(stack, redis, wxfake, mode, status, error):
     server = stack.server(redis, wxfake, wechat__timeout="700ms")
     wxfake.fault(mode=mode)
     a = server.login(wxfake.code())
@@ -59,16 +63,16 @@ def test_a_wechat_that_misbehaves(stack, redis, wxfake, mode, status, error):
     (40164, 502, "wechat_config"), (50007, 502, "wechat_config"), (40066, 502, "wechat_error"), (12345, 502, "wechat_error"),
     (-1, 503, "wechat_unavailable"),
 ])
-def test_every_errcode_class(server, wxfake, errcode, status, error):
-    wxfake.fault(mode="errcode", errcode=errcode, count=9)
+def test_each_errcode_has_its_status_and_error(server, wxfake, errcode, status, error):
+    wxfake.fault(mode="errcode", errcode=errcode, count=9)  # for more calls than are made
     a = server.login(wxfake.code())
     assert (a.status, a.error, a.json["errcode"]) == (status, error, errcode), a
-    assert wxfake.calls() == (3 if errcode == -1 else 1)
+    assert wxfake.calls() == (3 if errcode == -1 else 1)  # -1: WeChat is busy, so the call is retried twice
     assert ("Retry-After" in a.headers) == (status in (429, 503))
     assert server.metric("wxlogind_logins_total", outcome=error) == 1
 
 
-def test_busy_twice_then_good(server, wxfake):
+def test_errcode_minus_1_is_retried(server, wxfake):
     wxfake.fault(mode="errcode", errcode=-1, count=2)
     assert server.login(wxfake.code()).status == 200
     assert wxfake.calls() == 3
@@ -80,7 +84,7 @@ def test_busy_twice_then_good(server, wxfake):
     b'{"code":"a","appid":7}', b'{"code":"a","appid":""}', b'{"code":"a","nonce":7}', b'{"code":"a","nonce":"' + b"n" * 65 + b'"}',
     b'{"code":"a\\ud800"}', b"{'code':'a'}", b'{"code":"a\nb"}', b"[" * 5000,
 ])
-def test_bad_bodies_reach_nobody(server, wxfake, redis, body):
+def test_a_bad_body_is_refused_without_asking_wechat_or_redis(server, wxfake, redis, body):
     a = server.call("POST", "/v1/login", body, {"Content-Type": "application/json"})
     assert (a.status, a.error) == (400, "invalid_request"), a
     assert a.json["request_id"] == a.headers["X-Request-Id"]
@@ -95,7 +99,7 @@ def test_form_bodies(server, wxfake):
     assert a.error == "invalid_request"
     code = wxfake.code()
     a = server.call("POST", "/v1/login", '{"code":"%s"}' % code, {"Content-Type": "application/x-www-form-urlencoded"})
-    assert a.status == 200  # curl's default type
+    assert a.status == 200  # curl -d sends JSON with this Content-Type
 
 
 def test_which_app(stack, redis):
@@ -107,7 +111,7 @@ def test_which_app(stack, redis):
     assert server.auth(a.token).headers["X-Wx-Appid"] == other
     a = server.login(wxfake.code(appid=other), headers=referer(other))
     assert server.auth(a.token).headers["X-Wx-Appid"] == other
-    assert server.login("c").error == "invalid_request"
+    assert server.login("c").error == "invalid_request"  # two apps are configured, and the request names none
     assert server.login("c", appid="wxnobody").error == "unknown_app"
     assert server.login("c", headers=referer("wxnobody")).error == "unknown_app"
     assert server.login(wxfake.code(appid=other), appid=APPID).error == "invalid_code"
@@ -119,21 +123,21 @@ def test_a_repeat_gets_the_same_session(server, wxfake, redis):
     again = server.login(code, nonce="n1")
     assert again.status == 200 and again.token == first.token and wxfake.calls() == 1
     assert server.metric("wxlogind_logins_total", outcome="replayed") == 1
-    for nonce in ({"nonce": "n2"}, {}):
-        assert server.login(code, **nonce).error == "invalid_code"
+    assert server.login(code, nonce="n2").error == "invalid_code"
+    assert server.login(code).error == "invalid_code"
     assert server.session(first.token, "DELETE").status == 204
-    assert server.login(code, nonce="n1").error == "invalid_code"  # that session lives no more
+    assert server.login(code, nonce="n1").error == "invalid_code"  # the session has ended
     assert wxfake.calls() == 1
 
 
-def test_a_repeat_after_the_window(stack, redis, wxfake):
+def test_a_repeat_is_refused_if_replay_window_is_0(stack, redis, wxfake):
     server = stack.server(redis, wxfake, session__replay_window="0")
     code = wxfake.code()
     assert server.login(code).status == 200
     assert server.login(code).error == "invalid_code"
 
 
-def test_final_refusals_are_shared(server, wxfake):
+def test_a_final_refusal_is_repeated_without_asking_wechat(server, wxfake):
     assert server.login("nobody-made-this").error == "invalid_code"
     a = server.login("nobody-made-this")
     assert (a.error, a.json["errcode"]) == ("invalid_code", 40029)
@@ -151,17 +155,17 @@ def test_twenty_at_once_over_two_processes(stack, redis, wxfake):
     assert wxfake.calls() == 1
 
 
-def test_a_lost_answer_is_an_honest_invalid_code(stack, redis, wxfake):
+def test_a_code_is_used_up_if_the_response_of_wechat_is_lost(stack, redis, wxfake):
     server = stack.server(redis, wxfake, wechat__timeout="500ms")
     wxfake.fault(mode="hang")
     code = wxfake.code()
     assert server.login(code).error == "wechat_unavailable"
-    a = server.login(code)
+    a = server.login(code)  # asks WeChat again, which says that the code was used
     assert (a.status, a.error, a.json["errcode"]) == (401, "invalid_code", 40163)
 
 
-def test_what_is_beyond_the_queue_is_told_at_once(stack, redis, wxfake):
-    """WeChat is slow and its line is full: one more login is refused before it costs anything, and nobody else notices."""
+def test_a_login_beyond_the_full_queue_is_refused_at_once(stack, redis, wxfake):
+    """WeChat hangs, and the queue for it is full: one more login gets 503 at once, without a claim, and sessions are still checked."""
     import socket
     server = stack.server(redis, wxfake, wechat__max_connections="1", wechat__timeout="60s", limit__login_per_ip="0",
                           session__replay_window="5m")
@@ -170,23 +174,24 @@ def test_what_is_beyond_the_queue_is_told_at_once(stack, redis, wxfake):
     body = b'{"code":"c%04d"}'
     request = b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s"
     with contextlib.ExitStack() as held:
-        for i in range(4097):  # LOGIN_QUEUE and the one connection
+        for i in range(4097):  # 4096 in the queue (LOGIN_QUEUE), and one on the only connection to WeChat
             s = held.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=20))
             s.sendall(request % (len(body % i), body % i))
         poll(lambda: server.metric("wxlogind_connections", listener="public") == 4097, seconds=60, what="all connected")
-        poll(lambda: int(redis.cli("DBSIZE")) > 4098, seconds=60, what="all claimed")
-        assert len([k for k in redis.keys() if ":c:" in k]) == 4098
+        claims = lambda: len([k for k in redis.keys() if ":c:" in k])
+        poll(lambda: claims() == 4098, seconds=60, what="the claims of these and of the first login")
         redis.cli("CONFIG", "RESETSTAT")
         a = server.login("one more")
         assert (a.status, a.error, a.headers["Retry-After"]) == (503, "overloaded", "1")
-        assert "cmdstat_eval" not in redis.cli("INFO", "commandstats") and server.auth(token).status == 200
-    wxfake.process.stop()  # ends the call that hangs
+        assert claims() == 4098 and "cmdstat_eval" not in redis.cli("INFO", "commandstats")  # no evalsha either
+        assert server.auth(token).status == 200
+    wxfake.process.stop()  # so the call that hangs ends
     stack.wxfake(port=wxfake.port)
     poll(lambda: server.login(wxfake.code()).status == 200, seconds=60, what="a login again")
 
 
-def test_a_claim_outlasts_a_slow_redis(stack, redis, wxfake):
-    """As long as redis.timeout lets the first login's session be on its way, the code is its own: a repeat waits, and gets it."""
+def test_a_claim_is_held_while_redis_is_slow(stack, redis, wxfake):
+    """While the first login may still be writing its session (redis.timeout), it holds the claim. A repeat waits, and gets that session."""
     first, second = [stack.server(redis, wxfake, redis__timeout="8s", wechat__timeout="1s") for _ in range(2)]
     code = wxfake.code()
     wxfake.fault(mode="slow", delay_ms=300)
@@ -196,7 +201,7 @@ def test_a_claim_outlasts_a_slow_redis(stack, redis, wxfake):
         redis.signal(signal.SIGSTOP)
         poll(lambda: first.metric("wxlogind_wechat_requests_total", api="jscode2session", outcome="ok") == 1, what="WeChat's answer")
         stopped = time.monotonic()
-        poll(lambda: time.monotonic() - stopped > 3, what="more than a claim's time without slow Redis")
+        poll(lambda: time.monotonic() - stopped > 3, what="longer than a claim would last with the default redis.timeout")
         b = pool.submit(second.login, code)
         poll(lambda: second.metric("wxlogind_connections", listener="public") == 1, what="the repeat")
         redis.signal(signal.SIGCONT)
@@ -209,7 +214,7 @@ def test_fallback_host(stack, redis, wxfake):
     assert server.login(wxfake.code()).status == 200
     nowhere = stack.server(redis, wxfake, wechat__base_url="http://127.0.0.1:1")
     a = nowhere.login("x")
-    assert (a.status, a.error) == (503, "wechat_unavailable") and a.seconds < 3.5
+    assert (a.status, a.error) == (503, "wechat_unavailable") and a.seconds < 3.5  # wechat.timeout is 3 s
 
 
 def test_over_tls(stack, redis):
@@ -218,21 +223,22 @@ def test_over_tls(stack, redis):
     server = stack.server(redis, wxfake, wechat__ca_file=good.ca)
     assert server.login(wxfake.code()).status == 200
     assert server.login(wxfake.code()).status == 200
-    stranger = stack.server(redis, wxfake, wechat__ca_file=wrong_name.ca)
-    a = stranger.login(wxfake.code())
+    with_other_ca = stack.server(redis, wxfake, wechat__ca_file=wrong_name.ca)
+    a = with_other_ca.login(wxfake.code())
     assert (a.status, a.error) == (503, "wechat_unavailable")
     other = stack.wxfake(tls=wrong_name)
-    misnamed = stack.server(redis, other, wechat__ca_file=wrong_name.ca)
-    assert misnamed.login(other.code()).error == "wechat_unavailable"
+    with_other_host = stack.server(redis, other, wechat__ca_file=wrong_name.ca)
+    assert with_other_host.login(other.code()).error == "wechat_unavailable"
     assert other.calls() == 0
-    assert "issuer certificate" in stranger.process.text() and "the certificate is for another name" in misnamed.process.text()
+    assert "issuer certificate" in with_other_ca.process.text()
+    assert "the certificate is for another name" in with_other_host.process.text()
 
 
-@pytest.mark.parametrize("says_who_it_is", [True, False])
-def test_scripts_of_a_login(stack, wxfake, says_who_it_is):
-    """Where Redis is 7.0 or newer a claim is one command; where that is not known, a script that says the same."""
+@pytest.mark.parametrize("version_is_known", [True, False])
+def test_a_login_is_one_script_if_the_version_of_redis_is_known(stack, wxfake, version_is_known):
+    """With Redis 7.0 or newer a claim is one plain command. If the version is not known (INFO is not allowed), a script does the same."""
     redis = stack.redis()
-    redis.cli("ACL", "SETUSER", "one", "on", ">p", "~*", "&*", "+@all", *([] if says_who_it_is else ["-info"]))
+    redis.cli("ACL", "SETUSER", "one", "on", ">p", "~*", "&*", "+@all", *([] if version_is_known else ["-info"]))
     server = stack.server(redis, wxfake, redis__url=f"redis://one:p@127.0.0.1:{redis.port}/0")
     server.login(wxfake.code())
     redis.cli("CONFIG", "RESETSTAT")
@@ -241,4 +247,4 @@ def test_scripts_of_a_login(stack, wxfake, says_who_it_is):
     assert {a.status for a in answers} == {200} and len({a.token for a in answers}) == 1
     assert server.login(code, nonce="another").error == "invalid_code"
     calls = dict(re.findall(r"cmdstat_(eval|evalsha):calls=(\d+)", redis.cli("INFO", "commandstats")))
-    assert sum(map(int, calls.values())) == (1 if says_who_it_is else 5)  # the session; and four claims
+    assert sum(map(int, calls.values())) == (1 if version_is_known else 5)  # one creates the session; the claims of the four logins

@@ -321,7 +321,7 @@ test("blocked with a note and a time, and let in again: what the server holds, a
   await page.fill("#note", EVIL);
   await page.fill("#until", "2020-01-02T03:04");
   await page.click("#block-dialog .hard");
-  await page.getByText("until is a time in Unix seconds, and in the future.").waitFor();
+  await page.getByText("until must be a time in Unix seconds, in the future.").waitFor();
   await page.click("#block");
   await page.fill("#note", EVIL);
   await page.fill("#until", "2038-01-02T03:04");

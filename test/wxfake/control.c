@@ -23,7 +23,7 @@ static struct app *app_of(struct fake *f, struct req *r, const cJSON *o)
 	struct app *a;
 
 	if (json_str(o, "appid", 1, 64, &appid) == JSON_BAD) {
-		bad(r, "appid is no text");
+		bad(r, "appid is not a string of 1 to 64 characters");
 		return NULL;
 	}
 	if (!appid && f->app_count != 1) {
