@@ -331,6 +331,10 @@ class Server:
         """The tokens of n logins. Each is tried until it succeeds: what a test needs first is not what it is about."""
         return [poll(lambda: self.login(wxfake.code()).json.get("third_session"), what="a login") for _ in range(n)]
 
+    def end(self, token):
+        """Ends a session behind replicas: on a busy machine they may be late, which is a 503, and a repeat finishes it."""
+        poll(lambda: self.session(token, "DELETE").status == 204, 20, "ended, and confirmed")
+
     def session(self, token, method="GET"):
         return self.call(method, "/v1/session", headers={"Authorization": f"Bearer {token}"})
 

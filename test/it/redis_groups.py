@@ -83,6 +83,7 @@ class SentinelGroup(Group):
                     (f"requirepass {sentinel_password}\n" if sentinel_password else ""))
             self.sentinels.append(Server(directory / f"sentinel{i}", hosts[replicas + 1 + i], conf=conf, password=sentinel_password, tls=tls))
         poll(lambda: all("master_link_status:up" in s.cli("INFO", "replication") for s in self.servers[1:]), 60, "the replicas follow")
+        poll(lambda: m.cli("WAIT", replicas, 100).strip() == str(replicas), 60, "the replicas confirm")
         poll(lambda: all(self.knows_all(s) for s in self.sentinels), 60, "the sentinels know each other and the replicas")
 
     def knows_all(self, s):
@@ -135,6 +136,7 @@ class Cluster(Group):
         poll(lambda: all("cluster_state:ok" in s.cli("CLUSTER", "INFO") for s in self.servers), 60, "the cluster is well")
         poll(lambda: len(self.masters()) == masters and all(f"connected_slaves:{replicas}" in m.cli("INFO", "replication") for m in self.masters()), 60,
              "the replicas follow")
+        poll(lambda: all(m.cli("WAIT", replicas, 100).strip() == str(replicas) for m in self.masters()), 60, "the replicas confirm")
         poll(lambda: len({self.epoch(s) for s in self.servers}) == 1, 60, "all know the same epoch")
 
     @staticmethod

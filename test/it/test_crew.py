@@ -4,9 +4,11 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import stat
+import tempfile
 import time
 
 import pytest
@@ -281,8 +283,12 @@ def test_standard_descriptors_are_open(stack, redis, wxfake):
         for fd in range(3):
             os.close(fd)
     server = stack.server(redis, wxfake, preexec=close_all)
-    assert {os.readlink(f"/proc/{server.process.pid}/fd/{fd}") for fd in range(3)} == {"/dev/null"}
     assert server.login(wxfake.code()).status == 200
+    try:
+        files = {os.readlink(f"/proc/{server.process.pid}/fd/{fd}") for fd in range(3)}
+    except PermissionError:
+        pytest.skip("this root may not look into a process that is not dumpable (CAP_SYS_PTRACE), as in most containers")
+    assert files == {"/dev/null"}
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
@@ -291,7 +297,10 @@ def test_memory_is_not_dumpable(stack):
     port, internal = free_port(), free_port()
     env = {"WXLOGIND_SERVER_LISTEN": f"127.0.0.1:{port}", "WXLOGIND_SERVER_INTERNAL_LISTEN": f"127.0.0.1:{internal}", "WXLOGIND_APPID": APPID,
            "WXLOGIND_SECRET": SECRET, "WXLOGIND_USERS_URL": "none", "WXLOGIND_REDIS_URL": "redis://127.0.0.1:1/0", "WXLOGIND_SERVER_WORKERS": "2"}
-    p = Process([BUILD / "wxlogind"], stack.dir / "log", env=env, preexec=lambda: os.setuid(65534))
+    with tempfile.TemporaryDirectory() as place:  # the checkout may be for its owner only
+        os.chmod(place, 0o755)
+        program = shutil.copy(BUILD / "wxlogind", place)
+        p = Process([program], stack.dir / "log", env=env, preexec=lambda: os.setuid(65534))
 
     def is_up():
         with contextlib.suppress(OSError):
