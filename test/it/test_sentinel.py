@@ -104,7 +104,7 @@ def test_a_name_nobody_knows_and_a_sentinel_that_lies(stack, group, wxfake):
     assert "a sentinel knows no master of that name" in unknown.process.text()
     liar = g.sentinels[2]  # says for good that a replica is the master
     replica = g.replicas()[0]
-    server = stack.server(None, wxfake, redis__url=g.url())
+    server = stack.server(None, wxfake, redis__url=g.url(), redis__timeout="2s")
     [token] = server.logged_in(wxfake)
     liar.cli("SENTINEL", "REMOVE", g.NAME)
     liar.cli("SENTINEL", "MONITOR", g.NAME, replica.host, replica.port, 3)

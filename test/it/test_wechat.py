@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from conftest import BUILD, Process, free_port, poll
+from conftest import BUILD, SANITIZED, Process, free_port, poll
 
 
 class NginxBefore:
@@ -228,6 +228,7 @@ class Front:
         self.server.close()
 
 
+@pytest.mark.skipif(SANITIZED, reason="each handshake has its second: sanitizers take theirs")
 def test_a_cold_burst_with_slow_handshakes(stack, redis, wxfake):
     """A handshake each 50 ms: 64 at once would all be given up after a second, and so would the next 64."""
     tls = stack.tls()
