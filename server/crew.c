@@ -220,7 +220,7 @@ static struct config *read_file(const struct crew *c, struct config_files *files
 	}
 	n = config_changed(c->started, new, changed, NELEM(changed));
 	for (size_t i = 0; i < n; i++)
-		log_warn("a changed key needs a restart", LOG_STR("key", changed[i]));
+		log_warn("a changed setting needs a restart", LOG_STR("key", changed[i]));
 	return new;
 }
 
@@ -264,7 +264,7 @@ static void reload_all(struct crew *c)
 	struct config *new = read_file(c, &files);
 
 	if (new && !published_put(c->published, &files.bytes)) {
-		log_error("reload failed: no memory for what was read",
+		log_error("reload failed: out of memory",
 			LOG_STR("cause", strerror(errno)));
 		config_free(new);
 		new = NULL;
@@ -509,7 +509,8 @@ static bool share(struct crew *c)
 	c->shared = mem_shared(sizeof(*c->shared) * (size_t)c->n);
 	c->published = published_new();
 	if (!c->published)
-		log_error("no memory for what workers share", LOG_STR("cause", strerror(errno)));
+		log_error("cannot allocate the memory that the workers share",
+			LOG_STR("cause", strerror(errno)));
 	return c->published != NULL;
 }
 

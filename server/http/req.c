@@ -407,7 +407,8 @@ void req_note(struct req *r, const char *key, const char *value)
 void req_add_header(struct req *r, const char *name, const char *value)
 {
 	if (strpbrk(value, "\r\n") || r->header_count == HEADERS_MAX) {
-		log_error("a response header holds a line break, or is one too many",
+		log_error("a response header was dropped: it contains a line break, or there are "
+			  "too many",
 			LOG_STR("name", name));
 		return;
 	}

@@ -202,7 +202,7 @@ const char *sentinels_trouble(const struct sentinels *s)
 			s->o.count, s->master_name);
 	else
 		snprintf(text, sizeof(text),
-			"%zu of %zu sentinels answer, and no majority of all names one master", up,
-			s->o.count);
+			"%zu of %zu sentinels answer, and no majority of all agrees on one master",
+			up, s->o.count);
 	return text;
 }

@@ -53,9 +53,8 @@ static void on_get(void *ctx, enum outcome oc, const struct redisReply *reply)
 	bytes = redis_reply_str(redis_reply_at(reply, 0), &len);
 	redis_reply_int(redis_reply_at(reply, 1), &left_ms);
 	if (bytes && !(text = unseal_text(g->kc->seal, a, g->place.key, bytes, len)))
-		log_error(
-			"encryption keys in redis cannot be decrypted: is encryption_key the same "
-			"everywhere?",
+		log_error("a user's encryption keys in redis cannot be decrypted: is "
+			  "encryption_key the same everywhere?",
 			LOG_STR("key", g->place.key));
 	text = read_value(text, left_ms, &age_ms);
 	g->cb(g->ctx, oc, text, age_ms);

@@ -221,7 +221,7 @@ def test_the_level_holds_for_the_supervisor(stack, redis, wxfake):
     poll(lambda: server.process.text().count("msg=reloaded") == 2, what="reloaded")
     server.file.write_text(server.file.read_text().replace("[server]\n", "[server]\nworkers = 3\n").replace("workers = 2\n", ""))
     server.process.signal(signal.SIGHUP)  # of this the supervisor alone speaks
-    poll(lambda: "a changed key needs a restart" in server.process.text(), what="a line of the supervisor")
+    poll(lambda: "a changed setting needs a restart" in server.process.text(), what="a line of the supervisor")
 
 
 # ---- sockets and descriptors ----

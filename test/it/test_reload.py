@@ -41,7 +41,7 @@ def test_every_key_that_waits_for_a_restart_is_named(stack, redis, wxfake):
     server.file.write_text("".join(f"[{s}]\n" + "".join(lines) for s, lines in sections.items()) + app)
     server.process.signal(signal.SIGHUP)
     poll(lambda: "msg=reloaded" in server.process.text(), what="reloaded")
-    assert set(re.findall(r"a changed key needs a restart\" key=(\S+)", server.process.text())) == set(CHANGED)
+    assert set(re.findall(r"a changed setting needs a restart\" key=(\S+)", server.process.text())) == set(CHANGED)
     assert server.login(wxfake.code()).status == 200  # what was in force still is
     server.file.write_text(text)
     server.process.signal(signal.SIGHUP)
