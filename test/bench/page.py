@@ -12,14 +12,15 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BEGIN, END = "<!-- figures: scripts/bench publish writes them -->", "<!-- /figures -->"
 LANGUAGES = {
     "README.md": (
-        "Shorter is better: the CPU time of one session check, in microseconds. From memory, wxlogind takes {memory};\n"
-        "nginx with Lua takes {nginx}, Go {go} and Node {node} for the same question. A login over TLS takes {ratio} of\n"
-        "what it takes nginx with Lua, which does less for it. 64 connections, {date}: believe the proportions, not the\n"
-        "absolute figures. [docs/benchmarks.md](docs/benchmarks.md) has all of them."),
+        "Shorter is better: the CPU time of one session check, in microseconds. For a session in its cache, wxlogind takes\n"
+        "{memory}; nginx with Lua takes {nginx}, Go {go} and Node {node} for the same question;\n"
+        "they ask Redis each time. A login over TLS takes {ratio} of\n"
+        "what it takes nginx with Lua, which does less for it. 64 connections, {date}: compare the figures with each\n"
+        "other, because they change with the machine. [docs/benchmarks.md](docs/benchmarks.md) has all of them."),
     "README.zh-CN.md": (
-        "越短越好：图中是一次会话检查消耗的 CPU 时间（微秒）。从内存响应时，wxlogind 为 {memory}；同样的检查，nginx + Lua 为 {nginx}，\n"
-        "Go 为 {go}，Node 为 {node}。以 TLS 连接微信时，一次登录的 CPU 是 nginx + Lua 的 {ratio} 倍（后者做的事更少）。测试条件：64 个连接，\n"
-        "{date}。请看比例，不要看绝对值。全部数据见 [docs/zh/benchmarks.md](docs/zh/benchmarks.md)。"),
+        "越短越好：图中是一次会话检查消耗的 CPU 时间（微秒）。会话在进程内的缓存中时，wxlogind 为 {memory}；同样的检查，nginx + Lua 为 {nginx}，\n"
+        "Go 为 {go}，Node 为 {node}（都每次访问 Redis）。以 TLS 连接微信时，一次登录的 CPU 是 nginx + Lua 的 {ratio} 倍（后者做的事更少）。测试条件：64 个连接，\n"
+        "{date}。数字随机器变化，请只作相互比较。全部数据见 [docs/zh/benchmarks.md](docs/zh/benchmarks.md)。"),
 }
 
 
