@@ -16,6 +16,7 @@
 enum {
 	HANDSHAKE_MAX = 4,              /* AUTH, SELECT, CLIENT SETNAME, PING */
 	READ_BYTES = 64 * 1024,
+	LISTS_IN_LISTS_MAX = 8,
 	OUT_KEPT = 256 * 1024,          /* of the output's memory, once it is sent */
 	READS_A_TURN = 16,              /* then others may have the loop */
 	REPLY_MAX = 1024 * 1024,        /* bytes of one reply; what we store is far smaller */
@@ -274,6 +275,13 @@ static bool is_too_long(struct conn *c)
 }
 
 /* Feeds what came and hands out the complete replies. */
+/* Newer versions of hiredis take lists in lists without end, and free them by recursion. No answer
+ * that we ask for has more than four. */
+static bool is_too_deep(const redisReader *reader)
+{
+	return reader->ridx > LISTS_IN_LISTS_MAX;
+}
+
 static void take(struct conn *c, const char *bytes, size_t n)
 {
 	unsigned generation = c->generation;
@@ -286,7 +294,7 @@ static void take(struct conn *c, const char *bytes, size_t n)
 	}
 	while (c->generation == generation) {
 		reply = NULL;
-		if (redisReaderGetReply(c->reader, &reply) != REDIS_OK) {
+		if (redisReaderGetReply(c->reader, &reply) != REDIS_OK || is_too_deep(c->reader)) {
 			conn_lost(c, "the answer is not Redis'");
 			return;
 		}
