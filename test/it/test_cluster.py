@@ -170,7 +170,7 @@ def calls(node, name):
 def test_one_node_forgets_its_scripts(stack, cluster, wxfake):
     """Nobody notices, and each text travels once."""
     c = cluster(replicas=0)
-    server = stack.server(None, wxfake, redis__url=c.url(), redis__replicas="0", session__cache_entries="0")
+    server = stack.server(None, wxfake, redis__url=c.url(), redis__replicas="0", session__cache_entries="0", redis__timeout="2s")
     for _ in range(60):
         assert server.login(wxfake.code()).status == 200
     forgetful = c.servers[0]

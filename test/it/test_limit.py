@@ -40,8 +40,8 @@ def test_retry_after_is_honest(stack, redis, wxfake):
     a = login_from(server, wxfake, "203.0.113.1")
     assert a.status == 429 and a.headers["Retry-After"] == "2"
     began = time.monotonic()
-    poll(lambda: login_from(server, wxfake, "203.0.113.1").status == 200, seconds=3, what="let in again")
-    assert time.monotonic() - began <= 2.2
+    poll(lambda: time.monotonic() - began > 2.01, what="as long as it said")
+    assert login_from(server, wxfake, "203.0.113.1").status == 200
 
 
 @pytest.mark.parametrize("first, second, same", [

@@ -315,7 +315,7 @@ def test_every_alert_fires(stack, redis, wxfake, prometheus):
                 s.stop()
         fires("WxlogindChecksSlow", meanwhile=lambda: redis.cli("CLIENT", "PAUSE", 200, "ALL"))
         redis.signal(signal.SIGSTOP)
-        fires("WxlogindRedisAway", "WxlogindFull")
+        fires("WxlogindRedisAway", "WxlogindRedisNodeAway", "WxlogindFull")
         redis.signal(signal.SIGCONT)
         server.process.signal(signal.SIGSTOP)
         fires("WxlogindDown")
