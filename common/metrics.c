@@ -72,9 +72,10 @@ static struct metric_series *at(struct table *t, const place *p)
 	return i == NONE ? NULL : &t->series[i - 1];
 }
 
-/* NOLINTNEXTLINE(bugprone-macro-parentheses): s is declared here */
+/* NOLINTBEGIN(bugprone-macro-parentheses): s is declared here */
 #define FOR_EACH_SERIES(s, t, id) \
 	for (struct metric_series *s = at(t, &(t)->first[id]); s; s = at(t, &s->next))
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 static bool is_of_now(enum type type)
 {

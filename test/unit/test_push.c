@@ -244,8 +244,8 @@ static void test_refuses(void **state)
 		"<!DOCTYPE xml [<!ENTITY a \"b\">]><xml><Event>&a;</Event></xml>",
 		"<!DOCTYPE xml SYSTEM \"file:///etc/passwd\"><xml/>",
 		"<xml><Event>\xff</Event></xml>",
-		"<xml><a><a><a><a><a><a><a><a><a><a><a><a><a><a><a><a></a></a></a></a></a></a></"
-		"a></a></a></a></a></a></a></a></a></a></xml>",
+		("<xml><a><a><a><a><a><a><a><a><a><a><a><a><a><a><a><a>"
+		 "</a></a></a></a></a></a></a></a></a></a></a></a></a></a></a></a></xml>"),
 	};
 
 	(void)state;
