@@ -2,40 +2,21 @@
  * say, once and for ever. */
 #include "io/redis.h"
 
-#include "unit.h"
+#include "peer.h"
 
-#include <arpa/inet.h>
-
-#include <event2/bufferevent.h>
-#include <event2/listener.h>
-#include <hiredis/hiredis.h>
-
-#include "common/clock.h"
 #include "common/log.h"
 #include "io/reply.h"
 #include "io/slots.h"
 
-/* BUSY_MS: what a busy machine may add. */
-enum { TIMEOUT_MS = 250, PATIENCE_MS = 20000, BUSY_MS = 3000, FOREVER = 1000000 };
+enum { TIMEOUT_MS = 250, FOREVER = 1000000 };
 
 /* ---- the nodes: a owns the lower half of the slots, b and c a quarter each; d is to come ---- */
-
-struct conn {
-	struct node        *node;
-	struct bufferevent *bev;
-	redisReader        *reader;
-	struct conn        *next;
-	bool                is_asking; /* ASKING was its last word */
-	bool                is_silent; /* from now on */
-};
 
 enum then { GOES_ON, HANGS_UP, FALLS_SILENT };
 
 struct node {
-	struct evconnlistener *listener;
-	int         port;
+	struct peer peer; /* first: a connection of the peer is one of the node */
 	const char *id;
-	struct conn *conns;
 	const char *word;         /* the raw answer to whatever is asked of keys below k:, */
 	int         times;        /* so often; then it answers well */
 	enum then   then;         /* after that word */
@@ -54,88 +35,66 @@ static int map_ports[3];
 static int maps;         /* how many were told */
 static const char *wait; /* the raw answer to WAIT */
 
-static void conn_end(struct conn *c)
+static struct node *node_of(const struct peer_conn *c)
 {
-	struct conn **p = &c->node->conns;
-
-	while (*p != c)
-		p = &(*p)->next;
-	*p = c->next;
-	bufferevent_free(c->bev);
-	redisReaderFree(c->reader);
-	free(c);
+	return (struct node *)c->peer;
 }
 
-static void says(struct conn *c, const char *s)
-{
-	bufferevent_write(c->bev, s, strlen(s));
-}
-
-static void says_bulk(struct conn *c, const char *s)
-{
-	char head[32];
-
-	snprintf(head, sizeof(head), "$%zu\r\n", strlen(s));
-	says(c, head);
-	says(c, s);
-	says(c, "\r\n");
-}
-
-static void say_range(struct conn *c, int from, int to, int who)
+static void say_range(struct peer_conn *c, int from, int to, int who)
 {
 	char text[200];
 
 	snprintf(text, sizeof(text),
 		"*3\r\n:%d\r\n:%d\r\n*3\r\n$9\r\n127.0.0.1\r\n:%d\r\n$%zu\r\n%s\r\n", from, to,
 		map_ports[who], strlen(map_ids[who]), map_ids[who]);
-	says(c, text);
+	peer_says(c, text);
 }
 
-static void say_map(struct conn *c)
+static void say_map(struct peer_conn *c)
 {
 	maps++;
-	says(c, "*3\r\n");
+	peer_says(c, "*3\r\n");
 	say_range(c, 0, 8191, 0);
 	say_range(c, 8192, 12287, 1);
 	say_range(c, 12288, owned - 1, 2);
 }
 
-static void say_info(struct conn *c)
+static void say_info(struct peer_conn *c)
 {
 	char text[100];
 
-	if (c->node->says_no_votes)
+	if (node_of(c)->says_no_votes)
 		return;
 	snprintf(text, sizeof(text), "cluster_state:ok\r\ncluster_current_epoch:%d\r\n", epoch);
-	says_bulk(c, text);
+	peer_says_bulk(c, text);
 }
 
 static const char *word_for(const char *key, const struct node *n, bool by_script, bool asking);
 
 /* false: the connection is gone. */
-static bool answer_key(struct conn *c, const char *name, const char *key, bool asking)
+static bool answer_key(struct peer_conn *c, const char *name, const char *key, bool asking)
 {
-	struct node *n = c->node;
+	struct node *n = node_of(c);
 	bool script = !strncmp(name, "EVAL", 4);
 	const char *word = n->times-- > 0 ? n->word : word_for(key, n, script, asking);
 
 	n->asked++;
 	n->scripts += script;
 	if (word) {
-		says(c, word);
+		peer_says(c, word);
 		c->is_silent = n->then == FALLS_SILENT;
 		if (n->then == HANGS_UP) {
 			bufferevent_flush(c->bev, EV_WRITE, BEV_FLUSH);
-			conn_end(c);
+			peer_conn_end(c);
 			return false;
 		}
 		return true;
 	}
-	says_bulk(c, n->id);
+	peer_says_bulk(c, n->id);
 	return true;
 }
 
-static bool answer_command(struct conn *c, const redisReply *cmd)
+static bool answer_command(struct peer_conn *c, const redisReply *cmd)
 {
 	const char *name = cmd->element[0]->str;
 	const char *second = cmd->elements > 1 ? cmd->element[1]->str : "";
@@ -147,107 +106,25 @@ static bool answer_command(struct conn *c, const redisReply *cmd)
 		return true;
 	c->is_asking = !strcmp(name, "ASKING");
 	if (!strcmp(name, "PING")) {
-		says(c, "+PONG\r\n");
+		peer_says(c, "+PONG\r\n");
 	} else if (!strcmp(name, "CLUSTER")) {
 		!strcmp(second, "SLOTS") ? say_map(c) : say_info(c);
 	} else if (!strcmp(name, "INFO")) {
 		snprintf(info, sizeof(info),
-			"redis_version:%s\r\nredis_mode:cluster\r\nrun_id:%s\r\n", c->node->version,
-			c->node->id);
-		says_bulk(c, info);
+			"redis_version:%s\r\nredis_mode:cluster\r\nrun_id:%s\r\n",
+			node_of(c)->version, node_of(c)->id);
+		peer_says_bulk(c, info);
 	} else if (!strcmp(name, "WAIT") && wait) {
-		says(c, wait);
+		peer_says(c, wait);
 	} else if (!strncmp(key, "k:", 2)) {
 		return answer_key(c, name, key, asking);
 	} else if (!strcmp(name, "GET")) {
-		says(c, "$-1\r\n"); /* whether it owns its slots */
+		peer_says(c, "$-1\r\n"); /* whether it owns its slots */
 	} else {
-		says(c, "+OK\r\n");
+		peer_says(c, "+OK\r\n");
 	}
 	return true;
 }
-
-static void on_read(struct bufferevent *bev, void *arg)
-{
-	struct conn *c = arg;
-	char bytes[65536];
-	bool lives = true;
-	size_t n;
-
-	while ((n = bufferevent_read(bev, bytes, sizeof(bytes))) > 0)
-		redisReaderFeed(c->reader, bytes, n);
-	while (lives) {
-		void *cmd = NULL;
-
-		assert_int_equal(redisReaderGetReply(c->reader, &cmd), REDIS_OK);
-		if (!cmd)
-			return;
-		lives = answer_command(c, cmd);
-		freeReplyObject(cmd);
-	}
-}
-
-static void on_event(struct bufferevent *bev, short what, void *arg)
-{
-	(void)bev;
-	if (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR))
-		conn_end(arg);
-}
-
-static void on_accept(
-	struct evconnlistener *li, evutil_socket_t fd, struct sockaddr *sa, int len, void *arg)
-{
-	struct conn *c = mem_alloc(sizeof(*c));
-
-	(void)li, (void)sa, (void)len;
-	c->node = arg;
-	c->bev = bufferevent_socket_new(loop_base(loop), fd, BEV_OPT_CLOSE_ON_FREE);
-	c->reader = redisReaderCreate();
-	c->next = c->node->conns;
-	c->node->conns = c;
-	bufferevent_setcb(c->bev, on_read, NULL, on_event, c);
-	bufferevent_enable(c->bev, EV_READ | EV_WRITE);
-}
-
-static void node_up(struct node *n)
-{
-	struct sockaddr_in in = {.sin_family = AF_INET,
-		.sin_port = htons((uint16_t)n->port),
-		.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t len = sizeof(in);
-
-	n->listener = evconnlistener_new_bind(loop_base(loop), on_accept, n,
-		LEV_OPT_CLOSE_ON_FREE | LEV_OPT_REUSEABLE, 16, (struct sockaddr *)&in, sizeof(in));
-	assert_non_null(n->listener);
-	getsockname(evconnlistener_get_fd(n->listener), (struct sockaddr *)&in, &len);
-	n->port = ntohs(in.sin_port);
-}
-
-static void node_down(struct node *n)
-{
-	if (n->listener)
-		evconnlistener_free(n->listener);
-	n->listener = NULL;
-	while (n->conns)
-		conn_end(n->conns);
-}
-
-/* ---- turning the loop until something holds ---- */
-
-static void on_tick(evutil_socket_t fd, short what, void *arg)
-{
-	(void)fd, (void)what, (void)arg;
-}
-
-#define UNTIL(cond) \
-	do { \
-		int64_t give_up = clock_ms() + PATIENCE_MS; \
-		while (!(cond)) { \
-			if (clock_ms() > give_up) \
-				fail_msg("never came: %s", #cond); \
-			event_base_loop(loop_base(loop), EVLOOP_ONCE); \
-		} \
-	} while (0)
 
 static void turn_for(int ms)
 {
@@ -264,12 +141,12 @@ static int setup(void **state)
 	log_init(LOG_ERROR + 1, LOG_LOGFMT);
 	memset(nodes, 0, sizeof(nodes));
 	loop = loop_new();
-	tick = event_new(loop_base(loop), -1, EV_PERSIST, on_tick, NULL);
-	event_add(tick, &(struct timeval){.tv_usec = 2000});
+	tick = tick_new(loop);
 	for (size_t i = 0; i < NELEM(nodes); i++) {
 		nodes[i].id = ids[i];
 		nodes[i].version = "7.0.15";
-		node_up(&nodes[i]);
+		nodes[i].peer = (struct peer){.loop = loop, .answers = answer_command};
+		peer_listen(&nodes[i].peer);
 	}
 	owned = SLOTS;
 	epoch = 1;
@@ -277,7 +154,7 @@ static int setup(void **state)
 	wait = NULL;
 	for (int i = 0; i < 3; i++) {
 		map_ids[i] = ids[i];
-		map_ports[i] = nodes[i].port;
+		map_ports[i] = nodes[i].peer.port;
 	}
 	return 0;
 }
@@ -286,7 +163,7 @@ static int teardown(void **state)
 {
 	(void)state;
 	for (size_t i = 0; i < NELEM(nodes); i++)
-		node_down(&nodes[i]);
+		peer_stop(&nodes[i].peer);
 	event_free(tick);
 	loop_free(loop);
 	return 0;
@@ -294,8 +171,8 @@ static int teardown(void **state)
 
 static struct redis *opened(void)
 {
-	struct redis_host hosts[3] = {{"127.0.0.1", nodes[0].port}, {"127.0.0.1", nodes[1].port},
-		{"127.0.0.1", nodes[2].port}};
+	struct redis_host hosts[3] = {{"127.0.0.1", nodes[0].peer.port},
+		{"127.0.0.1", nodes[1].peer.port}, {"127.0.0.1", nodes[2].peer.port}};
 
 	return redis_new(loop, &(struct redis_options){.kind = REDIS_CLUSTER,
 				       .hosts = hosts,
@@ -443,7 +320,7 @@ static void prepare(struct trial *t, const struct row *row, int variant, int *ta
 	} while (slot >= 8192);
 	for (const char *p = row->word; *p; p++)
 		len += (size_t)(*p == '#'   ? sprintf(t->word + len, "%u", slot)
-				: *p == '@' ? sprintf(t->word + len, "%d", nodes[1].port)
+				: *p == '@' ? sprintf(t->word + len, "%d", nodes[1].peer.port)
 					    : sprintf(t->word + len, "%c", *p));
 }
 
@@ -520,7 +397,7 @@ static void test_redirections_without_end(void **state)
 	(void)state;
 	for (int i = 0; i < 2; i++) {
 		snprintf(words[i], sizeof(words[i]), "-MOVED 3300 127.0.0.1:%d\r\n",
-			nodes[1 - i].port);
+			nodes[1 - i].peer.port);
 		nodes[i].word = words[i];
 		nodes[i].times = FOREVER;
 	}
@@ -607,12 +484,12 @@ static void test_another_cluster_at_the_same_addresses(void **state)
 
 	(void)state;
 	for (int i = 0; i < 3; i++) {
-		node_down(&nodes[i]);
+		peer_stop(&nodes[i].peer);
 		map_ids[i] = (const char *[]){"x", "y", "z"}[i];
 	}
 	UNTIL(!redis_is_ready(r));
 	for (int i = 0; i < 3; i++)
-		node_up(&nodes[i]);
+		peer_listen(&nodes[i].peer);
 	maps = 0;
 	UNTIL(maps >= 4);
 	for (int64_t end = clock_ms() + 3 * TIMEOUT_MS; clock_ms() < end;) {
@@ -633,12 +510,12 @@ static void test_all_hosts_away_and_back(void **state)
 
 	(void)state;
 	for (int i = 0; i < 3; i++)
-		node_down(&nodes[i]);
+		peer_stop(&nodes[i].peer);
 	UNTIL(!redis_is_ready(r));
 	assert_string_equal(ask_and_wait(r, false, LOW, &a), UN);
 	turn_for(3 * TIMEOUT_MS);
 	for (int i = 0; i < 3; i++)
-		node_up(&nodes[i]);
+		peer_listen(&nodes[i].peer);
 	back_ms = clock_ms();
 	UNTIL(redis_is_ready(r));
 	assert_true(clock_ms() - back_ms < 2000 + BUSY_MS);
@@ -654,9 +531,9 @@ static void test_an_address_that_changes(void **state)
 
 	(void)state;
 	nodes[3].id = "a";
-	map_ports[0] = nodes[3].port;
+	map_ports[0] = nodes[3].peer.port;
 	epoch++;
-	node_down(&nodes[0]);
+	peer_stop(&nodes[0].peer);
 	UNTIL(!strcmp(ask_and_wait(r, false, LOW, &a), "a"));
 	assert_true(nodes[3].asked > 0);
 	UNTIL(redis_is_ready(r));

@@ -1,42 +1,19 @@
 /* The Redis connection against a peer on the same loop that behaves, and one that does not. */
 #include "io/redis.h"
 
-#include <arpa/inet.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/un.h>
-#include <unistd.h>
 
-#include <cmocka.h>
+#include "peer.h"
+
 #include <event2/buffer.h>
-#include <event2/bufferevent.h>
-#include <event2/listener.h>
-#include <hiredis/hiredis.h>
 
-#include "common/clock.h"
 #include "common/log.h"
-#include "common/mem.h"
 
-/* BUSY_MS: what a busy machine may add */
-enum { TIMEOUT_MS = 300, PATIENCE_MS = 20000, BUSY_MS = 3000 };
+enum { TIMEOUT_MS = 300 };
 
 /* --- the peer: answers ECHO, and GET with whatever the test says --- */
 
-struct conn {
-	struct bufferevent *bev;
-	redisReader        *reader;
-	struct conn        *next;
-};
-
 static struct {
-	struct evconnlistener *listener;
-	int          port;
-	struct conn *conns;
-	int          accepted;
 	char         commands[4096];   /* names seen, "AUTH a b;PING;" */
 	bool         frozen;           /* reads, says nothing */
 	bool         knows_script;
@@ -44,7 +21,6 @@ static struct {
 	const char  *password;         /* NULL = none asked for */
 	const char  *role;             /* the raw answer to ROLE; NULL = a master's */
 	const char  *info;             /* to INFO; NULL = unknown command */
-	const char  *door;             /* said to whoever connects, who is then hung up on */
 	bool         no_role;          /* ROLE is unknown */
 	const char  *get;              /* the raw answer to GET */
 	bool         close_after_get;
@@ -53,23 +29,6 @@ static struct {
 
 static struct loop *loop;
 static struct event *tick;
-
-static void conn_end(struct conn *c)
-{
-	struct conn **p = &fake.conns;
-
-	while (*p != c)
-		p = &(*p)->next;
-	*p = c->next;
-	bufferevent_free(c->bev);
-	redisReaderFree(c->reader);
-	free(c);
-}
-
-static void fake_says(struct conn *c, const char *s)
-{
-	bufferevent_write(c->bev, s, strlen(s));
-}
 
 static void on_endless(struct bufferevent *bev, void *arg)
 {
@@ -86,140 +45,51 @@ static bool auth_is_good(const redisReply *cmd)
 }
 
 /* False when the connection is gone. */
-static bool fake_answers(struct conn *c, const redisReply *cmd)
+static bool fake_answers(struct peer_conn *c, const redisReply *cmd)
 {
 	const char *name = cmd->element[0]->str;
 	size_t used = strlen(fake.commands);
 
-	for (size_t i = 0; i < cmd->elements && used < 4000 && strcmp(name, "ROLE") != 0;
-		i++) /* it comes all the time */
+	/* ROLE comes all the time */
+	for (size_t i = 0; i < cmd->elements && used < 4000 && strcmp(name, "ROLE") != 0; i++)
 		used += (size_t)snprintf(fake.commands + used, sizeof(fake.commands) - used,
 			"%.20s%s", cmd->element[i]->str, i + 1 < cmd->elements ? " " : ";");
-	if (fake.frozen ||
-		(fake.endless &&
-			strcmp(name, "GET") != 0)) /* nothing stands between bytes without an end */
+	/* nothing stands between bytes without an end */
+	if (fake.frozen || (fake.endless && strcmp(name, "GET") != 0))
 		return true;
 	if (!strcmp(name, "AUTH")) {
-		fake_says(c, auth_is_good(cmd) ? "+OK\r\n"
+		peer_says(c, auth_is_good(cmd) ? "+OK\r\n"
 					       : "-WRONGPASS invalid username-password pair\r\n");
 	} else if (!strcmp(name, "PING")) {
-		fake_says(c, fake.ping ? fake.ping : "+PONG\r\n");
+		peer_says(c, fake.ping ? fake.ping : "+PONG\r\n");
 	} else if (!strcmp(name, "ROLE") && !fake.no_role) {
-		fake_says(c, fake.role ? fake.role : "*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n");
+		peer_says(c, fake.role ? fake.role : "*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n");
 	} else if (!strcmp(name, "INFO") && fake.info) {
-		fake_says(c, fake.info);
+		peer_says(c, fake.info);
 	} else if (!strcmp(name, "SELECT")) {
-		fake_says(c, "+OK\r\n");
+		peer_says(c, "+OK\r\n");
 	} else if (!strcmp(name, "ECHO")) {
-		char head[32];
-
-		snprintf(head, sizeof(head), "$%zu\r\n", cmd->element[1]->len);
-		fake_says(c, head);
-		bufferevent_write(c->bev, cmd->element[1]->str, cmd->element[1]->len);
-		fake_says(c, "\r\n");
+		peer_says_bulk(c, cmd->element[1]->str);
 	} else if (!strcmp(name, "EVALSHA") && !fake.knows_script) {
-		fake_says(c, "-NOSCRIPT No matching script. Please use EVAL.\r\n");
+		peer_says(c, "-NOSCRIPT No matching script. Please use EVAL.\r\n");
 	} else if (!strcmp(name, "EVALSHA") || !strcmp(name, "EVAL")) {
 		fake.knows_script = true;
-		fake_says(c, ":7\r\n");
+		peer_says(c, ":7\r\n");
 	} else if (!strcmp(name, "GET")) {
-		fake_says(c, fake.get);
+		peer_says(c, fake.get);
 		if (fake.close_after_get) {
 			evbuffer_write(bufferevent_get_output(c->bev), bufferevent_getfd(c->bev));
-			conn_end(c);
+			peer_conn_end(c);
 			return false;
 		}
 	} else {
 		/* CLIENT SETNAME too: it must not matter */
-		fake_says(c, "-ERR unknown command\r\n");
+		peer_says(c, "-ERR unknown command\r\n");
 	}
 	return true;
 }
 
-static void on_fake_read(struct bufferevent *bev, void *arg)
-{
-	struct conn *c = arg;
-	char bytes[65536];
-	size_t n;
-
-	while ((n = bufferevent_read(bev, bytes, sizeof(bytes))) > 0)
-		redisReaderFeed(c->reader, bytes, n);
-	for (;;) {
-		void *cmd = NULL;
-		bool lives = true;
-
-		assert_int_equal(redisReaderGetReply(c->reader, &cmd), REDIS_OK);
-		if (!cmd)
-			return;
-		lives = fake_answers(c, cmd);
-		freeReplyObject(cmd);
-		if (!lives)
-			return;
-	}
-}
-
-static void on_fake_event(struct bufferevent *bev, short what, void *arg)
-{
-	(void)bev;
-	if (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR))
-		conn_end(arg);
-}
-
-static void on_accept(
-	struct evconnlistener *li, evutil_socket_t fd, struct sockaddr *sa, int len, void *arg)
-{
-	struct conn *c = mem_alloc(sizeof(*c));
-
-	(void)li;
-	(void)sa;
-	(void)len;
-	(void)arg;
-	fake.accepted++;
-	if (fake.door) {
-		assert_int_equal(write(fd, fake.door, strlen(fake.door)), strlen(fake.door));
-		close(fd);
-		free(c);
-		return;
-	}
-	c->bev = bufferevent_socket_new(loop_base(loop), fd, BEV_OPT_CLOSE_ON_FREE);
-	c->reader = redisReaderCreate();
-	c->next = fake.conns;
-	fake.conns = c;
-	bufferevent_setcb(c->bev, on_fake_read, on_endless, on_fake_event, c);
-	bufferevent_enable(c->bev, EV_READ | EV_WRITE);
-}
-
-static void fake_listen(int port)
-{
-	struct sockaddr_in in = {.sin_family = AF_INET,
-		.sin_port = htons((uint16_t)port),
-		.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t len = sizeof(in);
-
-	fake.listener = evconnlistener_new_bind(loop_base(loop), on_accept, NULL,
-		LEV_OPT_CLOSE_ON_FREE | LEV_OPT_REUSEABLE, 16, (struct sockaddr *)&in, sizeof(in));
-	assert_non_null(fake.listener);
-	getsockname(evconnlistener_get_fd(fake.listener), (struct sockaddr *)&in, &len);
-	fake.port = ntohs(in.sin_port);
-}
-
-static void fake_stop(void)
-{
-	if (fake.listener)
-		evconnlistener_free(fake.listener);
-	fake.listener = NULL;
-	while (fake.conns)
-		conn_end(fake.conns);
-}
-
-/* --- turning the loop until something holds --- */
-
-static void on_tick(evutil_socket_t fd, short what, void *arg)
-{
-	(void)fd;
-	(void)what;
-	(void)arg;
-}
+static struct peer peer;
 
 static int setup(void **state)
 {
@@ -227,36 +97,26 @@ static int setup(void **state)
 	log_init(LOG_ERROR, LOG_LOGFMT);
 	memset(&fake, 0, sizeof(fake));
 	loop = loop_new();
-	tick = event_new(loop_base(loop), -1, EV_PERSIST, on_tick, NULL);
-	event_add(tick, &(struct timeval){.tv_usec = 2000});
-	fake_listen(0);
+	tick = tick_new(loop);
+	peer = (struct peer){.loop = loop, .answers = fake_answers, .on_written = on_endless};
+	peer_listen(&peer);
 	return 0;
 }
 
 static int teardown(void **state)
 {
 	(void)state;
-	fake_stop();
+	peer_stop(&peer);
 	event_free(tick);
 	loop_free(loop);
 	return 0;
 }
 
-#define UNTIL(cond) \
-	do { \
-		int64_t give_up = clock_ms() + PATIENCE_MS; \
-		while (!(cond)) { \
-			if (clock_ms() > give_up) \
-				fail_msg("never came: %s", #cond); \
-			event_base_loop(loop_base(loop), EVLOOP_ONCE); \
-		} \
-	} while (0)
-
 static struct redis_host host;
 
 static struct redis_options options(void)
 {
-	host = (struct redis_host){"127.0.0.1", fake.port};
+	host = (struct redis_host){"127.0.0.1", peer.port};
 	return (struct redis_options){.hosts = &host,
 		.host_count = 1,
 		.key_prefix = "t:",
@@ -341,7 +201,7 @@ static void test_answers_in_order(void **state)
 		assert_int_equal(a[i].order, i);
 		assert_string_equal(a[i].text, text);
 	}
-	assert_int_equal(fake.accepted, 1);
+	assert_int_equal(peer.accepted, 1);
 	redis_free(r);
 }
 
@@ -494,7 +354,7 @@ static void test_wrong_password(void **state)
 	dup2(fileno(file), 2);
 	log_init(LOG_ERROR, LOG_LOGFMT);
 	r = redis_new(loop, &o);
-	UNTIL(fake.accepted >= 3 && strstr(redis_trouble(r), "WRONGPASS"));
+	UNTIL(peer.accepted >= 3 && strstr(redis_trouble(r), "WRONGPASS"));
 	ask(r, "ECHO", "x", &a);
 	UNTIL(a.calls);
 	dup2(saved, 2);
@@ -533,9 +393,9 @@ static void test_not_yet(void **state)
 		struct redis *r;
 
 		fake.ping = answers[i];
-		fake.accepted = 0;
+		peer.accepted = 0;
 		r = redis_new(loop, &o);
-		UNTIL(fake.accepted == 2); /* it was sent away, and came again */
+		UNTIL(peer.accepted == 2); /* it was sent away, and came again */
 		assert_false(redis_is_ready(r));
 		fake.ping = NULL;
 		UNTIL(redis_is_ready(r));
@@ -586,7 +446,7 @@ static void test_answers_table(void **state)
 		struct answer a = {0}, b = {0};
 		int64_t began = clock_ms();
 
-		fake.accepted = 0;
+		peer.accepted = 0;
 		fake.get = rows[i].answer;
 		fake.close_after_get = rows[i].close;
 		fake.endless = rows[i].endless;
@@ -598,16 +458,16 @@ static void test_answers_table(void **state)
 		assert_in_range(clock_ms() - began, 0, TIMEOUT_MS + BUSY_MS);
 		fake.endless = fake.frozen = false;
 		if (rows[i].lost) {
-			UNTIL(fake.accepted == 1);
+			UNTIL(peer.accepted == 1);
 			UNTIL(redis_is_ready(r));
 		}
 		ask(r, "ECHO", "still there", &b);
 		UNTIL(b.calls);
 		assert_int_equal(a.calls, 1);
 		assert_string_equal(b.text, "still there");
-		assert_int_equal(fake.accepted, rows[i].lost);
+		assert_int_equal(peer.accepted, rows[i].lost);
 		redis_free(r);
-		UNTIL(!fake.conns);
+		UNTIL(!peer.conns);
 	}
 }
 
@@ -617,9 +477,9 @@ static void say_for_ever(const char **answer, const char *says, const char *expe
 	struct redis *r;
 
 	*answer = says;
-	fake.accepted = 0;
+	peer.accepted = 0;
 	r = redis_new(loop, &o);
-	UNTIL(fake.accepted == 2); /* it was sent away, and came again */
+	UNTIL(peer.accepted == 2); /* it was sent away, and came again */
 	assert_false(redis_is_ready(r));
 	if (!strstr(redis_trouble(r), expected))
 		fail_msg("trouble: %s", redis_trouble(r));
@@ -655,9 +515,9 @@ static void test_the_last_word(void **state)
 {
 	(void)state;
 	log_set_level(LOG_ERROR + 1);
-	say_for_ever(&fake.door, "-ERR max number of clients reached\r\n",
+	say_for_ever(&peer.door, "-ERR max number of clients reached\r\n",
 		"ERR max number of clients reached");
-	say_for_ever(&fake.door, "-DENIED Redis is running in protected mode\r\n",
+	say_for_ever(&peer.door, "-DENIED Redis is running in protected mode\r\n",
 		"DENIED Redis is running in protected mode");
 	say_for_ever(&fake.ping, "-NOAUTH Authentication required.\r\n",
 		"PING: NOAUTH Authentication required.");
@@ -691,7 +551,7 @@ static void test_without_role(void **state)
 	for (int64_t end = clock_ms() + 600; clock_ms() < end;)
 		event_base_loop(loop_base(loop), EVLOOP_ONCE);
 	assert_true(redis_is_ready(r));
-	assert_int_equal(fake.accepted, 1);
+	assert_int_equal(peer.accepted, 1);
 	fake.ping = "-LOADING not yet\r\n";
 	UNTIL(!redis_is_ready(r));
 	fake.ping = "-MISCONF cannot save\r\n"; /* nor does it keep us from connecting */
@@ -747,10 +607,10 @@ static void test_unasked_answer(void **state)
 	struct redis *r = connected();
 
 	(void)state;
-	fake_says(fake.conns, "+news\r\n");
+	peer_says(peer.conns, "+news\r\n");
 	UNTIL(!redis_is_ready(r));
 	UNTIL(redis_is_ready(r));
-	assert_int_equal(fake.accepted, 2);
+	assert_int_equal(peer.accepted, 2);
 	redis_free(r);
 }
 
@@ -770,7 +630,7 @@ static void test_nonsense_is_not_sought_in_a_hurry(void **state)
 		event_base_loop(loop_base(loop), EVLOOP_ONCE);
 	}
 	/* 25 to 50 ms, 50 to 100, ...: without backing off there would be 20 */
-	assert_in_range(fake.accepted, 2, 8);
+	assert_in_range(peer.accepted, 2, 8);
 	redis_free(r);
 }
 
@@ -784,7 +644,7 @@ static void test_freeze_while_idle(void **state)
 	fake.frozen = true;
 	UNTIL(!redis_is_ready(r));
 	assert_in_range(clock_ms() - began, 0, 250 + TIMEOUT_MS + BUSY_MS);
-	UNTIL(fake.accepted >= 3); /* keeps trying */
+	UNTIL(peer.accepted >= 3); /* keeps trying */
 	assert_false(redis_is_ready(r));
 	fake.frozen = false;
 	UNTIL(redis_is_ready(r));
@@ -821,22 +681,21 @@ static void test_freeze_under_way(void **state)
 static void test_listener_appears(void **state)
 {
 	struct redis_options o = options();
-	int port = fake.port;
 	struct answer a = {0};
 	struct redis *r;
 
 	(void)state;
-	fake_stop();
+	peer_stop(&peer);
 	r = redis_new(loop, &o);
 	ask(r, "ECHO", "x", &a);
 	UNTIL(a.calls);
 	assert_int_equal(a.oc, OC_STORE_UNAVAILABLE);
 	assert_false(redis_is_ready(r));
-	fake_listen(port);
+	peer_listen(&peer);
 	UNTIL(redis_is_ready(r));
-	fake_stop();
+	peer_stop(&peer);
 	UNTIL(!redis_is_ready(r));
-	fake_listen(port);
+	peer_listen(&peer);
 	UNTIL(redis_is_ready(r));
 	redis_free(r);
 }
@@ -909,7 +768,7 @@ static void test_free_in_callback(void **state)
 		if (refused == 1) /* the callback is a refusal */
 			fake.frozen = true;
 		if (refused) {
-			fake_stop();
+			peer_stop(&peer);
 			UNTIL(!redis_is_ready(r));
 		}
 		a[0].free_it = r;
@@ -920,8 +779,8 @@ static void test_free_in_callback(void **state)
 			assert_int_equal(a[i].calls, 1);
 		assert_int_equal(a[2].oc, OC_STORE_UNAVAILABLE);
 		fake.frozen = false;
-		fake_stop();
-		fake_listen(0);
+		peer_stop(&peer);
+		peer_listen(&peer);
 	}
 }
 
@@ -965,10 +824,10 @@ static void test_unix_socket(void **state)
 	assert_non_null(mkdtemp(dir));
 	snprintf(path, sizeof(path), "%s/s", dir);
 	strcpy(un.sun_path, path);
-	fake_stop();
-	fake.listener = evconnlistener_new_bind(loop_base(loop), on_accept, NULL,
+	peer_stop(&peer);
+	peer.listener = evconnlistener_new_bind(loop_base(loop), peer_on_accept, &peer,
 		LEV_OPT_CLOSE_ON_FREE, 16, (struct sockaddr *)&un, sizeof(un));
-	assert_non_null(fake.listener);
+	assert_non_null(peer.listener);
 	o.host_count = 0;
 	o.unix_path = path;
 	r = redis_new(loop, &o);
