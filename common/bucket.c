@@ -72,8 +72,8 @@ static struct bucket *find(
 		if (set[i].full_us < fullest->full_us)
 			fullest = &set[i];
 	}
-	fullest->key = piece[1]; /* should another process see half of this, it takes a bucket that
-				    is full or nearly so */
+	/* should another process see half of this, it takes a bucket that is full or nearly so */
+	fullest->key = piece[1];
 	fullest->full_us = 0;
 	return fullest;
 }

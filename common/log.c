@@ -260,8 +260,8 @@ static bool needs_quotes(const char *s, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
 		if (s[i] <= ' ' || s[i] == '=' || s[i] == '"' || s[i] == '\\' || s[i] == 0x7f)
-			return true; /* bytes over 0x7f are negative where char is signed, and
-					quoted too */
+			/* bytes over 0x7f are negative where char is signed, and quoted too */
+			return true;
 	return n == 0;
 }
 

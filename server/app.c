@@ -149,12 +149,12 @@ static void apply_limits(struct app *a)
 	a->api.trusted_proxy_count = 0;
 	a->api.unix_is_trusted = false;
 	for (size_t i = 0; i < c->trusted_proxies.n; i++) {
-		if (ip_net_parse(
-			    &a->trusted[a->api.trusted_proxy_count], c->trusted_proxies.items[i]))
+		struct ip_net *next = &a->trusted[a->api.trusted_proxy_count];
+
+		if (ip_net_parse(next, c->trusted_proxies.items[i]))
 			a->api.trusted_proxy_count++;
-		else
-			a->api.unix_is_trusted =
-				true; /* "unix:", else the configuration would have been refused */
+		else /* "unix:": the configuration would have been refused otherwise */
+			a->api.unix_is_trusted = true;
 	}
 	a->api.login_per_ip = limit_of(c->login_per_ip);
 	a->api.login_per_48 = limit_of(c->login_per_48);

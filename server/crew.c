@@ -69,8 +69,8 @@ struct crew {
 
 static void open_standard_descriptors(void)
 {
-	for (int fd = 0; fd <= 2;
-		fd++) /* a socket that came to be one of them would be written to */
+	/* a socket that came to be one of them would be written to */
+	for (int fd = 0; fd <= 2; fd++)
 		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
 			abort();
 }
@@ -166,8 +166,8 @@ static void end_sockets(struct crew *c)
 	for (int side = 0; side < 2; side++) {
 		for (size_t i = 0; i < c->socket_count[side]; i++)
 			listen_end(&c->sockets[side][i],
-				c->handed_over ||
-					c->handed.ready_fd >= 0); /* or still the one's before us */
+				/* or still the one's before us */
+				c->handed_over || c->handed.ready_fd >= 0);
 		free(c->sockets[side]);
 	}
 }
@@ -242,8 +242,8 @@ static struct config *reload_worker(void *ctx, bool *refused)
 	struct config *new;
 
 	if (!published_get(c->published, &files.bytes, refused))
-		return NULL; /* a signal to the process group, of which the supervisor has not
-				spoken yet */
+		/* a signal to the process group, of which the supervisor has not spoken yet */
+		return NULL;
 	new = config_read(c->file, &files, on_said_before, NULL);
 	buf_free(&files.bytes);
 	if (!new)
@@ -418,8 +418,8 @@ static void reap(struct crew *c)
 	pid_t pid;
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-		for (int i = 0; i < c->n;
-			i++) /* none: an orphan given to us as process 1 of a container */
+		/* none: an orphan given to us as process 1 of a container */
+		for (int i = 0; i < c->n; i++)
 			if (c->workers[i].pid == pid)
 				worker_gone(c, &c->workers[i], status);
 }

@@ -58,8 +58,8 @@ static void on_still(void *ctx, enum outcome oc, const struct user *u)
 	struct blocks *b = ctx;
 	const struct blocked *k = &b->page[b->at];
 
-	if (oc == OC_OK && !b->closed &&
-		(!u || !u->block.since_s)) { /* lifted while we told of it */
+	/* lifted while we told of it */
+	if (oc == OC_OK && !b->closed && (!u || !u->block.since_s)) {
 		session_unblock(b->api->sessions, k->appid, k->openid, on_lifted, b);
 		return;
 	}

@@ -7,15 +7,16 @@
 enum side { SIDE_PUBLIC, SIDE_INTERNAL };
 
 enum route_flags {
-	ROUTE_BELOW = 1,   /* also everything below path + "/" */
-	ROUTE_OPEN = 2,    /* internal, but asks for no internal token: probes have none */
-	ROUTE_SESSION = 4, /* Authorization carries a third_session, so the internal token comes in
-			    * X-Internal-Token only. Where no token is set, proxies ask with their
-			    * caller's Host: it is not looked at */
-	ROUTE_PAGE = 16,   /* holds nothing secret, and browsers send no token for it; else as the
-			      others: where none is set, Host is looked at */
-	ROUTE_BASIC = 8, /* the internal token may also be the password of Basic, as Spring Security
-			    sends it */
+	ROUTE_BELOW = 1, /* also everything below path + "/" */
+	ROUTE_OPEN = 2,  /* internal, but asks for no internal token: probes have none */
+	/* Authorization carries a third_session, so the internal token comes in X-Internal-Token
+	 * only. Where no token is set, proxies ask with their caller's Host: it is not looked at */
+	ROUTE_SESSION = 4,
+	/* holds nothing secret, and browsers send no token for it; else as the others: where none
+	 * is set, Host is looked at */
+	ROUTE_PAGE = 16,
+	/* the internal token may also be the password of Basic, as Spring Security sends it */
+	ROUTE_BASIC = 8,
 };
 
 struct route {

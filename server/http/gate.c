@@ -446,8 +446,8 @@ void gate_overdue(struct gate *g)
 	switch (g->wait.kind) {
 	case WAIT_REQUEST:
 		if (p && !g->req)
-			vet_head(p, ahead_len(g), g->http->o.max_body,
-				&g->http->head); /* for what has come of its head */
+			/* for what has come of its head */
+			vet_head(p, ahead_len(g), g->http->o.max_body, &g->http->head);
 		refuse(g, OC_TIMEOUT, p);
 		break;
 	case WAIT_ANSWER:

@@ -20,8 +20,9 @@ enum { HTTP_CLIENT_MAX = 64 };
 
 struct http_options {
 	const char *name;            /* "public" or "internal": label of metrics and logs */
-	int max_connections; /* one more makes room: who has been idle for longest is closed. Where
-			      * nobody is idle it is told 503 overloaded, and closed */
+	/* one more makes room: who has been idle for longest is closed. Where nobody is idle it is
+	 * told 503 overloaded, and closed */
+	int max_connections;
 	/* absolute for a whole request to arrive; and for an idle connection */
 	int         client_timeout_ms;
 	size_t      max_body;

@@ -14,8 +14,8 @@ enum {
 	PARTIAL_MS = 1000, /* and while there are slots that nobody owns, or whose owner is away */
 	UNREST_MS = 250,   /* and for a while after a new epoch, see there */
 	UNREST_FOR_MS = 5000,
-	PARTIAL_MAX =
-		3, /* maps with slots that nobody owns, one after another, until that is believed */
+	/* maps with slots that nobody owns, one after another, until that is believed */
+	PARTIAL_MAX = 3,
 	PENDING = 4,
 };
 

@@ -203,8 +203,8 @@ static void refused(struct conn *c, const struct pending *p, const char *error)
 	snprintf(c->said, sizeof(c->said), "%s: %s", p->a.name, sentence);
 	if (p->kind == OPTIONAL)
 		return;
-	if (p->kind == LAST_OF_HANDSHAKE &&
-		!strcmp(word, "MISCONF")) { /* it cannot save to disk: reads go on */
+	/* it cannot save to disk: reads go on */
+	if (p->kind == LAST_OF_HANDSHAKE && !strcmp(word, "MISCONF")) {
 		log_warn("redis refuses writes", LOG_STR("address", c->address),
 			LOG_STR("reason", sentence));
 		become_up(c);

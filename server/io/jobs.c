@@ -382,8 +382,8 @@ void jobs_free(struct jobs *j, int64_t grace_ms)
 	n = stop(j, grace_ms, &waiting, running);
 	event_del(&j->ev);
 	for (size_t i = 0; i < n; i++)
-		tell(running[i], not_done); /* before tell_done, which would drop those that have
-					       come back by now */
+		/* before tell_done, which would drop those that have come back by now */
+		tell(running[i], not_done);
 	tell_done(j);
 	tell_list(j, &waiting, &not_done);
 	let_go(j);

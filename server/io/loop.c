@@ -157,8 +157,8 @@ void loop_stop(struct loop *l)
 
 void loop_settle(struct loop *l)
 {
-	for (int turn = 0; turn < 3;
-		turn++) /* the end of a bufferevent is put off, and so is what comes of that */
+	/* the end of a bufferevent is put off, and so is what comes of that */
+	for (int turn = 0; turn < 3; turn++)
 		event_base_loop(l->base, EVLOOP_NONBLOCK);
 }
 

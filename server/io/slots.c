@@ -103,8 +103,8 @@ bool slot_map_read(struct slot_map *m, const struct redisReply *v, const char *a
 			to >= SLOTS)
 			return false;
 		if (!read_node(&node, redis_reply_at(range, 2), asked))
-			continue; /* a node that nobody knows the address of: its slots are nobody's
-				   */
+			/* a node that nobody knows the address of: its slots are nobody's */
+			continue;
 		who = enter_node(m, &node);
 		for (; who != SLOT_NOBODY && from <= to; from++) {
 			m->covered += m->owner[from] == SLOT_NOBODY;

@@ -46,8 +46,9 @@ struct audit;
 
 struct audit_options {
 	const char *file;
-	const uint8_t *key;  /* SEAL_KEY_LEN bytes: users are written as an HMAC under a key made of
-	                      * it. NULL: as their openid */
+	/* SEAL_KEY_LEN bytes: users are written as an HMAC under a key made of it. NULL: as their
+	 * openid */
+	const uint8_t *key;
 	size_t queue_max;    /* lines */
 };
 

@@ -152,8 +152,8 @@ void code_claim_try(
 	if (redis_major(cs->redis) >= SET_NX_GET_SINCE)
 		redis_command(cs->redis, NELEM(argv), argv, NULL, on_claim, t);
 	else
-		eval(cs, &claim_script, c, c->holder, argv[6], NULL, on_claim,
-			t); /* the same, at three times the price */
+		/* the same, at three times the price */
+		eval(cs, &claim_script, c, c->holder, argv[6], NULL, on_claim, t);
 }
 
 static void on_forgotten(void *ctx, enum outcome oc, const struct redisReply *reply)

@@ -29,8 +29,8 @@ static void from_users(const struct user_sql *s, struct buf *b)
 	const char *t = s->ops->tables;
 
 	buf_printf(b,
-		"SELECT " USER_LIST_COLUMNS(
-			u) " FROM %susers u LEFT JOIN %sphones p ON p.appid=u.appid AND "
+		"SELECT " USER_LIST_COLUMNS(u)
+		" FROM %susers u LEFT JOIN %sphones p ON p.appid=u.appid AND "
 			   "p.openid=u.openid"
 			   " LEFT JOIN %sblocks b ON b.appid=u.appid AND b.openid=u.openid WHERE ",
 		t, t, t);
@@ -41,8 +41,8 @@ static void from_blocks(const struct user_sql *s, struct buf *b)
 	const char *t = s->ops->tables;
 
 	buf_printf(b,
-		"SELECT " USER_LIST_COLUMNS(
-			b) " FROM %sblocks b LEFT JOIN %susers u ON u.appid=b.appid AND "
+		"SELECT " USER_LIST_COLUMNS(b)
+		" FROM %sblocks b LEFT JOIN %susers u ON u.appid=b.appid AND "
 			   "u.openid=b.openid"
 			   " LEFT JOIN %sphones p ON p.appid=b.appid AND p.openid=b.openid WHERE ",
 		t, t, t);

@@ -197,11 +197,12 @@ static bool run(struct mysql *m, const struct asked *asked)
 /* Blocks of users that there is no row of. */
 static void sql_blocks(struct mysql *m, const struct user_row *rows, size_t n)
 {
-	buf_str(&m->sql, ";SELECT " USER_LIST_COLUMNS(
-				 b) " FROM " TABLES "blocks b LEFT JOIN " TABLE
-				    " u ON u.appid=b.appid AND u.openid=b.openid"
-				    " LEFT JOIN " TABLES
-				    "phones p ON p.appid IS NULL WHERE u.appid IS NULL AND ");
+	/* clang-format off: as the statement reads */
+	buf_str(&m->sql, ";SELECT " USER_LIST_COLUMNS(b) " FROM " TABLES "blocks b"
+		" LEFT JOIN " TABLE " u ON u.appid=b.appid AND u.openid=b.openid"
+		" LEFT JOIN " TABLES "phones p ON p.appid IS NULL"
+		" WHERE u.appid IS NULL AND ");
+	/* clang-format on */
 	sql_keys(m, 'b', rows, n);
 }
 
@@ -227,11 +228,12 @@ enum user_status user_mysql_load(
 		return USER_AWAY;
 	buf_clear(&m->sql);
 	buf_str(&m->sql, writing ? "START TRANSACTION;" : "");
-	buf_str(&m->sql, "SELECT " USER_LIST_COLUMNS(
-				 u) " FROM " TABLE " u LEFT JOIN " TABLES
-				    "phones p ON p.appid=u.appid AND p.openid=u.openid"
-				    " LEFT JOIN " TABLES
-				    "blocks b ON b.appid=u.appid AND b.openid=u.openid WHERE ");
+	/* clang-format off: as the statement reads */
+	buf_str(&m->sql, "SELECT " USER_LIST_COLUMNS(u) " FROM " TABLE " u"
+		" LEFT JOIN " TABLES "phones p ON p.appid=u.appid AND p.openid=u.openid"
+		" LEFT JOIN " TABLES "blocks b ON b.appid=u.appid AND b.openid=u.openid"
+		" WHERE ");
+	/* clang-format on */
 	sql_keys(m, 'u', rows, n);
 	buf_str(&m->sql, writing ? " FOR UPDATE" : "");
 	sql_blocks(m, rows, n);

@@ -315,8 +315,8 @@ static bool probe_missing(const char *path, char *said)
 
 	slash[slash == dir] = '\0';
 	ok = access(dir, W_OK | X_OK) == 0;
-	if (!ok && errno == ENOENT &&
-		(slash = strrchr(dir, '/')) != dir) { /* it makes the last directory too */
+	/* it makes the last directory too */
+	if (!ok && errno == ENOENT && (slash = strrchr(dir, '/')) != dir) {
 		*slash = '\0';
 		ok = access(dir, W_OK | X_OK) == 0;
 	}

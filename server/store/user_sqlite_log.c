@@ -93,8 +93,8 @@ static int tender_connect(struct tender *t)
 	int rc = user_sqlite_connect(&t->s, t->path);
 
 	if (rc == SQLITE_OK)
-		rc = sqlite3_exec(t->s.db, "PRAGMA schema_version", NULL, NULL,
-			NULL); /* one that never read knows of no log */
+		/* one that never read knows of no log */
+		rc = sqlite3_exec(t->s.db, "PRAGMA schema_version", NULL, NULL, NULL);
 	if (rc != SQLITE_OK) {
 		sqlite3_close(t->s.db);
 		t->s.db = NULL;
@@ -134,8 +134,8 @@ int64_t user_sqlite_tend(void *tender)
 	if (rc == SQLITE_OK && log_size(&t->s) > (clock_ms() < t->cut_ms ? t->s.log_max : 0))
 		rc = force(t);
 	rc &= 0xff;
-	if (rc != SQLITE_OK && rc != SQLITE_BUSY && rc != SQLITE_LOCKED &&
-		!t->failing) /* busy: another process is at it */
+	/* busy: another process is at it */
+	if (rc != SQLITE_OK && rc != SQLITE_BUSY && rc != SQLITE_LOCKED && !t->failing)
 		log_warn("the user database's write-ahead log cannot be moved into its file",
 			LOG_STR("file", t->path), LOG_STR("cause", sqlite3_errstr(rc)));
 	t->failing = rc != SQLITE_OK && rc != SQLITE_BUSY && rc != SQLITE_LOCKED;

@@ -209,8 +209,8 @@ enum user_status user_sqlite_find(
 
 int user_sqlite_prepare(struct sqlite *s)
 {
-	static const char get[] = "SELECT " USER_LIST_COLUMNS(
-		u) ", (SELECT erased_ms FROM erased WHERE name = ?3)"
+	static const char get[] = "SELECT " USER_LIST_COLUMNS(u)
+		", (SELECT erased_ms FROM erased WHERE name = ?3)"
 		   " FROM (SELECT 1) LEFT JOIN users u ON u.appid = ?1 AND u.openid = ?2"
 		   " LEFT JOIN phones p ON p.appid = ?1 AND p.openid = ?2 LEFT JOIN blocks b ON "
 		   "b.appid = ?1 AND b.openid = ?2";

@@ -1,5 +1,6 @@
-/* A Redis played by a test, on the same loop as what is tested: it takes connections, reads commands,
- * and the test's `answers` says what comes back. And turning that loop until something holds. */
+/* A Redis played by a test, on the same loop as what is tested: it takes connections, reads
+ * commands, and the test's `answers` says what comes back. And turning that loop until something
+ * holds. */
 #ifndef PEER_H
 #define PEER_H
 

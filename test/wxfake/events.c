@@ -97,7 +97,8 @@ void events_free(struct fake *f)
 {
 	for (int i = 0; i < SUBSCRIBERS_MAX; i++)
 		if (f->subs[i])
-			drop(f, i); /* http_free closes what is open: the loop turns no more, to end
-				       a stream in order */
+			/* http_free closes what is open: the loop turns no more, to end a stream in
+			 * order */
+			drop(f, i);
 	timer_free(f->beat);
 }

@@ -333,8 +333,8 @@ enum code_state code_look(struct fake *f, const struct app *a, const char *text,
 	*out = c;
 	if (!c || c->app != a || c->kind != kind)
 		return CODE_UNKNOWN;
-	if (c->used) /* also when it is past its time by now: which of the two WeChat says then is
-			not known */
+	/* also when it is past its time by now: which of the two WeChat says then is not known */
+	if (c->used)
 		return CODE_USED;
 	return clock_ms() - c->made_ms >= CODE_LIFE_MS ? CODE_UNKNOWN : CODE_GOOD;
 }
