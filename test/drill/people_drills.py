@@ -80,12 +80,12 @@ class Mysql:
     def text(self):
         tables = self.server.sql(f"SHOW TABLES IN {self.name}").split()
         sql = ";".join(f"SELECT * FROM {self.name}.{t}" for t in tables)  # some columns are no text
-        return subprocess.run(["mariadb", "--no-defaults", "-uroot", "-S", self.server.socket, "-BNe", sql], check=True, capture_output=True,
+        return subprocess.run(self.server.client("-BNe", sql), check=True, capture_output=True,
                               text=True, errors="replace").stdout
 
     def hold(self, table):
         """Of the users: a transaction waits before it does anything. Of the tombstones: it has deleted the user's row by then."""
-        self.holder = subprocess.Popen(["mariadb", "--no-defaults", "-uroot", "-S", self.server.socket, "-n", "-BN", self.name], text=True,
+        self.holder = subprocess.Popen(self.server.client("-n", "-BN", self.name), text=True,
                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.holder.stdin.write(f"BEGIN; SELECT COUNT(*) FROM wxlogind_{table} FOR UPDATE;\n")
         self.holder.stdin.flush()

@@ -196,8 +196,12 @@ class Mariadb:
                                 "--innodb-flush-log-at-trx-commit=2", *(self.args or ["--skip-ssl"])], self.dir / "mariadb.log")
         poll(lambda: self.cli("SELECT 1").returncode == 0, seconds=60, what="mariadbd")
 
+    def client(self, *args):
+        """The command; newer clients insist on TLS unless told otherwise."""
+        return ["mariadb", "--no-defaults", "--skip-ssl", "-uroot", "-S", self.socket, *args]
+
     def cli(self, sql):
-        return subprocess.run(["mariadb", "--no-defaults", "-uroot", "-S", self.socket, "-BNe", sql], capture_output=True, text=True)
+        return subprocess.run(self.client("-BNe", sql), capture_output=True, text=True)
 
     def sql(self, sql):
         r = self.cli(sql)
