@@ -271,6 +271,20 @@ static void test_late_writes_that_race(void **state)
 	user_db_free(other);
 }
 
+static bool somebody_waits(MYSQL *gate)
+{
+	MYSQL_RES *res;
+	bool found;
+
+	assert_int_equal(mysql_query(gate, "SELECT 1 FROM information_schema.processlist "
+					   "WHERE state = 'User lock'"),
+		0);
+	res = mysql_store_result(gate);
+	found = res && mysql_num_rows(res) > 0;
+	mysql_free_result(res);
+	return found;
+}
+
 /* A tombstone comes after it was looked for, and before the new row goes in: the row's key is then
  * inserted once more, which fails as a duplicate, and the batch is done over. */
 static void test_mysql_a_tombstone_in_between(void **state)
@@ -286,7 +300,8 @@ static void test_mysql_a_tombstone_in_between(void **state)
 	assert_int_equal(mysql_query(gate, "DO GET_LOCK('gate', 10)"), 0);
 	begin(1);
 	user_put(db, APP, "oOne", &p, LONG_MS, on_user, NULL);
-	usleep(300000); /* it comes to the gate */
+	while (!somebody_waits(gate))
+		usleep(1000);
 	real_mariadb_do(&server, "INSERT INTO users.wxlogind_erased VALUES "
 				 "(UNHEX(SHA2('wxfa4efa4efa4efa4e\noOne', 256)), 2000)");
 	mysql_close(gate);
