@@ -23,7 +23,7 @@ all: $(B)/wxlogind $(B)/wxfake $(B)/confdoc
 
 $(LIBRARY): $(call obj,$(COMMON) $(ROOMS))
 	rm -f $@ && ar rcs $@ $^
-$(B)/wxlogind: $(call obj,server/main.c server/crew.c server/handover.c server/published.c) $(LIBRARY)
+$(B)/wxlogind: $(call obj,server/main.c server/crew.c server/handover.c server/published.c server/sockets.c) $(LIBRARY)
 	$(CC) $(SAN) $(LDFLAGS) -o $@ $^ $(LIBS)
 $(B)/wxfake: $(call obj,$(FAKE)) $(LIBRARY)
 	$(CC) $(SAN) $(LDFLAGS) -o $@ $^ $(LIBS)

@@ -22,9 +22,8 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/notify.h"
-#include "handover.h"
-#include "http/listen.h"
 #include "published.h"
+#include "sockets.h"
 
 enum { PAUSE_MS = 1000, PAUSE_MAX_MS = 8000, LOOK_MS = 100, KILL_GRACE_MS = 5000 };
 
@@ -45,19 +44,16 @@ struct crew {
 	struct config *started;
 	struct config *good;        /* the last that was good; may be the same */
 	struct app_shared *app_shared;
-	struct listen_socket *sockets[2]; /* public, internal */
-	size_t         socket_count[2];
+	struct sockets sockets;
 	struct worker *workers;
 	int            n, alive;
 	struct shared *shared;       /* of n */
 	struct published *published; /* what the last good configuration was read from */
 	int            mine;         /* a worker's: which it is */
 	struct timer  *look;         /* of the only worker's loop */
-	struct handed  handed;
 	struct successor successor;
 	char *const   *argv;
 	int64_t        watchdog_ms, watchdog_due_ms;
-	bool           internal_is_local;
 	bool           complete;     /* all workers served at once, at one time */
 	bool           handed_over;  /* the successor has the sockets and their files */
 	bool           ending;
@@ -97,81 +93,6 @@ static void raise_descriptor_limit(void)
 	}
 }
 
-/* ---- sockets ---- */
-
-static bool open_side(struct crew *c, int side, const struct config_list *addresses)
-{
-	const struct listen_options o = {
-		.unix_mode = (int)c->started->unix_mode, .unix_group = c->started->unix_group};
-	char why[256];
-
-	if (c->socket_count[side] > 0)
-		return true; /* handed over: the configured addresses do not count */
-	c->sockets[side] = mem_alloc(sizeof(*c->sockets[side]) * addresses->n);
-	for (size_t i = 0; i < addresses->n; i++) {
-		if (!listen_open(&c->sockets[side][i], addresses->items[i], &o, why, sizeof(why))) {
-			log_error("cannot listen", LOG_STR("address", addresses->items[i]),
-				LOG_STR("cause", why));
-			return false;
-		}
-		c->socket_count[side]++;
-	}
-	return true;
-}
-
-static void log_listening(const struct crew *c)
-{
-	char address[256];
-
-	for (int side = 0; side < 2; side++)
-		for (size_t i = 0; i < c->socket_count[side]; i++) {
-			listen_name(c->sockets[side][i].fd, address, sizeof(address));
-			log_info("listening", LOG_STR("listener", side ? "internal" : "public"),
-				LOG_STR("address", address));
-		}
-}
-
-static bool open_sockets(struct crew *c)
-{
-	char why[256];
-
-	if (!handover_take(&c->handed, c->sockets, c->socket_count, why, sizeof(why))) {
-		log_error("cannot listen", LOG_STR("cause", why));
-		return false;
-	}
-	if (!open_side(c, 0, &c->started->listen) || !open_side(c, 1, &c->started->internal_listen))
-		return false;
-	log_listening(c);
-	c->internal_is_local = true;
-	for (size_t i = 0; i < c->socket_count[1]; i++)
-		c->internal_is_local &= listen_is_local(c->sockets[1][i].fd);
-	if (!c->internal_is_local && !*c->started->internal_token)
-		log_error("cannot listen",
-			LOG_STR("cause", "an internal socket is open to others than this machine: "
-					 "set [server] internal_token"));
-	return c->internal_is_local || *c->started->internal_token;
-}
-
-static void stop_listening(void *ctx)
-{
-	struct crew *c = ctx;
-
-	for (int side = 0; side < 2; side++)
-		for (size_t i = 0; i < c->socket_count[side]; i++)
-			listen_close(&c->sockets[side][i]);
-}
-
-static void end_sockets(struct crew *c)
-{
-	for (int side = 0; side < 2; side++) {
-		for (size_t i = 0; i < c->socket_count[side]; i++)
-			listen_end(&c->sockets[side][i],
-				/* or still the one's before us */
-				c->handed_over || c->handed.ready_fd >= 0);
-		free(c->sockets[side]);
-	}
-}
-
 /* ---- the last good configuration ---- */
 
 static void on_said(void *ctx, bool is_error, const char *text)
@@ -193,7 +114,7 @@ static void on_said_before(void *ctx, bool is_error, const char *text)
 /* The file is right in itself; but an address waits for a restart, and the token does not. */
 static bool fits_what_is_open(const struct crew *c, const struct config *new)
 {
-	if (*new->internal_token || c->internal_is_local)
+	if (*new->internal_token || c->sockets.internal_is_local)
 		return true;
 	log_error("configuration", LOG_STR("problem", "[server] internal_token is gone, and the "
 						      "internal_listen in force is open to others "
@@ -298,28 +219,35 @@ static void worker_is_ready(void *ctx)
 	c->shared[c->mine].is_ready = true;
 }
 
+static void worker_stops_listening(void *ctx)
+{
+	struct crew *c = ctx;
+
+	sockets_close(&c->sockets);
+}
+
 static void run_worker(struct crew *c, int i)
 {
 	const struct app_crew told = {.ctx = c,
 		.up = worker_is_up,
 		.ready = worker_is_ready,
-		.stop_listening = stop_listening,
+		.stop_listening = worker_stops_listening,
 		.reload = reload_worker};
 
 	c->mine = i;
 	signal(SIGUSR2, SIG_IGN);
-	if (c->handed.ready_fd >= 0)
-		close(c->handed.ready_fd); /* the supervisor's to use */
+	if (c->sockets.handed.ready_fd >= 0)
+		close(c->sockets.handed.ready_fd); /* the supervisor's to use */
 	published_join(c->published);
 	exit(app_run(&(struct app_options){.started = c->started,
 		.config = c->good,
 		.shared = c->app_shared,
 		.worker = i,
 		.workers = c->n,
-		.sockets = {c->sockets[0], c->sockets[1]},
-		.socket_count = {c->socket_count[0], c->socket_count[1]},
+		.sockets = {c->sockets.side[0], c->sockets.side[1]},
+		.socket_count = {c->sockets.count[0], c->sockets.count[1]},
 		.crew = &told,
-		.accept_when_ready = c->handed.ready_fd >= 0,
+		.accept_when_ready = c->sockets.handed.ready_fd >= 0,
 		.supervised = true}));
 }
 
@@ -370,7 +298,7 @@ static void see_who_is_up(struct crew *c)
 		notify_send("READY=1");
 	}
 	if (ready == c->n)
-		handover_ready(&c->handed);
+		handover_ready(&c->sockets.handed);
 }
 
 static void begin_end(struct crew *c)
@@ -379,7 +307,7 @@ static void begin_end(struct crew *c)
 		notify_send("STOPPING=1");
 	c->ending = true;
 	c->ending_since_ms = clock_ms();
-	stop_listening(c); /* the workers have theirs, and say how long */
+	sockets_close(&c->sockets); /* the workers have theirs, and say how long */
 }
 
 /* A worker that cannot start at all ends the service: a restart would not mend that. Once the crew
@@ -433,7 +361,7 @@ static void upgrade(struct crew *c)
 			  "process too");
 	else if (c->ending || c->successor.pid)
 		log_warn("SIGUSR2 is refused: the server is ending, or is being replaced");
-	else if (successor_start(&c->successor, c->argv, c->sockets, c->socket_count))
+	else if (successor_start(&c->successor, c->argv, c->sockets.side, c->sockets.count))
 		log_info("starting the program anew", LOG_INT("pid", c->successor.pid));
 	else
 		log_error("cannot start the new process", LOG_STR("cause", strerror(errno)));
@@ -572,7 +500,7 @@ static void alone_is_ready(void *ctx)
 {
 	struct crew *c = ctx;
 
-	handover_ready(&c->handed);
+	handover_ready(&c->sockets.handed);
 }
 
 static void alone_stops_listening(void *ctx)
@@ -582,7 +510,7 @@ static void alone_stops_listening(void *ctx)
 	if (!c->handed_over)
 		notify_send("STOPPING=1");
 	c->ending = true;
-	stop_listening(c);
+	sockets_close(&c->sockets);
 }
 
 static void alone_ends(void *ctx)
@@ -606,10 +534,10 @@ static int run_alone(struct crew *c)
 		.config = c->good,
 		.shared = c->app_shared,
 		.workers = 1,
-		.sockets = {c->sockets[0], c->sockets[1]},
-		.socket_count = {c->socket_count[0], c->socket_count[1]},
+		.sockets = {c->sockets.side[0], c->sockets.side[1]},
+		.socket_count = {c->sockets.count[0], c->sockets.count[1]},
 		.crew = &told,
-		.accept_when_ready = c->handed.ready_fd >= 0});
+		.accept_when_ready = c->sockets.handed.ready_fd >= 0});
 }
 
 int crew_run(const char *file, struct config *config, char *const *argv)
@@ -625,11 +553,11 @@ int crew_run(const char *file, struct config *config, char *const *argv)
 	raise_descriptor_limit();
 	c.n = (int)(config->workers ? config->workers : sysconf(_SC_NPROCESSORS_ONLN));
 	c.app_shared = app_share(c.n);
-	if (open_sockets(&c))
+	if (sockets_open(&c.sockets, config))
 		status = c.n > 1 ? supervise(&c) : run_alone(&c);
 	else
 		config_free(config);
-	end_sockets(&c);
+	sockets_end(&c.sockets, c.handed_over);
 	app_unshare(c.app_shared);
 	return status;
 }
