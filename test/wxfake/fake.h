@@ -1,10 +1,10 @@
 /* wxfake: a stand-in for the WeChat servers, for development, tests and load; never part of
  * production.
  *
- * main.c reads argv and routes; state.c knows apps, users, codes and tokens; wechat.c answers as
- * WeChat does; fault.c lets answers misbehave on their way out; control.c is the /fake side;
- * events.c tells the browser what happened, monitor.c what Redis is told; page.c gives the browser
- * its page, and backend.c plays the team's backend for it. */
+ * main.c reads argv and routes; state.c knows apps, users, codes and tokens; wechat.c decides as
+ * WeChat does, and answer.c writes its answers; fault.c lets answers misbehave on their way out;
+ * control.c is the /fake side; events.c tells the browser what happened, monitor.c what Redis is
+ * told; page.c gives the browser its page, and backend.c plays the team's backend for it. */
 #ifndef WXFAKE_FAKE_H
 #define WXFAKE_FAKE_H
 
