@@ -14,8 +14,6 @@
 
 enum { READ_BYTES = 16 * 1024, AHEAD_MAX = 64 * 1024, LINGER_BYTES = 256 * 1024 };
 
-static void gate_next(struct gate *g);
-
 static struct gate *gate_of(evhtp_connection_t *c)
 {
 	return c->hooks->on_connection_fini_arg;
@@ -89,8 +87,6 @@ static evhtp_res on_connection_fini(evhtp_connection_t *c, void *arg)
 	struct gate *g = arg;
 
 	(void)c;
-	if (g->dead)
-		*g->dead = true;
 	if (g->req && g->wait.kind == WAIT_ANSWER)
 		req_client_gone(g->req);
 	else
@@ -126,16 +122,6 @@ void gate_refuse(struct gate *g, enum outcome oc)
 
 /* ---- messages ---- */
 
-/* evhtp's parser sees this and nothing else. */
-static void feed_evhtp(struct gate *g)
-{
-	static const char head[] = "GET / HTTP/1.1\r\n\r\n";
-	struct bufferevent *bev = g->conn->bev;
-
-	evbuffer_prepend(bufferevent_get_input(bev), head, sizeof(head) - 1);
-	g->evhtp_read(bev, g->conn); /* the handler runs in here, and the connection may end */
-}
-
 static void message_whole(struct gate *g)
 {
 	set_state(g, WAIT_ANSWER);
@@ -143,7 +129,7 @@ static void message_whole(struct gate *g)
 	memset(&g->chunks, 0, sizeof(g->chunks));
 	g->continued = false;
 	req_whole(g->req);
-	feed_evhtp(g);
+	g->http->handler(g->http->ctx, g->req); /* the connection may end in here */
 }
 
 /* Takes the body as far as it has come: PENDING, OK or the error. */
@@ -292,27 +278,29 @@ static void on_last_word_sent(struct gate *g)
 		shutdown(bufferevent_getfd(g->conn->bev), SHUT_WR);
 }
 
-static void on_flushed(struct bufferevent *bev, void *arg)
+/* All of the answer has left: the next message, or the end. */
+static void turn_over(struct gate *g)
 {
-	evhtp_connection_t *c = arg;
-	struct gate *g = gate_of(c);
-	bool dead = false;
-
-	if (g->wait.kind == WAIT_LINGER) {
-		on_last_word_sent(g);
+	if (g->closing) {
+		gate_close(g);
 		return;
 	}
-	if (!c->request || g->wait.kind != WAIT_FLUSH)
-		return; /* a 100 Continue, or a piece of an answer */
-	g->dead = &dead; /* cppcheck-suppress autoVariables ; cleared below while it lives */
-	g->evhtp_write(bev, c); /* evhtp ends its request, or the connection */
-	if (dead)
-		return;
-	g->dead = NULL;
-	if (c->request)
-		return;
 	set_state(g, WAIT_IDLE);
 	gate_next(g);
+}
+
+/* Comes also for a 100 Continue, and for a piece of an answer. */
+static void on_flushed(struct bufferevent *bev, void *arg)
+{
+	struct gate *g = gate_of(arg);
+
+	(void)bev;
+	if (gate_unsent(g) > 0)
+		return;
+	if (g->wait.kind == WAIT_LINGER)
+		on_last_word_sent(g);
+	else if (g->wait.kind == WAIT_FLUSH)
+		turn_over(g);
 }
 
 /* Of the bufferevent, which only writes: the client is gone. */
@@ -341,8 +329,6 @@ static void name_peer(struct gate *g)
 struct gate *gate_open(struct http *h, evhtp_connection_t *c, bool rejected)
 {
 	struct gate *g = mem_alloc(sizeof(*g));
-	bufferevent_event_cb ecb;
-	void *arg;
 
 	if (evhtp_connection_set_hook(
 		    c, evhtp_hook_on_connection_fini, (evhtp_hook)on_connection_fini, g)) {
@@ -353,8 +339,7 @@ struct gate *gate_open(struct http *h, evhtp_connection_t *c, bool rejected)
 	g->conn = c;
 	g->rejected = rejected;
 	name_peer(g);
-	bufferevent_getcb(c->bev, &g->evhtp_read, &g->evhtp_write, &ecb, &arg);
-	bufferevent_setcb(c->bev, NULL, on_flushed, on_event, arg);
+	bufferevent_setcb(c->bev, NULL, on_flushed, on_event, c);
 	bufferevent_disable(c->bev, EV_READ);
 	event_assign(&g->readable, loop_base(h->loop), bufferevent_getfd(c->bev),
 		EV_READ | EV_PERSIST, on_readable, g);
@@ -404,16 +389,24 @@ static void send_or_write(struct gate *g, const void *p, size_t n)
 		gate_write(g, (const char *)p + sent, n - (size_t)sent);
 }
 
+/* Nothing is left to do but to wait for the next message. */
+static bool is_at_rest(const struct gate *g)
+{
+	return g->unsent == 0 && ahead_len(g) == 0 && !g->closing && !g->eof && !g->http->draining;
+}
+
 void gate_answered(struct gate *g, bool close)
 {
-	evhtp_request_t *r = g->conn->request;
-
 	g->req = NULL;
-	if (close)
-		evhtp_request_disable_flag(r, EVHTP_REQ_FLAG_KEEPALIVE);
-	r->flags |= EVHTP_REQ_FLAG_FINISHED;
+	g->closing = close;
 	g->unsent = gate_unsent(g);
+	if (is_at_rest(g)) {
+		set_state(g, WAIT_IDLE);
+		return;
+	}
 	set_state(g, WAIT_FLUSH);
+	/* Later, even where all was sent: whoever answered is still on the stack, and who sends
+	 * many messages at once takes turns with the others. */
 	if (g->unsent == 0)
 		bufferevent_trigger(g->conn->bev, EV_WRITE,
 			BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);

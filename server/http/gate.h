@@ -1,10 +1,9 @@
-/* One client connection, between the socket and evhtp: collects a whole vetted message, gives evhtp
- * a head of our own making for it, holds what follows until the answer is flushed, and ends
- * connections that take too long. Only this room includes it.
+/* One client connection, between the socket and the handler: collects a whole vetted message, gives
+ * it to the handler, holds what follows until the answer is flushed, and ends connections that take
+ * too long. Only this room includes it.
  *
- * evhtp's parser is never shown a byte that came from outside: split reads corrupt its URIs, large
- * forms overrun its stack, and it lets requests be smuggled. It keeps what it is good at:
- * accepting, the connection, and its turn from one request to the next. */
+ * evhtp listens, accepts, and owns the connection and its output. Its parser is shown nothing: split
+ * reads corrupt its URIs, large forms overrun its stack, and it lets requests be smuggled. */
 #ifndef HTTP_GATE_H
 #define HTTP_GATE_H
 
@@ -23,7 +22,6 @@ struct gate {
 	struct wait wait;          /* first: its kind is the connection's state */
 	struct http *http;
 	evhtp_connection_t *conn;
-	bufferevent_data_cb evhtp_read, evhtp_write;
 	/* we read, not the bufferevent: it would ask first how much there is */
 	struct event readable;
 	bool        reading;
@@ -34,11 +32,10 @@ struct gate {
 	size_t      unsent;
 	size_t      lingered;      /* bytes thrown away */
 	bool        eof, rejected, continued;
+	bool        closing;       /* after the answer that is on its way */
 	struct vet_chunks chunks;  /* how far a chunked body has come */
 	struct req *req;           /* the message: while its body comes, and until it is answered */
 	char        peer[INET6_ADDRSTRLEN];
-	/* set when the connection ends while its own code is on the stack */
-	bool       *dead;
 };
 
 /* Wraps a connection evhtp has just accepted. rejected: it is one too many, and counted apart.

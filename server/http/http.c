@@ -108,16 +108,6 @@ static evhtp_res on_accepted(evhtp_connection_t *c, void *arg)
 	return EVHTP_RES_OK;
 }
 
-/* evhtp has parsed the head we made; the request is the one its gate holds. */
-static void on_request(evhtp_request_t *r, void *arg)
-{
-	struct http *h = arg;
-	struct gate *g = r->conn->hooks->on_connection_fini_arg;
-
-	if (g->req)
-		h->handler(h->ctx, g->req);
-}
-
 static void accept_again(void *ctx)
 {
 	struct listener *l = ctx;
@@ -163,7 +153,6 @@ static bool listener_start(struct http *h, int fd)
 		return false;
 	evhtp_disable_flag(l->htp, EVHTP_FLAG_ENABLE_100_CONT);
 	evhtp_set_post_accept_cb(l->htp, on_accepted, l);
-	evhtp_set_gencb(l->htp, on_request, h);
 	l->pause = timer_new(h->loop, accept_again, l);
 	if (evhtp_accept_socket(l->htp, fd, 0) != 0)
 		return false;
