@@ -1,238 +1,5 @@
-/* A store of several servers against nodes on the same loop that say whatever a Redis Cluster may
- * say, once and for ever. */
-#include "io/redis.h"
-
-#include "peer.h"
-
-#include "common/log.h"
-#include "io/reply.h"
-#include "io/slots.h"
-
-enum { TIMEOUT_MS = 250, FOREVER = 1000000 };
-
-/* ---- the nodes: a owns the lower half of the slots, b and c a quarter each; d is to come ---- */
-
-enum then { GOES_ON, HANGS_UP, FALLS_SILENT };
-
-struct node {
-	struct peer peer; /* first: a connection of the peer is one of the node */
-	const char *id;
-	const char *word;         /* the raw answer to whatever is asked of keys below k:, */
-	int         times;        /* so often; then it answers well */
-	enum then   then;         /* after that word */
-	bool        says_no_votes; /* CLUSTER INFO is not answered */
-	int         asked, scripts; /* commands below k: */
-	const char *version;
-};
-
-static struct node nodes[4];
-static struct loop *loop;
-static struct event *tick;
-static int owned;        /* slots from here on are nobody's */
-static int epoch;
-static const char *map_ids[3];
-static int map_ports[3];
-static int maps;         /* how many were told */
-static const char *wait; /* the raw answer to WAIT */
-
-static struct node *node_of(const struct peer_conn *c)
-{
-	return (struct node *)c->peer;
-}
-
-static void say_range(struct peer_conn *c, int from, int to, int who)
-{
-	char text[200];
-
-	snprintf(text, sizeof(text),
-		"*3\r\n:%d\r\n:%d\r\n*3\r\n$9\r\n127.0.0.1\r\n:%d\r\n$%zu\r\n%s\r\n", from, to,
-		map_ports[who], strlen(map_ids[who]), map_ids[who]);
-	peer_says(c, text);
-}
-
-static void say_map(struct peer_conn *c)
-{
-	maps++;
-	peer_says(c, "*3\r\n");
-	say_range(c, 0, 8191, 0);
-	say_range(c, 8192, 12287, 1);
-	say_range(c, 12288, owned - 1, 2);
-}
-
-static void say_info(struct peer_conn *c)
-{
-	char text[100];
-
-	if (node_of(c)->says_no_votes)
-		return;
-	snprintf(text, sizeof(text), "cluster_state:ok\r\ncluster_current_epoch:%d\r\n", epoch);
-	peer_says_bulk(c, text);
-}
-
-static const char *word_for(const char *key, const struct node *n, bool by_script, bool asking);
-
-/* false: the connection is gone. */
-static bool answer_key(struct peer_conn *c, const char *name, const char *key, bool asking)
-{
-	struct node *n = node_of(c);
-	bool script = !strncmp(name, "EVAL", 4);
-	const char *word = n->times-- > 0 ? n->word : word_for(key, n, script, asking);
-
-	n->asked++;
-	n->scripts += script;
-	if (word) {
-		peer_says(c, word);
-		c->is_silent = n->then == FALLS_SILENT;
-		if (n->then == HANGS_UP) {
-			bufferevent_flush(c->bev, EV_WRITE, BEV_FLUSH);
-			peer_conn_end(c);
-			return false;
-		}
-		return true;
-	}
-	peer_says_bulk(c, n->id);
-	return true;
-}
-
-static bool answer_command(struct peer_conn *c, const redisReply *cmd)
-{
-	const char *name = cmd->element[0]->str;
-	const char *second = cmd->elements > 1 ? cmd->element[1]->str : "";
-	const char *key = !strncmp(name, "EVAL", 4) ? cmd->element[3]->str : second;
-	bool asking = c->is_asking;
-	char info[100];
-
-	if (c->is_silent)
-		return true;
-	c->is_asking = !strcmp(name, "ASKING");
-	if (!strcmp(name, "PING")) {
-		peer_says(c, "+PONG\r\n");
-	} else if (!strcmp(name, "CLUSTER")) {
-		!strcmp(second, "SLOTS") ? say_map(c) : say_info(c);
-	} else if (!strcmp(name, "INFO")) {
-		snprintf(info, sizeof(info),
-			"redis_version:%s\r\nredis_mode:cluster\r\nrun_id:%s\r\n",
-			node_of(c)->version, node_of(c)->id);
-		peer_says_bulk(c, info);
-	} else if (!strcmp(name, "WAIT") && wait) {
-		peer_says(c, wait);
-	} else if (!strncmp(key, "k:", 2)) {
-		return answer_key(c, name, key, asking);
-	} else if (!strcmp(name, "GET")) {
-		peer_says(c, "$-1\r\n"); /* whether it owns its slots */
-	} else {
-		peer_says(c, "+OK\r\n");
-	}
-	return true;
-}
-
-static void turn_for(int ms)
-{
-	int64_t end = clock_ms() + ms;
-
-	UNTIL(clock_ms() >= end);
-}
-
-static int setup(void **state)
-{
-	static const char *const ids[] = {"a", "b", "c", "d"};
-
-	(void)state;
-	log_init(LOG_ERROR + 1, LOG_LOGFMT);
-	memset(nodes, 0, sizeof(nodes));
-	loop = loop_new();
-	tick = tick_new(loop);
-	for (size_t i = 0; i < NELEM(nodes); i++) {
-		nodes[i].id = ids[i];
-		nodes[i].version = "7.0.15";
-		nodes[i].peer = (struct peer){.loop = loop, .answers = answer_command};
-		peer_listen(&nodes[i].peer);
-	}
-	owned = SLOTS;
-	epoch = 1;
-	maps = 0;
-	wait = NULL;
-	for (int i = 0; i < 3; i++) {
-		map_ids[i] = ids[i];
-		map_ports[i] = nodes[i].peer.port;
-	}
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	for (size_t i = 0; i < NELEM(nodes); i++)
-		peer_stop(&nodes[i].peer);
-	event_free(tick);
-	loop_free(loop);
-	return 0;
-}
-
-static struct redis *opened(void)
-{
-	struct redis_host hosts[3] = {{"127.0.0.1", nodes[0].peer.port},
-		{"127.0.0.1", nodes[1].peer.port}, {"127.0.0.1", nodes[2].peer.port}};
-
-	return redis_new(loop, &(struct redis_options){.kind = REDIS_CLUSTER,
-				       .hosts = hosts,
-				       .host_count = 3,
-				       .key_prefix = "t:",
-
-				       .replicas = 1,
-				       .timeout_ms = TIMEOUT_MS,
-				       .max_pending = 1000});
-}
-
-static struct redis *connected(void)
-{
-	struct redis *r = opened();
-
-	UNTIL(redis_is_ready(r));
-	return r;
-}
-
-/* ---- a caller ---- */
-
-struct answer {
-	int          calls;
-	enum outcome oc;
-	char         text[16];
-	int64_t      asked_ms, took_ms;
-};
-
-static void on_answer(void *ctx, enum outcome oc, const struct redisReply *v)
-{
-	struct answer *a = ctx;
-	const char *s = redis_reply_str(v, NULL);
-
-	a->calls++;
-	a->oc = oc;
-	a->took_ms = clock_ms() - a->asked_ms;
-	snprintf(a->text, sizeof(a->text), "%s", s ? s : "");
-}
-
-static struct redis_script a_script = {.text = "return 1"};
-
-static void ask(struct redis *r, bool by_script, const char *key, struct answer *a)
-{
-	*a = (struct answer){.asked_ms = clock_ms()};
-	if (by_script)
-		redis_eval(r, &a_script, 2, (const char *[]){"1", key}, NULL, on_answer, a);
-	else
-		redis_command(r, 2, (const char *[]){"GET", key}, NULL, on_answer, a);
-	assert_int_equal(a->calls, 0); /* never before it returns */
-}
-
-static const char *ask_and_wait(struct redis *r, bool by_script, const char *key, struct answer *a)
-{
-	ask(r, by_script, key, a);
-	UNTIL(a->calls);
-	return a->oc == OC_OK ? a->text : "unavailable";
-}
-
-#define LOW "k:{b}"  /* slot 3300 */
-#define HIGH "k:{a}" /* slot 15495 */
+/* What comes of each thing that a node of a Redis Cluster may say. */
+#include "cluster_nodes.h"
 
 static void test_each_slot_at_its_owner(void **state)
 {
@@ -255,7 +22,6 @@ static const struct row {
 	const char *word;
 	const char *once_read, *ever_read, *once_script, *ever_script;
 } rows[] = {
-#define UN "unavailable"
 	{"-MOVED # 127.0.0.1:@\r\n", "b", "b", "b", "b"}, /* b answers well, so for ever is not for long */
 	{"-MOVED # :@\r\n", "b", "b", "b", "b"},          /* the host that was asked */
 	{"-MOVED # localhost:@\r\n", "ab", "ab", "ab", "ab"}, /* a name: another node to us; the map may come first */
@@ -293,7 +59,7 @@ static struct trial {
 	struct answer a;
 } trials[4 * NELEM(rows)];
 
-static const char *word_for(const char *key, const struct node *n, bool by_script, bool asking)
+static const char *word_of_trial(const char *key, const struct node *n, bool by_script, bool asking)
 {
 	for (struct trial *t = trials; t < trials + NELEM(trials); t++) {
 		if (strcmp(key, t->key) != 0)
@@ -346,6 +112,7 @@ static void test_each_word(void **state)
 	int tags = 0;
 
 	(void)state;
+	word_for = word_of_trial;
 	ask_and_wait(r, true, LOW, &other); /* the script's text is known from here on */
 	for (size_t i = 0; i < NELEM(trials); i++) {
 		prepare(&trials[i], &rows[i / 4], (int)(i % 4), &tags);
@@ -357,7 +124,7 @@ static void test_each_word(void **state)
 	for (size_t i = 0; i < NELEM(trials); i++)
 		judge(&trials[i]);
 	redis_free(r);
-	memset(trials, 0, sizeof(trials));
+	word_for = NULL;
 }
 
 /* What ends a connection: nothing is known of what was sent, and all is well again after that. */
@@ -451,120 +218,6 @@ static void test_what_replicas_must_have(void **state)
 	redis_free(r);
 }
 
-/* ---- the map ---- */
-
-static void test_a_map_with_gaps(void **state)
-{
-	struct redis *r;
-	struct answer a;
-
-	(void)state;
-	owned = 13107;
-	r = opened();
-	UNTIL(maps == 2);
-	turn_for(20);
-	assert_int_equal(redis_place_of(r, LOW), REDIS_PLACES - 1); /* not adopted: nobody's */
-	/* the third in a row says the same */
-	UNTIL(maps >= 3 && redis_place_of(r, LOW) != REDIS_PLACES - 1);
-	assert_int_equal(redis_place_of(r, HIGH), REDIS_PLACES - 1);
-	UNTIL(!strcmp(ask_and_wait(r, false, LOW, &a), "a"));
-	assert_false(redis_is_ready(r));
-	owned = SLOTS;
-	UNTIL(redis_is_ready(r));
-	assert_string_equal(ask_and_wait(r, false, HIGH, &a), "c");
-	redis_free(r);
-}
-
-/* The cluster is gone, and another answers at its addresses: it is not followed, and nothing that
- * it says is believed. */
-static void test_another_cluster_at_the_same_addresses(void **state)
-{
-	struct redis *r = connected();
-	struct answer a;
-
-	(void)state;
-	for (int i = 0; i < 3; i++) {
-		peer_stop(&nodes[i].peer);
-		map_ids[i] = (const char *[]){"x", "y", "z"}[i];
-	}
-	UNTIL(!redis_is_ready(r));
-	for (int i = 0; i < 3; i++)
-		peer_listen(&nodes[i].peer);
-	maps = 0;
-	UNTIL(maps >= 4);
-	for (int64_t end = clock_ms() + 3 * TIMEOUT_MS; clock_ms() < end;) {
-		assert_string_equal(ask_and_wait(r, false, LOW, &a), UN);
-		assert_false(redis_is_ready(r));
-	}
-	map_ids[0] = "a";
-	UNTIL(redis_is_ready(r));
-	assert_string_equal(ask_and_wait(r, false, LOW, &a), "a");
-	redis_free(r);
-}
-
-static void test_all_hosts_away_and_back(void **state)
-{
-	struct redis *r = connected();
-	struct answer a;
-	int64_t back_ms;
-
-	(void)state;
-	for (int i = 0; i < 3; i++)
-		peer_stop(&nodes[i].peer);
-	UNTIL(!redis_is_ready(r));
-	assert_string_equal(ask_and_wait(r, false, LOW, &a), UN);
-	turn_for(3 * TIMEOUT_MS);
-	for (int i = 0; i < 3; i++)
-		peer_listen(&nodes[i].peer);
-	back_ms = clock_ms();
-	UNTIL(redis_is_ready(r));
-	assert_true(clock_ms() - back_ms < 2000 + BUSY_MS);
-	assert_string_equal(ask_and_wait(r, true, HIGH, &a), "c");
-	redis_free(r);
-}
-
-/* The same node says that it is somewhere else now. */
-static void test_an_address_that_changes(void **state)
-{
-	struct redis *r = connected();
-	struct answer a;
-
-	(void)state;
-	nodes[3].id = "a";
-	map_ports[0] = nodes[3].peer.port;
-	epoch++;
-	peer_stop(&nodes[0].peer);
-	UNTIL(!strcmp(ask_and_wait(r, false, LOW, &a), "a"));
-	assert_true(nodes[3].asked > 0);
-	UNTIL(redis_is_ready(r));
-	redis_free(r);
-}
-
-static void test_the_oldest_version_counts(void **state)
-{
-	struct redis *r;
-
-	(void)state;
-	nodes[1].version = "6.2.14";
-	r = connected();
-	assert_int_equal(redis_major(r), 6);
-	redis_free(r);
-}
-
-/* One that has not said its version may be the oldest. */
-static void test_a_version_that_is_not_known(void **state)
-{
-	struct redis *r;
-
-	(void)state;
-	nodes[0].version = "";
-	r = connected();
-	assert_int_equal(redis_major(r), 0);
-	redis_free(r);
-}
-
-/* ---- the end ---- */
-
 /* While votes and a map are under way, and commands wait, at a node and for one. */
 static void test_free_with_votes_under_way(void **state)
 {
@@ -585,8 +238,6 @@ static void test_free_with_votes_under_way(void **state)
 	turn_for(20);
 }
 
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -596,12 +247,6 @@ int main(void)
 		T(test_redirections_without_end),
 		T(test_what_was_sent_is_not_sent_again),
 		T(test_what_replicas_must_have),
-		T(test_a_map_with_gaps),
-		T(test_another_cluster_at_the_same_addresses),
-		T(test_all_hosts_away_and_back),
-		T(test_an_address_that_changes),
-		T(test_the_oldest_version_counts),
-		T(test_a_version_that_is_not_known),
 		T(test_free_with_votes_under_way),
 	};
 
