@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""A backend behind one of the proxies here. It reads the caller from the headers as code written for WeChat cloud hosting does.
+"""A backend behind one of the proxies here. It reads the caller from the headers as code written
+for WeChat cloud hosting does.
 
     backend.py [[ADDRESS:]PORT]        listens on 127.0.0.1:3000 unless told
 
@@ -19,7 +20,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = self.read_body()
         openid = self.headers.get("X-WX-OPENID")  # the case does not matter
         if not self.headers.get("X-WX-SOURCE") or not openid:
-            self.answer(403, {"error": "no_caller", "message": "There is no X-Wx-Openid: is the proxy in front?"})
+            self.answer(
+                403,
+                {
+                    "error": "no_caller",
+                    "message": "There is no X-Wx-Openid: is the proxy in front?",
+                },
+            )
         elif self.path == "/api/wx_openid":  # as in WeChat's templates
             self.answer(200, openid)
         else:
@@ -49,7 +56,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def answer(self, status, what):
         text = what if isinstance(what, str) else json.dumps(what)
         self.send_response(status)
-        self.send_header("Content-Type", "text/plain; charset=utf-8" if isinstance(what, str) else "application/json")
+        self.send_header(
+            "Content-Type",
+            "text/plain; charset=utf-8" if isinstance(what, str) else "application/json",
+        )
         self.send_header("Content-Length", str(len(text.encode())))
         self.end_headers()
         if self.command != "HEAD":

@@ -1,5 +1,6 @@
-"""Who allocates for one answer from memory: callgrind counts calls of malloc and its kin for two numbers of requests; the difference
-belongs to the requests. Prints allocations per request by the object and function that asked for them."""
+"""Who allocates for one answer from memory: callgrind counts calls of malloc and its kin for two
+numbers of requests; the difference belongs to the requests. Prints allocations per request by
+the object and function that asked for them."""
 import collections
 import contextlib
 import http.client
@@ -43,7 +44,13 @@ def count_calls(path):
 def run(stack, redis, fake, n):
     server = stack.server(redis, fake, valgrind=stack.dir / f"callgrind.{n}")
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.internal)) as c:
-        token = json.loads(call(server.port, "POST", "/v1/login", {"code": f"alloc{n}"}, {"Content-Type": "application/json"})[1])["third_session"]
+        token = json.loads(
+            call(
+                server.port, "POST", "/v1/login",
+                {"code": f"alloc{n}"},
+                {"Content-Type": "application/json"},
+            )[1]
+        )["third_session"]
         for _ in range(n):
             c.request("GET", "/internal/auth", headers={"Authorization": f"Bearer {token}"})
             r = c.getresponse()
@@ -63,7 +70,17 @@ def allocations(report):
         hits1, calls1 = run(s, redis, fake, few)
         hits2, calls2 = run(s, redis, fake, many)
     n = many - few
-    each = {key: (calls2[key] - calls1[key]) / n for key in sorted(set(calls1) | set(calls2), key=lambda k: calls1[k] - calls2[k])}
+    each = {
+        key: (calls2[key] - calls1[key]) / n
+        for key in sorted(set(calls1) | set(calls2), key=lambda k: calls1[k] - calls2[k])
+    }
     report.section(f"allocations for each answer from memory ({hits2 - hits1:.0f} of {n} requests)")
-    report.table(("object", "function", "per request"), [(*key, f"{per:.2f}") for key, per in each.items() if per >= 0.01], text=2)
-    report.note(f"wxlogind's own: {sum(per for key, per in each.items() if key[0].startswith('wxlogind')):.2f}")
+    report.table(
+        ("object", "function", "per request"),
+        [(*key, f"{per:.2f}") for key, per in each.items() if per >= 0.01],
+        text=2,
+    )
+    report.note(
+        "wxlogind's own: "
+        f"{sum(per for key, per in each.items() if key[0].startswith('wxlogind')):.2f}"
+    )

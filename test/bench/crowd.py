@@ -1,4 +1,5 @@
-"""Many connections at once, which wrk cannot do in every shape: a crowd of plain sockets on one epoll, each with one request at a time."""
+"""Many connections at once, which wrk cannot do in every shape: a crowd of plain sockets on one
+epoll, each with one request at a time."""
 import os
 import select
 import socket
@@ -9,11 +10,14 @@ from stack import OTHER_CORES
 
 class Client:
     def __init__(self, sock):
-        self.sock, self.received, self.asked_at, self.status, self.seconds, self.closed = sock, b"", None, None, None, False
+        self.sock, self.received, self.asked_at, self.status, self.seconds, self.closed = (
+            sock, b"", None, None, None, False,
+        )
 
 
 class Crowd:
-    """Clients from several addresses of loopback, since one has too few ports for all there may be."""
+    """Clients from several addresses of loopback, since one has too few ports for all there may
+    be."""
 
     def __init__(self, port, n, seconds=30):
         os.sched_setaffinity(0, OTHER_CORES)
@@ -32,7 +36,9 @@ class Crowd:
                 waiting.discard(fd)
                 self.epoll.modify(fd, select.EPOLLIN)
         if waiting:
-            raise SystemExit(f"bench: {len(waiting)} of {n} connections were not made in {seconds} s")
+            raise SystemExit(
+                f"bench: {len(waiting)} of {n} connections were not made in {seconds} s"
+            )
 
     def __enter__(self):
         return self
@@ -81,10 +87,19 @@ class Crowd:
             return
         c.received += data
         head, end, body = c.received.partition(b"\r\n\r\n")
-        length = next((int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), 0)
+        length = next(
+            (
+                int(line.split(b":")[1])
+                for line in head.split(b"\r\n")
+                if line.lower().startswith(b"content-length:")
+            ),
+            0,
+        )
         if end and len(body) >= length and c.status is None:
             c.status, c.seconds = int(head.split()[1]), time.monotonic() - c.asked_at
 
     def said(self, status, text=b""):
         """The seconds that answers of this kind took, in order."""
-        return sorted(c.seconds for c in self.clients.values() if c.status == status and text in c.received)
+        return sorted(
+            c.seconds for c in self.clients.values() if c.status == status and text in c.received
+        )

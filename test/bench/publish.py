@@ -1,5 +1,6 @@
-"""scripts/bench publish [DIRECTORY]: what docs/benchmarks.md shows, in one go of a quarter of an hour at most: two runs beside the peers,
-instructions, scale. It keeps tables, plots and run.json in DIRECTORY (docs/benchmarks), then writes the pages from it (page.py)."""
+"""scripts/bench publish [DIRECTORY]: what docs/benchmarks.md shows, in one go of a quarter of an
+hour at most: two runs beside the peers, instructions, scale. It keeps tables, plots and run.json
+in DIRECTORY (docs/benchmarks), then writes the pages from it (page.py)."""
 import json
 import os
 import pathlib

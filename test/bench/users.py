@@ -1,4 +1,5 @@
-"""scripts/bench users: profiles written to SQLite and to MySQL over a network of 1 ms, and logins beside a MySQL that is frozen."""
+"""scripts/bench users: profiles written to SQLite and to MySQL over a network of 1 ms, and logins
+beside a MySQL that is frozen."""
 import getpass
 import os
 import signal
@@ -21,12 +22,26 @@ EVERYWHERE = set(CORES)  # the helper thread and the database want cores too
 def mariadb(stack):
     """A MariaDB with the settings it comes with: each commit is flushed to the disk."""
     d = stack.dir / "mariadb"
-    subprocess.run(["mariadb-install-db", "--no-defaults", f"--datadir={d}", f"--user={getpass.getuser()}", "--skip-test-db",
-                    "--auth-root-authentication-method=normal"], check=True, capture_output=True)
+    subprocess.run(
+        [
+            "mariadb-install-db", "--no-defaults", f"--datadir={d}", f"--user={getpass.getuser()}",
+            "--skip-test-db", "--auth-root-authentication-method=normal",
+        ],
+        check=True, capture_output=True,
+    )
     port, init = free_port(), stack.dir / "init.sql"
-    init.write_text("CREATE DATABASE users;\nCREATE USER wxl@'127.0.0.1';\nGRANT ALL ON users.* TO wxl@'127.0.0.1';\n")
-    p = stack.start(["mariadbd", "--no-defaults", f"--datadir={d}", f"--socket={stack.dir}/mariadb.sock", "--bind-address=127.0.0.1", f"--port={port}",
-                     f"--user={getpass.getuser()}", "--skip-name-resolve", f"--init-file={init}"], EVERYWHERE, "mariadb")
+    init.write_text(
+        "CREATE DATABASE users;\nCREATE USER wxl@'127.0.0.1';\n"
+        "GRANT ALL ON users.* TO wxl@'127.0.0.1';\n"
+    )
+    p = stack.start(
+        [
+            "mariadbd", "--no-defaults", f"--datadir={d}", f"--socket={stack.dir}/mariadb.sock",
+            "--bind-address=127.0.0.1", f"--port={port}", f"--user={getpass.getuser()}",
+            "--skip-name-resolve", f"--init-file={init}",
+        ],
+        EVERYWHERE, "mariadb",
+    )
     p.port = port
     poll(lambda: can_connect(port), what="mariadbd")
     return p
@@ -50,7 +65,9 @@ def round_trip_ms(stack):
                 c = listener.accept()[0]
             except OSError:
                 return
-            threading.Thread(target=lambda: [c.sendall(x) for x in iter(lambda: c.recv(100), b"")], daemon=True).start()
+            threading.Thread(
+                target=lambda: [c.sendall(x) for x in iter(lambda: c.recv(100), b"")], daemon=True
+            ).start()
     threading.Thread(target=echo, daemon=True).start()
     port = listener.getsockname()[1]
 
@@ -75,17 +92,28 @@ def puts(stack, name, server):
     rows = []
     for i in range(ROUNDS + 1):  # the first warms
         say(f"==> {name}: {REQUESTS} PUT /v1/user, {CONNECTIONS} connections")
-        r = wrk("users.lua", f"http://127.0.0.1:{server.port}", max(2, REQUESTS // 1000), CONNECTIONS, {**env, "RUN": str(i)})
+        r = wrk(
+            "users.lua", f"http://127.0.0.1:{server.port}", max(2, REQUESTS // 1000), CONNECTIONS,
+            {**env, "RUN": str(i)},
+        )
         if r["seconds"] < 0 or r["errors"]:
             raise SystemExit(f"bench: {name}: not {REQUESTS} answers of 200 in time: {r}")
-        rows.append((name, r["requests"], f"{r['seconds']:.3f}", f"{r['requests'] / r['seconds']:.0f}", r["p50_us"], r["p99_us"]))
+        rows.append(
+            (
+                name, r["requests"], f"{r['seconds']:.3f}", f"{r['requests'] / r['seconds']:.0f}",
+                r["p50_us"], r["p99_us"],
+            )
+        )
     return rows[1:]
 
 
 def logins(name, server):
     say(f"==> logins, MySQL {name}: {SECONDS} s, {CONNECTIONS} connections")
     r = wrk("login.lua", f"http://127.0.0.1:{server.port}", SECONDS, CONNECTIONS)
-    return name, f"{r['requests'] / r['seconds']:.0f}", r["p50_us"], r["p99_us"], r["p999_us"], r["max_us"], r["errors"]
+    return (
+        name, f"{r['requests'] / r['seconds']:.0f}", r["p50_us"], r["p99_us"], r["p999_us"],
+        r["max_us"], r["errors"],
+    )
 
 
 def users(report):
@@ -96,10 +124,20 @@ def users(report):
         added = round_trip_ms(s)
         over_network = s.server(redis, fake, EVERYWHERE, users__url=url)
         report.section(f"users: {REQUESTS} PUT /v1/user from {CONNECTIONS} connections, 1000 users")
-        report.table(("users in", "requests", "s", "requests/s", "p50 µs", "p99 µs"), [
-            *puts(s, "SQLite", s.server(redis, fake, EVERYWHERE, users__url=f"sqlite://{s.dir}/users.db")),
-            *puts(s, "MariaDB", over_network)])
-        report.note(f"MariaDB behind a proxy that adds {added:.2f} ms to a round trip (measured); both flush each commit to the disk.")
+        report.table(
+            ("users in", "requests", "s", "requests/s", "p50 µs", "p99 µs"),
+            [
+                *puts(
+                    s, "SQLite",
+                    s.server(redis, fake, EVERYWHERE, users__url=f"sqlite://{s.dir}/users.db"),
+                ),
+                *puts(s, "MariaDB", over_network),
+            ],
+        )
+        report.note(
+            f"MariaDB behind a proxy that adds {added:.2f} ms to a round trip (measured); both "
+            "flush each commit to the disk."
+        )
         wrk("login.lua", f"http://127.0.0.1:{over_network.port}", 1, CONNECTIONS)
         rows = [logins("there", over_network)]
         maria.send_signal(signal.SIGSTOP)
@@ -108,5 +146,9 @@ def users(report):
         maria.send_signal(signal.SIGCONT)
         poll(lambda: metric(over_network, "wxlogind_users_up") == 1, what="the user database")
         rows.append(logins("there again", over_network))
-        report.section(f"users: logins from {CONNECTIONS} connections while MySQL is frozen (SIGSTOP)")
-        report.table(("MySQL is", "logins/s", "p50 µs", "p99 µs", "p99.9 µs", "max µs", "errors"), rows)
+        report.section(
+            f"users: logins from {CONNECTIONS} connections while MySQL is frozen (SIGSTOP)"
+        )
+        report.table(
+            ("MySQL is", "logins/s", "p50 µs", "p99 µs", "p99.9 µs", "max µs", "errors"), rows
+        )

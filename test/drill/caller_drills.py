@@ -63,11 +63,18 @@ def slowloris(d):
     for c in opened:
         c.close()
     took = max((closed[c] - opened[c] for c in closed), default=0)
-    d.figure(f"{len(closed)} of 2000 closed, the last after {took:.1f} s, {grown * 1024 / 2000:.1f} KiB each")
+    d.figure(
+        f"{len(closed)} of 2000 closed, the last after {took:.1f} s, {grown * 1024 / 2000:.1f} KiB "
+        "each"
+    )
     d.must(len(closed) == 2000, f"{2000 - len(closed)} of them are still open")
-    d.must(took <= 4 + 2 + 2, f"one lived {took:.1f} s")  # its time, a second to look, two for the 408 to be read
+    # its time, a second to look, two for the 408 to be read
+    d.must(took <= 4 + 2 + 2, f"one lived {took:.1f} s")
     end = now()
-    d.figure(f"verify p99 {load.p99_before:.1f} ms before, {load.percentile(0.99, began, end, 'verify'):.1f} ms meanwhile")
+    d.figure(
+        f"verify p99 {load.p99_before:.1f} ms before, "
+        f"{load.percentile(0.99, began, end, 'verify'):.1f} ms meanwhile"
+    )
     d.must(load.good(began) >= 0.999, f"honest callers suffered: {load.bad(began)}")
     d.end_load(load)
 
@@ -84,9 +91,19 @@ def hang_ups(d):
     s = d.server(r, w)
     load = d.load(s, verifies=150)
     body = json.dumps({"code": "0" * 32}).encode()
-    login = b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
-    chunked = b"POST /v1/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
-    w.fault(mode="slow", delay_ms=100, count=100000)  # so that the login is under way when they leave
+    login = (
+        b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n"
+        % len(body)
+        + body
+    )
+    chunked = (
+        b"POST /v1/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n"
+        b"0\r\n\r\n"
+        % (len(body), body)
+    )
+    # so that the login is under way when they leave
+    w.fault(mode="slow", delay_ms=100, count=100000)
     began, count = now(), 0
     for request in (GET, login, chunked, GET + login + GET):
         for at in range(len(request) + 1):
@@ -108,7 +125,10 @@ def hang_ups(d):
         count += 1
     w.clear()
     d.figure(f"{count} callers left")
-    poll(lambda: s.metric("wxlogind_connections", listener="public") <= load.connections, 20, "let go of those who left")
+    poll(
+        lambda: s.metric("wxlogind_connections", listener="public") <= load.connections, 20,
+        "let go of those who left",
+    )
     d.must(load.good(began) >= 0.999, f"honest callers suffered: {load.bad(began)}")
     d.end_load(load)
 
@@ -118,7 +138,10 @@ def never_reads(d):
     r, w = d.redis(), d.wxfake()
     s = d.server(r, w, server__client_timeout="4s")
     load = d.load(s)
-    before, began, readers = rss_mb(s.process.pid), now(), [connect(s.port, 4096) for _ in range(20)]
+    before, began, readers = (
+        rss_mb(s.process.pid), now(),
+        [connect(s.port, 4096) for _ in range(20)],
+    )
     most, given = 0.0, 0
     for c in readers:
         c.setblocking(False)
@@ -128,9 +151,15 @@ def never_reads(d):
                 given += c.send(GET * 100)
         most = max(most, rss_mb(s.process.pid) - before)
         time.sleep(0.02)
-    d.figure(f"{given / 1024 / 1024:.1f} MB of requests, at most {most * 1024 / 20:.0f} KiB kept for each")
+    d.figure(
+        f"{given / 1024 / 1024:.1f} MB of requests, at most {most * 1024 / 20:.0f} KiB kept for "
+        "each"
+    )
     d.must_not_grow(most, 10)
-    poll(lambda: s.metric("wxlogind_connections", listener="public") <= load.connections, 40, "closed on them")
+    poll(
+        lambda: s.metric("wxlogind_connections", listener="public") <= load.connections, 40,
+        "closed on them",
+    )
     d.figure(f"closed after {now() - began:.1f} s")
     for c in readers:
         c.close()
@@ -144,7 +173,10 @@ def many_in_one(d):
     s = d.server(r, w)
     load = d.load(s, verifies=150)
     began, answered = now(), 0
-    requests = [b"GET /v1/session HTTP/1.1\r\nHost: x\r\nX-Request-Id: n%05d\r\n\r\n" % i for i in range(100)]
+    requests = [
+        b"GET /v1/session HTTP/1.1\r\nHost: x\r\nX-Request-Id: n%05d\r\n\r\n" % i
+        for i in range(100)
+    ]
     for _ in range(50):
         wire, got = b"".join(requests), b""
         with connect(s.port) as c:
@@ -157,7 +189,11 @@ def many_in_one(d):
             c.shutdown(socket.SHUT_WR)
             while piece := c.recv(65536):
                 got += piece
-        ids = [line.split(b": ")[1] for line in got.split(b"\r\n") if line.lower().startswith(b"x-request-id: ")]
+        ids = [
+            line.split(b": ")[1]
+            for line in got.split(b"\r\n")
+            if line.lower().startswith(b"x-request-id: ")
+        ]
         answered += ids == [b"n%05d" % i for i in range(100)]
     d.figure(f"{answered} of 50 times 100 answers in order")
     d.must(answered == 50, "answers are missing or out of order")
@@ -165,7 +201,11 @@ def many_in_one(d):
     d.end_load(load)
 
 
-@drill("one-phone", "one session's phone sends junk phone codes over 1,000 connections; other users, and the token, go on")
+@drill(
+    "one-phone",
+    "one session's phone sends junk phone codes over 1,000 connections; other users, and the "
+    "token, go on",
+)
 def one_phone(d):
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
@@ -193,21 +233,34 @@ def one_phone(d):
         if now() > asked + 0.5:
             asked = now()
             token = s.inside("GET", f"/internal/apps/{conftest.APPID}/access-token", timeout=10)
-            a = s.call("POST", "/v1/user/phone", {"code": w.code(kind="phone", openid="oPhone1")}, {"Authorization": f"Bearer {other}"}) if slow == 0 else None
+            a = (
+                s.call(
+                    "POST", "/v1/user/phone",
+                    {"code": w.code(kind="phone", openid="oPhone1")},
+                    {"Authorization": f"Bearer {other}"},
+                ) if slow == 0
+                else None
+            )
             d.must(token.status == 200, f"the access_token: {token}")
             d.must(a is None or a.status == 200, f"another user's number: {a}")
             slow = max(slow, token.seconds, a.seconds if a else 0)
     for key in list(watch.get_map().values()):
         key.fileobj.close()
     made = w.calls("getuserphonenumber") - calls
-    d.figure(f"{sum(answers.values())} junk calls answered ({', '.join(f'{k.decode()}: {v}' for k, v in sorted(answers.items()))}), {made} reached WeChat, "
-             f"the slowest other answer {slow:.2f} s")
+    d.figure(
+        f"{sum(answers.values())} junk calls answered "
+        f"({', '.join(f'{k.decode()}: {v}' for k, v in sorted(answers.items()))}), {made} reached "
+        "WeChat, "
+        f"the slowest other answer {slow:.2f} s"
+    )
     d.must(made <= 20, f"one user made {made} calls to WeChat")
     d.must(load.good(began) >= 0.999, f"honest callers suffered: {load.bad(began)}")
     d.end_load(load)
 
 
-@drill("idle-cap", "max_connections 300 of idle connections; honest callers come and go all the while")
+@drill(
+    "idle-cap", "max_connections 300 of idle connections; honest callers come and go all the while"
+)
 def idle_cap(d):
     r, w = d.redis(), d.wxfake()
     s = d.server(r, w, server__max_connections="300", server__client_timeout="1h")
@@ -221,8 +274,14 @@ def idle_cap(d):
             served += s.call("GET", "/v1/session").status == 401
         time.sleep(0.001)
     most = s.metric("wxlogind_connections", listener="public")
-    d.figure(f"{len(held)} idle connections came, at most 300 stayed ({most:.0f} at the end), {served} newcomers served")
-    d.must(most <= 300 and served == len(held) // 50, f"{most} connections, {served} of {len(held) // 50} newcomers served")
+    d.figure(
+        f"{len(held)} idle connections came, at most 300 stayed ({most:.0f} at the end), {served} "
+        "newcomers served"
+    )
+    d.must(
+        most <= 300 and served == len(held) // 50,
+        f"{most} connections, {served} of {len(held) // 50} newcomers served",
+    )
     for c in held:
         c.close()
     d.end_load(load)

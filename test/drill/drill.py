@@ -1,5 +1,6 @@
-"""What a drill is made of. A drill is a function with the decorator: it gets a Drill, makes its processes, starts a load, does the harm,
-and says what must be so. Every drill ends with the same questions: does the process live, is it quiet, has it let go of everything."""
+"""What a drill is made of. A drill is a function with the decorator: it gets a Drill, makes its
+processes, starts a load, does the harm, and says what must be so. Every drill ends with the same
+questions: does the process live, is it quiet, has it let go of everything."""
 import contextlib
 import pathlib
 import shutil
@@ -76,9 +77,12 @@ class Drill:
         return self.made["wxfake"][-1]
 
     def server(self, redis, wxfake, env=None, preexec=None, wait=True, **config):
-        # where Redis is not the patient, a busy machine that keeps it waiting half a second is none of the drill's business
+        # where Redis is not the patient, a busy machine that keeps it waiting half a second is none
+        # of the drill's business
         config = {"log__level": "info", "redis__timeout": "2s", **config}
-        s = conftest.Server(self.subdir("server"), "server", redis, wxfake, config, env, preexec, wait)
+        s = conftest.Server(
+            self.subdir("server"), "server", redis, wxfake, config, env, preexec, wait
+        )
         self.made["server"].append(s)
         return s
 
@@ -93,8 +97,13 @@ class Drill:
         one.began = now()
         one.start()
         time.sleep(seconds)
-        one.p99_before, one.p95_before = (one.percentile(p, one.began + 1, kind="verify") for p in (0.99, 0.95))
-        self.must(one.good(one.began + 0.5) > 0.999, f"before anything was done: {one.bad(one.began + 0.5)}")
+        one.p99_before, one.p95_before = (
+            one.percentile(p, one.began + 1, kind="verify") for p in (0.99, 0.95)
+        )
+        self.must(
+            one.good(one.began + 0.5) > 0.999,
+            f"before anything was done: {one.bad(one.began + 0.5)}",
+        )
         return one
 
     def good_again(self, load, since, share=0.999):
@@ -114,7 +123,10 @@ class Drill:
         live, ended = load.settle()
         led = load.ledger
         late = [s for s in led.stale if s > led.stale_s]
-        self.figure(f"{len(load.answers)} answers, {live} live and {ended} ended sessions held to their word, lost {len(led.lost)}, stale {len(late)}")
+        self.figure(
+            f"{len(load.answers)} answers, {live} live and {ended} ended sessions held to their "
+            f"word, lost {len(led.lost)}, stale {len(late)}"
+        )
         self.must(not led.lost, f"lost {len(led.lost)}: {led.lost[:3]}")
         self.must(not led.wrong, f"mismatched {len(led.wrong)}: {led.wrong[:3]}")
         self.must(not late, f"stale {len(late)}, up to {max(late, default=0):.3f} s after the 204")
@@ -126,7 +138,10 @@ class Drill:
         """The callers are gone: nothing may be left of them."""
         def alone():
             with contextlib.suppress(OSError):
-                return s.metric("wxlogind_connections", listener="public") == 0 and s.metric("wxlogind_connections", listener="internal") <= 1
+                return (
+                    s.metric("wxlogind_connections", listener="public") == 0
+                    and s.metric("wxlogind_connections", listener="internal") <= 1
+                )
         poll(alone, 25, "let go of the callers' connections")
 
     def finish(self):
@@ -155,7 +170,11 @@ class Drill:
 
     def sweep(self, keep):
         self.closing.close()  # where finish() was not come to
-        for p in [s.process for s in self.made["server"]] + [w.process for w in self.made["wxfake"]] + [r.process for r in self.made["redis"]]:
+        for p in (
+            [s.process for s in self.made["server"]]
+            + [w.process for w in self.made["wxfake"]]
+            + [r.process for r in self.made["redis"]]
+        ):
             if p.proc.poll() is None:
                 p.proc.send_signal(18)
                 p.proc.kill()
@@ -173,7 +192,10 @@ def run(name):
         d.finish()
     except Exception as e:  # a drill that breaks off has failed, and the next begins
         trace = traceback.extract_tb(e.__traceback__)[-1]
-        d.failures.append(f"{type(e).__name__}: {str(e)[-1500:]} ({trace.filename.rsplit('/', 1)[-1]}:{trace.lineno})")
+        d.failures.append(
+            f"{type(e).__name__}: {str(e)[-1500:]} "
+            f"({trace.filename.rsplit('/', 1)[-1]}:{trace.lineno})"
+        )
     finally:
         d.sweep(keep=d.failures)
     if d.failures:

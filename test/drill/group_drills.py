@@ -1,4 +1,5 @@
-"""Several Redis servers as one store: failovers, cuts by a packet filter, slots that move. Each needs a network of its own (run.py)."""
+"""Several Redis servers as one store: failovers, cuts by a packet filter, slots that move. Each
+needs a network of its own (run.py)."""
 import os
 import signal
 import subprocess
@@ -10,7 +11,8 @@ from redis_groups import Cluster, SentinelGroup
 
 TIMEOUT_S = 0.5  # redis.timeout
 CONFIG = {"redis__timeout": "500ms"}
-PATIENT = {"redis__timeout": "2s"}  # where a busy machine that keeps a server waiting is none of the drill's business
+# where a busy machine that keeps a server waiting is none of the drill's business
+PATIENT = {"redis__timeout": "2s"}
 
 
 class Cut:
@@ -31,11 +33,15 @@ OURS_GID, OURS_MARK = 54321, 7
 
 
 class Aside:
-    """One process of ours, which may be cut off from some of the servers: its connections are known by its group."""
+    """One process of ours, which may be cut off from some of the servers: its connections are known
+    by its group."""
 
     def __init__(self):
         self.rules = []
-        self.add("OUTPUT", "-m", "owner", "--gid-owner", str(OURS_GID), "-j", "CONNMARK", "--set-mark", str(OURS_MARK))
+        self.add(
+            "OUTPUT", "-m", "owner", "--gid-owner", str(OURS_GID), "-j", "CONNMARK", "--set-mark",
+            str(OURS_MARK),
+        )
 
     @staticmethod
     def join():
@@ -49,7 +55,9 @@ class Aside:
     def cut(self, servers):
         for s in servers:
             for chain, way in (("OUTPUT", "-d"), ("INPUT", "-s")):
-                self.add(chain, "-m", "connmark", "--mark", str(OURS_MARK), way, s.host, "-j", "DROP")
+                self.add(
+                    chain, "-m", "connmark", "--mark", str(OURS_MARK), way, s.host, "-j", "DROP"
+                )
 
     def heal(self):
         while self.rules:
@@ -63,10 +71,13 @@ def group_of(d, cls, **kw):
 
 
 class Watch:
-    """Asks one process for every session, over and over, and notes who is answered 200 how long after its end was acknowledged."""
+    """Asks one process for every session, over and over, and notes who is answered 200 how long
+    after its end was acknowledged."""
 
     def __init__(self, server, tokens):
-        self.server, self.tokens, self.ended, self.stop, self.statuses = server, tokens, {}, False, {}
+        self.server, self.tokens, self.ended, self.stop, self.statuses = (
+            server, tokens, {}, False, {},
+        )
         self.latest, self.unpromised = 0.0, 0
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
@@ -113,7 +124,9 @@ def judge(d, watch, a):
 def start(d, g, tokens=60, join=None, **kw):
     """a: who is watched; join: what it does before it starts."""
     w = d.wxfake()
-    a, b = (d.server(None, w, preexec=fn, redis__url=g.url(), **CONFIG, **kw) for fn in (join, None))
+    a, b = (
+        d.server(None, w, preexec=fn, redis__url=g.url(), **CONFIG, **kw) for fn in (join, None)
+    )
     sessions = [a.login(w.code()).token for _ in range(tokens)]
     for t in sessions:
         poll(lambda: a.auth(t).status == 200, 5, "remembered")
@@ -122,7 +135,8 @@ def start(d, g, tokens=60, join=None, **kw):
 
 
 def play_cut(d, g, old, elected, mine, a, b, w, seconds):
-    """Ends at the old master while it is cut off and at the new one after the election; then it heals."""
+    """Ends at the old master while it is cut off and at the new one after the election; then it
+    heals."""
     watch = Watch(a, mine)
     others = [s for s in g.everybody() if s is not old]
     cut, at = Cut(old, others), now()
@@ -130,8 +144,14 @@ def play_cut(d, g, old, elected, mine, a, b, w, seconds):
     time.sleep(0.3)
     if isinstance(g, Cluster):  # what makes it throw its data away when it is back
         tag = g.tag_of(mine[0])
-        old.cli("EVAL", "for i = 1, 50 do redis.call('SET', KEYS[1] .. i, 'x') end", 1, f"lost:{{{tag}}}:")
-        d.must(old.cli("GET", f"lost:{{{tag}}}:50").strip() == "x", "the old master did not take what it was written")
+        old.cli(
+            "EVAL", "for i = 1, 50 do redis.call('SET', KEYS[1] .. i, 'x') end", 1,
+            f"lost:{{{tag}}}:",
+        )
+        d.must(
+            old.cli("GET", f"lost:{{{tag}}}:50").strip() == "x",
+            "the old master did not take what it was written",
+        )
     early = end_some(b, mine[:3], watch)
     d.figure(f"{early} of 3 ends acknowledged while it was cut off")
     poll(elected, 40, "an election")
@@ -146,14 +166,24 @@ def play_cut(d, g, old, elected, mine, a, b, w, seconds):
         time.sleep(0.5)
     watch.end()
     if isinstance(g, Cluster):
-        d.must("master_link_status:up" in old.cli("INFO", "replication"), "the old master does not follow")
-        d.must("lost:" not in old.cli("KEYS", "*"), "the old master kept what it was written while it was cut off: no full resync")
+        d.must(
+            "master_link_status:up" in old.cli("INFO", "replication"),
+            "the old master does not follow",
+        )
+        d.must(
+            "lost:" not in old.cli("KEYS", "*"),
+            "the old master kept what it was written while it was cut off: no full resync",
+        )
     d.figure(f"answers {dict(sorted(watch.statuses.items()))}")
     judge(d, watch, a)
     d.must(all(a.auth(t).status == 200 for t in mine[len(mine) // 2:]), "a session is lost")
 
 
-@drill("sentinel-cut", "Sentinel: the master cut off from all but us; ends at the old and at the new one; healed after 12 s")
+@drill(
+    "sentinel-cut",
+    "Sentinel: the master cut off from all but us; ends at the old and at the new one; healed "
+    "after 12 s",
+)
 def sentinel_cut(d):
     g = group_of(d, SentinelGroup, down_after_ms=2000)
     w, a, b, tokens = start(d, g)
@@ -162,12 +192,20 @@ def sentinel_cut(d):
 
 
 def calls(server):
-    """Of the commands by which sessions are asked for and ended. A replica that follows runs none of them."""
+    """Of the commands by which sessions are asked for and ended. A replica that follows runs none
+    of them."""
     stats = server.cli("INFO", "commandstats").split()
-    return sum(int(line.split("calls=")[1].split(",")[0]) for line in stats if line.split(":")[0] in ("cmdstat_mget", "cmdstat_get", "cmdstat_eval", "cmdstat_evalsha"))
+    return sum(
+        int(line.split("calls=")[1].split(",")[0])
+        for line in stats
+        if line.split(":")[0] in ("cmdstat_mget", "cmdstat_get", "cmdstat_eval", "cmdstat_evalsha")
+    )
 
 
-@drill("sentinel-planned", "Sentinel: a planned failover; the old master goes on answering for ten seconds")
+@drill(
+    "sentinel-planned",
+    "Sentinel: a planned failover; the old master goes on answering for ten seconds",
+)
 def sentinel_planned(d):
     g = group_of(d, SentinelGroup, down_after_ms=2000)
     w, a, b, tokens = start(d, g)
@@ -179,14 +217,19 @@ def sentinel_planned(d):
     end_some(b, tokens[1:30], watch)
     old_knows = calls(old)
     time.sleep(12)
-    d.must(calls(old) == old_knows, f"{calls(old) - old_knows} scripts and reads of ours at the old master after the majority named the new one")
+    d.must(
+        calls(old) == old_knows,
+        f"{calls(old) - old_knows} scripts and reads of ours at the old master after the majority "
+        "named the new one",
+    )
     watch.end()
     d.figure(f"answers {dict(sorted(watch.statuses.items()))}")
     judge(d, watch, a)
 
 
 def sentinel_planned_ends(d, replicas, undone_may_be):
-    """The old master takes ends for a second after the new one is one, and the replica that was not promoted confirms them."""
+    """The old master takes ends for a second after the new one is one, and the replica that was not
+    promoted confirms them."""
     g = group_of(d, SentinelGroup, down_after_ms=2000)
     w, a, b, tokens = start(d, g, tokens=200, redis__replicas=str(replicas))
     watch, left, over = Watch(a, tokens), iter(tokens[:190]), []
@@ -208,11 +251,17 @@ def sentinel_planned_ends(d, replicas, undone_may_be):
     acknowledged = [t for t, when in watch.ended.items() if when]
     poll(lambda: a.auth(tokens[-1]).status == 200, 10, "back")
     undone = sum(a.auth(t).status == 200 for t in acknowledged)
-    d.figure(f"replicas = {replicas}: {len(acknowledged)} of {len(watch.ended)} ends acknowledged, {undone} undone")
+    d.figure(
+        f"replicas = {replicas}: {len(acknowledged)} of {len(watch.ended)} ends acknowledged, "
+        f"{undone} undone"
+    )
     d.must(undone == 0 or undone_may_be, f"{undone} acknowledged ends were undone")
 
 
-@drill("sentinel-planned-ends", "Sentinel: ends all through a planned failover, which both replicas must have")
+@drill(
+    "sentinel-planned-ends",
+    "Sentinel: ends all through a planned failover, which both replicas must have",
+)
 def sentinel_planned_ends_of_each(d):
     sentinel_planned_ends(d, 2, False)
 
@@ -237,7 +286,11 @@ def cluster_cut(d, node_timeout_ms, seconds):
     play_cut(d, g, old, lambda: any("master" in r.role() for r in replicas), mine, a, b, w, seconds)
 
 
-@drill("cluster-cut", "Cluster, node-timeout 2 s: a master cut off from all but us; ends at the old and at the new one; healed after 12 s")
+@drill(
+    "cluster-cut",
+    "Cluster, node-timeout 2 s: a master cut off from all but us; ends at the old and at the new "
+    "one; healed after 12 s",
+)
 def cluster_cut_2(d):
     cluster_cut(d, 2000, 12)
 
@@ -263,7 +316,8 @@ def cluster_planned(d):
 
 
 def play_death(d, g, old, elected, freeze):
-    """Under load; back two seconds after the election. A frozen one is thawed after 12 s: it must not be written to, nor believed."""
+    """Under load; back two seconds after the election. A frozen one is thawed after 12 s: it must
+    not be written to, nor believed."""
     w = d.wxfake()
     s = d.server(None, w, redis__url=g.url(), **PATIENT)
     load = d.load(s, stale_s=0.2, codes=1500)
@@ -309,16 +363,26 @@ def cluster_freeze(d):
 def cluster_reshard(d):
     g = group_of(d, Cluster, replicas=0)
     w = d.wxfake()
-    s = d.server(None, w, redis__url=g.url(), **PATIENT, redis__replicas="0", session__cache_entries="0")
+    s = d.server(
+        None, w, redis__url=g.url(), **PATIENT, redis__replicas="0", session__cache_entries="0"
+    )
     load = d.load(s, stale_s=0.2, codes=3000)
     ids = {n[0].host: n[3] for n in g.nodes()}
     since = now()
     one, two = g.servers[:2]
-    out = subprocess.run(["redis-cli", "--cluster", "reshard", f"{one.host}:{one.port}", "--cluster-from", ids[one.host], "--cluster-to", ids[two.host],
-                          "--cluster-slots", "3000", "--cluster-yes"], capture_output=True, text=True)
+    out = subprocess.run(
+        [
+            "redis-cli", "--cluster", "reshard", f"{one.host}:{one.port}", "--cluster-from",
+            ids[one.host], "--cluster-to", ids[two.host], "--cluster-slots", "3000",
+            "--cluster-yes",
+        ],
+        capture_output=True, text=True,
+    )
     d.must(out.returncode == 0, out.stdout[-300:])
-    d.figure(f"{now() - since:.1f} s, verify p99 {load.percentile(0.99, since, kind='verify'):.1f} ms, "
-             f"{s.metric('wxlogind_redis_redirections_total'):.0f} redirections")
+    d.figure(
+        f"{now() - since:.1f} s, verify p99 {load.percentile(0.99, since, kind='verify'):.1f} ms, "
+        f"{s.metric('wxlogind_redis_redirections_total'):.0f} redirections"
+    )
     d.good_again(load, since, 1.0)
     d.end_load(load)
 
@@ -340,7 +404,8 @@ def sentinel_freeze(d):
 
 
 def play_old_side(d, g, old, elected, mine, a, b, aside, seconds):
-    """We are cut off with the old master; another process of ours is not, and ends sessions at the new one."""
+    """We are cut off with the old master; another process of ours is not, and ends sessions at the
+    new one."""
     watch = Watch(a, mine)
     others = [s for s in g.everybody() if s is not old]
     at = now()
@@ -368,10 +433,16 @@ def cluster_old_side(d, node_timeout_ms, seconds):
     w, a, b, tokens = start(d, g, tokens=120, join=aside.join)
     old = g.servers[0]
     replicas = g.replicas_of(old)
-    play_old_side(d, g, old, lambda: any("master" in r.role() for r in replicas), owned_by(g, old, tokens), a, b, aside, seconds)
+    play_old_side(
+        d, g, old, lambda: any("master" in r.role() for r in replicas), owned_by(g, old, tokens), a,
+        b, aside, seconds,
+    )
 
 
-@drill("cluster-old-side", "Cluster, node-timeout 2 s: a master cut off, and we with it; healed after 12 s")
+@drill(
+    "cluster-old-side",
+    "Cluster, node-timeout 2 s: a master cut off, and we with it; healed after 12 s",
+)
 def cluster_old_side_2(d):
     cluster_old_side(d, 2000, 12)
 
@@ -387,13 +458,17 @@ def sentinel_old_side(d):
     d.closing.callback(aside.heal)
     w, a, b, tokens = start(d, g, join=aside.join)
     old = g.master()
-    play_old_side(d, g, old, lambda: any("master" in s.role() for s in g.servers if s is not old), tokens, a, b, aside, 12)
+    play_old_side(
+        d, g, old, lambda: any("master" in s.role() for s in g.servers if s is not old), tokens, a,
+        b, aside, 12,
+    )
 
 
 @drill("cluster-force", "Cluster: CLUSTER FAILOVER FORCE six times, under logins and ends")
 def cluster_force(d):
     g = group_of(d, Cluster, replicas=2)
-    w, a, b, tokens = start(d, g, tokens=150, redis__replicas="2")  # either of the two may be the next master
+    # either of the two may be the next master
+    w, a, b, tokens = start(d, g, tokens=150, redis__replicas="2")
     watch, born, stop = Watch(a, tokens), [], False
 
     def log_in():
@@ -406,7 +481,9 @@ def cluster_force(d):
     for i in range(6):
         master = g.masters()[i % 3]
         replica = g.replicas_of(master)[0]
-        forcing = threading.Thread(target=lambda: replica.cli("CLUSTER", "FAILOVER", "FORCE"), daemon=True)
+        forcing = threading.Thread(
+            target=lambda: replica.cli("CLUSTER", "FAILOVER", "FORCE"), daemon=True
+        )
         forcing.start()
         for t in [next(left) for _ in range(20)]:  # before, in and after it
             acknowledged += end_some(b, [t], watch)
@@ -417,7 +494,10 @@ def cluster_force(d):
     phone.join(20)
     watch.end()
     lost = sum(a.auth(t).status == 401 for t in born)
-    d.figure(f"{acknowledged} of 120 ends acknowledged; {lost} of {len(born)} logins lost, which nobody confirmed")
+    d.figure(
+        f"{acknowledged} of 120 ends acknowledged; {lost} of {len(born)} logins lost, which nobody "
+        "confirmed"
+    )
     judge(d, watch, a)
 
 
@@ -444,4 +524,7 @@ def cluster_taken(d):
     d.figure(f"{len(mine)} sessions whose slot was taken: latest 200 after {latest * 1000:.0f} ms")
     d.must(latest <= 12.5, f"a 200 {latest:.1f} s after the slot was taken")
     d.must(all(a.auth(t).status == 401 for t in mine), "a session that is nowhere is answered")
-    d.must(all(a.auth(t).status == 200 for t in tokens if slots[t] not in taken), "another session is lost")
+    d.must(
+        all(a.auth(t).status == 200 for t in tokens if slots[t] not in taken),
+        "another session is lost",
+    )

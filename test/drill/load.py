@@ -1,8 +1,9 @@
 """A standing load over keep-alive connections, and the ledger of what was answered.
 
-Kinds of request: verify (of a session that lives, or of one that was ended), login, logout. The ledger knows what each answer obliges the
-server to: a login answered 200 must verify 200 as its own user until its logout was sent; a logout answered 204 must verify 401 from then
-on. What was not answered, or with a 503, obliges to nothing: its session is dropped from the ledger."""
+Kinds of request: verify (of a session that lives, or of one that was ended), login, logout. The
+ledger knows what each answer obliges the server to: a login answered 200 must verify 200 as its
+own user until its logout was sent; a logout answered 204 must verify 401 from then on. What was
+not answered, or with a 503, obliges to nothing: its session is dropped from the ledger."""
 import asyncio
 import collections
 import contextlib
@@ -23,7 +24,8 @@ class Ledger:
         self.openid = {}                       # of each that lives
         self.ended = collections.OrderedDict()  # token: when that was acknowledged
         self.lost, self.wrong, self.stale = [], [], []
-        self.stale_s = 0.0                     # how late a 200 for an ended session may be asked for
+        # how late a 200 for an ended session may be asked for
+        self.stale_s = 0.0
         self.logins = self.logouts = 0
         self.sure_from = 0.0                   # a login that was sent before promises nothing
 
@@ -50,7 +52,8 @@ class Ledger:
         self.logouts += 1
 
     def flush(self, empty_the_store):
-        """Whatever lives when the store is emptied ends; what is under way meanwhile promises nothing. The moment it was over."""
+        """Whatever lives when the store is emptied ends; what is under way meanwhile promises
+        nothing. The moment it was over."""
         tokens, self.sure_from = list(self.live), float("inf")
         for token in tokens:
             self.drop(token)
@@ -85,13 +88,22 @@ class Wire:
         self.reader = self.writer = None
 
     async def ask(self, head, body=b""):
-        if self.writer and self.reader.at_eof():  # closed while nobody was asking: no answer was owed
+        # closed while nobody was asking: no answer was owed
+        if self.writer and self.reader.at_eof():
             self.close()
         if self.writer is None:
             self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
-        self.writer.write(head + b"Content-Length: %d\r\n\r\n" % len(body) + body if body else head + b"\r\n")
+        self.writer.write(
+            head + b"Content-Length: %d\r\n\r\n" % len(body) + body if body else head + b"\r\n"
+        )
         lines = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin1").split("\r\n")
-        fields = dict(line.lower().split(": ", 1) if not line.startswith("X-Wx-Openid") else ("openid", line[13:]) for line in lines[1:] if line)
+        fields = dict(
+            line.lower().split(": ", 1)
+            if not line.startswith("X-Wx-Openid")
+            else ("openid", line[13:])
+            for line in lines[1:]
+            if line
+        )
         text = await self.reader.readexactly(int(fields.get("content-length", 0)))
         if fields.get("connection") == "close":
             self.close()
@@ -99,10 +111,17 @@ class Wire:
 
 
 class Load:
-    """verifies, logins, logouts: a second. servers share them: each request goes to any of them (a logout and the verify after it too)."""
+    """verifies, logins, logouts: a second. servers share them: each request goes to any of them (a
+    logout and the verify after it too)."""
 
-    def __init__(self, servers, wxfake, verifies=250, logins=8, logouts=4, connections=24, codes=500):
-        self.servers, self.rates, self.connections = servers, {"verify": verifies, "login": logins, "logout": logouts}, connections
+    def __init__(
+        self, servers, wxfake, verifies=250, logins=8, logouts=4, connections=24, codes=500
+    ):
+        self.servers, self.rates, self.connections = (
+            servers,
+            {"verify": verifies, "login": logins, "logout": logouts},
+            connections,
+        )
         self.ledger, self.answers, self.skipped = Ledger(), [], 0
         self.codes = collections.deque(self.fetch_codes(wxfake, codes))
         self.used_codes = [c for c, _ in self.codes]
@@ -111,7 +130,9 @@ class Load:
     @staticmethod
     def fetch_codes(wxfake, n):
         """Ahead, so that a WeChat that stands still later does not keep phones from having one."""
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", wxfake.port, timeout=10)) as c:
+        with contextlib.closing(
+            http.client.HTTPConnection("127.0.0.1", wxfake.port, timeout=10)
+        ) as c:
             for _ in range(n):
                 c.request("POST", "/fake/code", "{}")
                 got = json.loads(c.getresponse().read())
@@ -122,14 +143,22 @@ class Load:
     async def verify(self, wires):
         led, ended_at = self.ledger, None
         if led.ended and (random.random() < 0.1 or not led.live):
-            token = next(reversed(led.ended)) if random.random() < 0.5 else random.choice(list(led.ended)[-200:])
+            token = (
+                next(reversed(led.ended))
+                if random.random() < 0.5
+                else random.choice(list(led.ended)[-200:])
+            )
             ended_at = led.ended[token]
         elif led.live:
             token = random.choice(led.live)
         else:
             return None
         sent = now()
-        status, fields, _ = await wires[1].ask(b"GET /internal/auth HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + token.encode() + b"\r\n")
+        status, fields, _ = await wires[1].ask(
+            b"GET /internal/auth HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "
+            + token.encode()
+            + b"\r\n"
+        )
         return status, "", led.check(token, ended_at, sent, status, fields.get("openid"))
 
     async def login(self, wires):
@@ -137,7 +166,10 @@ class Load:
             return None
         code, openid = self.codes.popleft()
         sent = now()
-        status, _, text = await wires[0].ask(b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n", json.dumps({"code": code}).encode())
+        status, _, text = await wires[0].ask(
+            b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n",
+            json.dumps({"code": code}).encode(),
+        )
         got = json.loads(text)
         if status == 200:
             self.ledger.born(got["third_session"], openid, sent)
@@ -148,7 +180,11 @@ class Load:
             return None
         token = random.choice(self.ledger.live)
         self.ledger.drop(token)
-        status, _, _ = await wires[0].ask(b"DELETE /v1/session HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + token.encode() + b"\r\n")
+        status, _, _ = await wires[0].ask(
+            b"DELETE /v1/session HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "
+            + token.encode()
+            + b"\r\n"
+        )
         if status == 204:
             self.ledger.end(token, now())
         return status, "", status == 204
@@ -187,7 +223,8 @@ class Load:
                     if queue.qsize() < self.connections:
                         queue.put_nowait(kind)
                     else:
-                        self.skipped += 1  # a standing load does not pile up behind a server that stands still
+                        # a standing load does not pile up behind a server that stands still
+                        self.skipped += 1
             await asyncio.sleep(0.004)
         for _ in workers:
             queue.put_nowait(None)
@@ -220,18 +257,33 @@ class Load:
 
     def bad(self, begin, end=float("inf")):
         """What was not good, counted."""
-        return dict(collections.Counter(f"{a.kind} {a.status} {a.error}".strip() for a in self.between(begin, end) if not a.good))
+        return dict(
+            collections.Counter(
+                f"{a.kind} {a.status} {a.error}".strip()
+                for a in self.between(begin, end)
+                if not a.good
+            )
+        )
 
     def settle(self):
         """Afterwards, one by one: everything promised is there, everything ended is gone."""
         led = self.ledger
         ended = list(led.ended.items())
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.servers[0].internal, timeout=10)) as c:
+        with contextlib.closing(
+            http.client.HTTPConnection("127.0.0.1", self.servers[0].internal, timeout=10)
+        ) as c:
             for token, ended_at in [(t, None) for t in list(led.live)] + ended:
-                c.request("GET", "/internal/auth?renew=0", headers={"Authorization": f"Bearer {token}"})
+                c.request(
+                    "GET", "/internal/auth?renew=0", headers={"Authorization": f"Bearer {token}"}
+                )
                 r = c.getresponse()
                 r.read()
                 sent = now()
-                if not led.check(token, ended_at, sent, r.status, r.headers.get("X-Wx-Openid")) and r.status not in (200, 401):
-                    led.lost.append(f"afterwards {'an ended' if ended_at else 'a living'} session answers {r.status}")
+                if not led.check(
+                    token, ended_at, sent, r.status, r.headers.get("X-Wx-Openid")
+                ) and r.status not in (200, 401):
+                    led.lost.append(
+                        f"afterwards {'an ended' if ended_at else 'a living'} session answers "
+                        f"{r.status}"
+                    )
         return len(led.live), len(ended)

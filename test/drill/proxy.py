@@ -1,4 +1,5 @@
-"""A TCP proxy of our own that misbehaves on demand: adds a delay to what comes back, or resets whoever connects, and counts them."""
+"""A TCP proxy of our own that misbehaves on demand: adds a delay to what comes back, or resets
+whoever connects, and counts them."""
 import asyncio
 import contextlib
 import socket
@@ -11,7 +12,9 @@ class Background:
     """An asyncio server in a thread, on a port of its own."""
 
     def __init__(self):
-        self.loop, self.ready, self.port, self.accepted = asyncio.new_event_loop(), threading.Event(), 0, []
+        self.loop, self.ready, self.port, self.accepted = (
+            asyncio.new_event_loop(), threading.Event(), 0, [],
+        )
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
         self.ready.wait(10)
@@ -38,7 +41,9 @@ class Background:
 
 
 def reset(writer):
-    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.get_extra_info("socket").setsockopt(
+        socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+    )
 
 
 class Proxy(Background):
@@ -52,8 +57,13 @@ class Proxy(Background):
             return
         back_reader, back_writer = await asyncio.open_connection("127.0.0.1", self.target)
         self.writers.add(writer)
-        await asyncio.wait([asyncio.create_task(self.pump(reader, back_writer, False)), asyncio.create_task(self.pump(back_reader, writer, True))],
-                           return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(
+            [
+                asyncio.create_task(self.pump(reader, back_writer, False)),
+                asyncio.create_task(self.pump(back_reader, writer, True)),
+            ],
+            return_when=asyncio.FIRST_COMPLETED,
+        )
         self.writers.discard(writer)
         back_writer.close()
 

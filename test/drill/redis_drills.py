@@ -12,12 +12,21 @@ SLACK_S = 0.05
 
 
 def away(d, s, load, begin, end):
-    """While Redis was away: 503 in time, never a 401 (the ledger sees those), nothing from memory past its lease."""
+    """While Redis was away: 503 in time, never a 401 (the ledger sees those), nothing from memory
+    past its lease."""
     load_slow = load.between(begin, end)
-    hits = [a for a in load.between(begin + LEASE_S, end - SLACK_S) if a.kind == "verify" and a.status == 200 and a.took < 0.4]
+    hits = [
+        a
+        for a in load.between(begin + LEASE_S, end - SLACK_S)
+        if a.kind == "verify" and a.status == 200 and a.took < 0.4
+    ]
     odd = {k: n for k, n in load.bad(begin + LEASE_S, end).items() if " 503" not in k}
     d.figure(f"{len([a for a in load_slow if a.status == 503])} answers 503")
-    d.must(not hits, f"{len(hits)} sessions answered from memory {max((a.sent - begin for a in hits), default=0):.2f} s after Redis was gone")
+    d.must(
+        not hits,
+        f"{len(hits)} sessions answered from memory "
+        f"{max((a.sent - begin for a in hits), default=0):.2f} s after Redis was gone",
+    )
     d.must(not odd, f"other answers than 503: {odd}")
     d.slowest(load, begin, end, LIMIT_S)
 
@@ -89,7 +98,9 @@ def redis_blinks(d):
     d.end_load(load)
 
 
-@drill("redis-invalidation", "the invalidation connection killed 100 times; logout on A, verify on B")
+@drill(
+    "redis-invalidation", "the invalidation connection killed 100 times; logout on A, verify on B"
+)
 def redis_invalidation(d):
     r, w = d.redis(), d.wxfake()
     a, b = d.server(r, w), d.server(r, w)
@@ -125,7 +136,10 @@ def redis_flush(d):
     for token in tokens:
         for s in (a, b):
             x = s.auth(token)
-            d.must((x.status, x.json and x.json.get("reason")) == (401, "unknown"), f"after FLUSHALL: {x}")
+            d.must(
+                (x.status, x.json and x.json.get("reason")) == (401, "unknown"),
+                f"after FLUSHALL: {x}",
+            )
     time.sleep(3)
     late = max(load.ledger.stale, default=0.0)
     d.figure(f"latest 200 after it {late * 1000:.0f} ms")
@@ -152,7 +166,10 @@ def redis_full(d):
         d.must(got >= 0.9999, f"{kind} while full: {load.bad(full + 0.1, freed - 0.1)}")
     logins = load.between(full + 0.1, freed - 0.1, "login")
     d.figure(f"{len(logins)} logins refused")
-    d.must(logins and all(a.status == 503 and a.error == "store_unavailable" for a in logins), f"logins: {load.bad(full, freed)}")
+    d.must(
+        logins and all(a.status == 503 and a.error == "store_unavailable" for a in logins),
+        f"logins: {load.bad(full, freed)}",
+    )
     d.good_again(load, since)
     d.end_load(load)
 
@@ -180,13 +197,21 @@ def redis_slow(d):
 
 
 NONSENSE = [
-    ("an unasked reply", b":1\r\n:2\r\n:3\r\n:4\r\n:5\r\n"), ("garbage", b"\x00\xff\x00HTTP/1.1 400 Bad Request\r\n\r\n"),
-    ("half a reply", b"$100\r\nabc"), ("an array without end", b"*2147483647\r\n"), ("an endless bulk", b"endless"),
-    ("the wrong type", b"*3\r\n:1\r\n*-1\r\n$-1\r\n"), ("-LOADING", b"-LOADING Redis is loading\r\n"), ("-NOAUTH", b"-NOAUTH Authentication required.\r\n"),
+    ("an unasked reply", b":1\r\n:2\r\n:3\r\n:4\r\n:5\r\n"),
+    ("garbage", b"\x00\xff\x00HTTP/1.1 400 Bad Request\r\n\r\n"),
+    ("half a reply", b"$100\r\nabc"),
+    ("an array without end", b"*2147483647\r\n"),
+    ("an endless bulk", b"endless"),
+    ("the wrong type", b"*3\r\n:1\r\n*-1\r\n$-1\r\n"),
+    ("-LOADING", b"-LOADING Redis is loading\r\n"),
+    ("-NOAUTH", b"-NOAUTH Authentication required.\r\n"),
 ]
 
 
-@drill("redis-nonsense", "a fake Redis: unasked replies, garbage, half a reply, endless bulk, -LOADING, -NOAUTH")
+@drill(
+    "redis-nonsense",
+    "a fake Redis: unasked replies, garbage, half a reply, endless bulk, -LOADING, -NOAUTH",
+)
 def redis_nonsense(d):
     w = d.wxfake()
     fake = NonsenseRedis()
@@ -200,35 +225,52 @@ def redis_nonsense(d):
             a = s.auth(token)
             statuses.append(a.status)
             slowest = max(slowest, a.seconds)
-            if a.status == 200 or (a.status == 401 and name not in ("the wrong type", "an unasked reply")):
+            if a.status == 200 or (
+                a.status == 401 and name not in ("the wrong type", "an unasked reply")
+            ):
                 d.failures.append(f"{name}: {a}")
                 break
             time.sleep(0.01)
-        rate = len([t for t in fake.accepted if t > now() - 2]) / 2 / 2  # two connections, in the last two seconds
+        # two connections, in the last two seconds
+        rate = len([t for t in fake.accepted if t > now() - 2]) / 2 / 2
         most = max(most, rate)
         d.must(rate <= 2, f"{name}: {rate:.1f} connects a second on each of two connections")
     growth = rss_mb(s.process.pid) - before
-    d.figure(f"{len(NONSENSE)} kinds, at most {most:.1f} connects/s per connection, slowest answer {slowest:.2f} s, grew {growth:.1f} MB")
+    d.figure(
+        f"{len(NONSENSE)} kinds, at most {most:.1f} connects/s per connection, slowest answer "
+        f"{slowest:.2f} s, grew {growth:.1f} MB"
+    )
     d.must(slowest <= LIMIT_S, f"an answer took {slowest:.2f} s")
     d.must_not_grow(growth, 10)
     assert call(s.internal, "GET", "/healthz").status == 200 and descriptors(s.process.pid) < 60
 
 
-@drill("redis-planned", "a planned failover behind a name; A only reads and its connections stay, B ends sessions at the new master")
+@drill(
+    "redis-planned",
+    "a planned failover behind a name; A only reads and its connections stay, B ends sessions at "
+    "the new master",
+)
 def redis_planned(d):
     old, new, w = d.redis(), d.redis(), d.wxfake()
     new.cli("REPLICAOF", "127.0.0.1", old.port)
-    poll(lambda: "master_link_status:up" in new.cli("INFO", "replication"), 10, "the replica follows")
+    poll(
+        lambda: "master_link_status:up" in new.cli("INFO", "replication"), 10, "the replica follows"
+    )
     name = Proxy(old.port)
     d.closing.callback(name.close)
     url, latest, stale, ended_count = f"redis://127.0.0.1:{name.port}/0", 0.0, 0, 0
     for entries in ("0", "1000"):  # from Redis, and from memory
         a = d.server(None, w, redis__url=url, session__cache_entries=entries)
         tokens = [a.login(w.code()).token for _ in range(40)]
-        poll(lambda: all(a.auth(t).status == 200 for t in tokens) and new.cli("DBSIZE") == old.cli("DBSIZE"), 10, "all there")
+        poll(
+            lambda: all(a.auth(t).status == 200 for t in tokens)
+            and new.cli("DBSIZE") == old.cli("DBSIZE"),
+            10, "all there",
+        )
         new.cli("REPLICAOF", "NO", "ONE")
         name.target = new.port
-        old.cli("REPLICAOF", "127.0.0.1", 1)  # it does not reach the new one, and so keeps its data as it is
+        # it does not reach the new one, and so keeps its data as it is
+        old.cli("REPLICAOF", "127.0.0.1", 1)
         demoted, ended = now(), {}
         b = d.server(new, w, session__cache_entries="0")
         for token in tokens[:30]:
@@ -245,6 +287,12 @@ def redis_planned(d):
         ended_count += len(ended)
         old, new = new, old
         new.cli("REPLICAOF", "127.0.0.1", old.port)
-        poll(lambda: "master_link_status:up" in new.cli("INFO", "replication"), 10, "the other follows")
-    d.figure(f"{ended_count} ended at the new master; latest 200 {latest:.2f} s after the demotion; stale later than 1.5 s: {stale}")
+        poll(
+            lambda: "master_link_status:up" in new.cli("INFO", "replication"), 10,
+            "the other follows",
+        )
+    d.figure(
+        f"{ended_count} ended at the new master; latest 200 {latest:.2f} s after the demotion; "
+        f"stale later than 1.5 s: {stale}"
+    )
     d.must(stale == 0, f"{stale} answers 200 later than 1.5 s after the demotion")

@@ -17,13 +17,19 @@ def main(names):
     rows, failed = [], 0
     unknown = [n for n in names if n not in DRILLS]
     if unknown:
-        raise SystemExit(f"scripts/drill: no drill is called {', '.join(unknown)}; there are: {' '.join(DRILLS)}")
+        raise SystemExit(
+            f"scripts/drill: no drill is called {', '.join(unknown)}; there are: {' '.join(DRILLS)}"
+        )
     for name in names or DRILLS:
         began = time.monotonic()
         failures, figures = run(name)
         failed += bool(failures)
         rows.append((name, DRILLS[name][0], "; ".join(figures), "fail" if failures else "pass"))
-        print(f"{'FAILED' if failures else 'ok'} {name} ({time.monotonic() - began:.0f} s): {rows[-1][2]}", flush=True)
+        print(
+            f"{'FAILED' if failures else 'ok'} {name} ({time.monotonic() - began:.0f} s): "
+            f"{rows[-1][2]}",
+            flush=True,
+        )
         for f in failures:
             print(f"    {f}", flush=True)
     print("\n| drill | what | figures | |\n| --- | --- | --- | --- |")
@@ -34,10 +40,17 @@ def main(names):
 
 
 def in_a_network_of_our_own():
-    """Some drills cut servers off by a packet filter: that must be nobody else's. Needs root; without it those drills fail."""
+    """Some drills cut servers off by a packet filter: that must be nobody else's. Needs root;
+    without it those drills fail."""
     if os.geteuid() == 0 and os.environ.get("WXLOGIND_DRILL_NETWORK") != "own":
         os.environ["WXLOGIND_DRILL_NETWORK"] = "own"
-        os.execvp("unshare", ["unshare", "-n", "sh", "-c", 'ip link set lo up; exec "$@"', "drill", sys.executable, *sys.argv])
+        os.execvp(
+            "unshare",
+            [
+                "unshare", "-n", "sh", "-c", 'ip link set lo up; exec "$@"', "drill",
+                sys.executable, *sys.argv,
+            ],
+        )
 
 
 if __name__ == "__main__":

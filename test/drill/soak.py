@@ -1,11 +1,12 @@
-"""scripts/soak's other half: half load for minutes, a small harm every half minute, and a look at what the server has grown to; or a
-store of several servers, with a failover every minute."""
+"""scripts/soak's other half: half load for minutes, a small harm every half minute, and a look at
+what the server has grown to; or a store of several servers, with a failover every minute."""
 import contextlib
 import signal
 import sys
 import time
 
-from drill import DRILLS, descriptors, drill, median, now, poll, rss_mb, run  # also the way to test/it
+# also the way to test/it
+from drill import DRILLS, descriptors, drill, median, now, poll, rss_mb, run
 from redis_groups import Cluster, SentinelGroup
 
 MINUTES = float(sys.argv[1]) if len(sys.argv) > 1 else 5
@@ -56,11 +57,18 @@ HARMS = [blink, cut_invalidation, wechat_resets, reload, leave, cut_all, wechat_
 def soak(d):
     r, w = d.redis(), d.wxfake()
     s = d.server(r, w, session__cache_entries=200, redis__timeout="500ms")
-    load = d.load(s, verifies=120, logins=4, logouts=2, stale_s=0.3, codes=int(MINUTES * 60 * 4) + 100, connections=16)
+    load = d.load(
+        s, verifies=120, logins=4, logouts=2, stale_s=0.3, codes=int(MINUTES * 60 * 4) + 100,
+        connections=16,
+    )
     pid, begin, looks, next_harm, harms = s.process.pid, now(), [], now() + HARM_EVERY_S / 2, 0
     while now() < begin + MINUTES * 60:
         looks.append((now() - begin, rss_mb(pid), descriptors(pid)))
-        print(f"{looks[-1][0]:6.0f} s  {looks[-1][1]:6.2f} MB  {looks[-1][2]:4d} descriptors  {len(load.answers):7d} answers", flush=True)
+        print(
+            f"{looks[-1][0]:6.0f} s  {looks[-1][1]:6.2f} MB  {looks[-1][2]:4d} descriptors  "
+            f"{len(load.answers):7d} answers",
+            flush=True,
+        )
         if now() >= next_harm and now() < begin + MINUTES * 60 - 6:
             next_harm += HARM_EVERY_S
             harm = HARMS[harms % len(HARMS)]
@@ -73,7 +81,10 @@ def soak(d):
     growth = median([x[1] for x in late]) - median([x[1] for x in early])
     more = median([x[2] for x in late]) - median([x[2] for x in early])
     slope = slope_per_hour([(x[0], x[1]) for x in late])
-    d.figure(f"{harms} harms; RSS {looks[0][1]:.2f} to {looks[-1][1]:.2f} MB, after warming up {growth:+.2f} MB (slope of the last third {slope:+.1f} MB/h); descriptors {more:+.0f}")
+    d.figure(
+        f"{harms} harms; RSS {looks[0][1]:.2f} to {looks[-1][1]:.2f} MB, after warming up "
+        f"{growth:+.2f} MB (slope of the last third {slope:+.1f} MB/h); descriptors {more:+.0f}"
+    )
     d.must_not_grow(growth, GROWTH_MB)
     d.must(more <= 2, f"{more:.0f} descriptors more after warming up")
     d.must(load.good(load.began) > 0.97, f"too little was good: {load.bad(load.began)}")
@@ -81,10 +92,12 @@ def soak(d):
     d.end_load(load)
 
 
-# ---- a failover every minute: planned, and by the death of the master; what was killed comes back as a replica ----
+# ---- a failover every minute: planned, and by the death of the master; what was killed comes back
+# as a replica ----
 
 def fail_over_planned(g):
-    """Asked for again when it was not carried through: they refuse one soon after another, and give up when a replica is not ready."""
+    """Asked for again when it was not carried through: they refuse one soon after another, and give
+    up when a replica is not ready."""
     if isinstance(g, SentinelGroup):
         g.fail_over()
         return
@@ -98,7 +111,11 @@ def fail_over_planned(g):
 
 
 def fail_over_by_death(g):
-    victim = g.master() if isinstance(g, SentinelGroup) else max(g.masters(), key=lambda s: len(g.replicas_of(s)))
+    victim = (
+        g.master()
+        if isinstance(g, SentinelGroup)
+        else max(g.masters(), key=lambda s: len(g.replicas_of(s)))
+    )
     replicas = g.replicas() if isinstance(g, SentinelGroup) else g.replicas_of(victim)
     victim.kill()
     poll(lambda: any("master" in r.role() for r in replicas), 40, "an election")
@@ -115,7 +132,11 @@ def failovers(d, g):
         looks.append((now() - begin, rss_mb(pid), descriptors(pid)))
         if now() >= next_failover and now() < begin + MINUTES * 60 - 30:
             next_failover += FAILOVER_EVERY_S
-            print(f"{looks[-1][0]:6.0f} s  {looks[-1][1]:6.2f} MB  {looks[-1][2]:4d} descriptors  {len(load.answers):7d} answers", flush=True)
+            print(
+                f"{looks[-1][0]:6.0f} s  {looks[-1][1]:6.2f} MB  {looks[-1][2]:4d} descriptors  "
+                f"{len(load.answers):7d} answers",
+                flush=True,
+            )
             load.codes.clear()  # a code lives for five minutes
             load.codes.extend(load.fetch_codes(w, 3 * FAILOVER_EVERY_S))
             dead = (fail_over_planned, fail_over_by_death)[turn % 2](g)
@@ -130,8 +151,11 @@ def failovers(d, g):
     slope = slope_per_hour([(x[0], x[1]) for x in warm])
     early, late = warm[:len(warm) // 2], warm[len(warm) // 2:]
     more = median([x[2] for x in late]) - median([x[2] for x in early])
-    d.figure(f"{turn} failovers; RSS {looks[0][1]:.2f} MB, after the first third {warm[0][1]:.2f} to {warm[-1][1]:.2f} MB: {slope:+.2f} MB/h; "
-             f"descriptors {min(x[2] for x in warm)} to {max(x[2] for x in warm)}, median {more:+.0f}")
+    d.figure(
+        f"{turn} failovers; RSS {looks[0][1]:.2f} MB, after the first third {warm[0][1]:.2f} to "
+        f"{warm[-1][1]:.2f} MB: {slope:+.2f} MB/h; "
+        f"descriptors {min(x[2] for x in warm)} to {max(x[2] for x in warm)}, median {more:+.0f}"
+    )
     if MINUTES >= 20:  # a slope of a few minutes says nothing
         d.must(slope < FAILOVER_SLOPE_MB_H, f"grows by {slope:.2f} MB/h")
     d.must(abs(more) <= 2, f"{more:.0f} descriptors more after warming up")
@@ -141,11 +165,16 @@ def failovers(d, g):
     d.figure(f"good {load.good(begin):.2%}, else 503")
     time.sleep(3)
     d.good_again(load, since)
-    if isinstance(g, SentinelGroup):  # the newest logins are lost in each: the old master takes them for a second after the new one is one
+    # the newest logins are lost in each: the old master takes them for a second after the new one
+    # is one
+    if isinstance(g, SentinelGroup):
         load.stop()
         load.settle()
         d.figure(f"{len(load.ledger.lost)} checks of logins that were lost in a failover")
-        d.must(not [x for x in load.ledger.stale if x > load.ledger.stale_s], f"an acknowledged end was undone: {load.ledger.stale[:5]}")
+        d.must(
+            not [x for x in load.ledger.stale if x > load.ledger.stale_s],
+            f"an acknowledged end was undone: {load.ledger.stale[:5]}",
+        )
         return
     d.end_load(load)
 
@@ -161,7 +190,10 @@ def sentinel(d):
 
 
 def slope_per_hour(points):
-    n, mx, my = len(points), sum(x for x, _ in points) / len(points), sum(y for _, y in points) / len(points)
+    n, mx, my = (
+        len(points), sum(x for x, _ in points) / len(points),
+        sum(y for _, y in points) / len(points),
+    )
     below = sum((x - mx) ** 2 for x, _ in points)
     return sum((x - mx) * (y - my) for x, y in points) / below * 3600 if below and n > 1 else 0.0
 

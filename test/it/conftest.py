@@ -1,4 +1,5 @@
-"""Every test has its own Redis, wxfake and wxlogind, on ports and in a directory of its own. Ready means: it answers."""
+"""Every test has its own Redis, wxfake and wxlogind, on ports and in a directory of its own. Ready
+means: it answers."""
 import base64
 import contextlib
 import getpass
@@ -26,15 +27,27 @@ APPID, SECRET = "wxfa4efa4efa4efa4e", "fa4efa4efa4efa4efa4efa4efa4efa4e"
 KEY = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
 # What tests documents, recipes and scripts does not run again under the sanitizers.
 if SANITIZED:
-    collect_ignore = [f"test_{name}.py" for name in (
-        "backends", "commands", "docs", "install", "kubernetes", "lua", "monitoring", "proxies", "proxy_attacks", "stack")]
-resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)  # some tests hold thousands of sockets
-SPOKEN = ("ERROR: AddressSanitizer", "runtime error:", "ERROR: LeakSanitizer", "a request was never answered", "WARNING: ThreadSanitizer")
+    collect_ignore = [
+        f"test_{name}.py"
+        for name in (
+            "backends", "commands", "docs", "install", "kubernetes", "lua", "monitoring", "proxies",
+            "proxy_attacks", "stack",
+        )
+    ]
+# some tests hold thousands of sockets
+resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+SPOKEN = (
+    "ERROR: AddressSanitizer", "runtime error:", "ERROR: LeakSanitizer",
+    "a request was never answered", "WARNING: ThreadSanitizer",
+)
 
 
-# Below the range that the system gives to clients, or one of their connections might sit on a port when its server comes; and each of
-# pytest's workers has a part to itself, or two might choose the same one.
-WORKERS, WORKER = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)), int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+# Below the range that the system gives to clients, or one of their connections might sit on a port
+# when its server comes; and each of pytest's workers has a part to itself, or two might choose the
+# same one.
+WORKERS, WORKER = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)), int(
+    os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]
+)
 FIRST, END = 10000 + 22000 * WORKER // WORKERS, 10000 + 22000 * (WORKER + 1) // WORKERS
 PORTS = itertools.cycle(random.sample(range(FIRST, END), END - FIRST))
 
@@ -97,8 +110,14 @@ class Process:
     def __init__(self, argv, log, env=None, preexec=None):
         self.log = log
         with open(log, "ab") as f:
-            self.proc = subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=f, stderr=f, preexec_fn=preexec,
-                                         env={**{k: v for k, v in os.environ.items() if not k.startswith("WXLOGIND_")}, **(env or {})})
+            self.proc = subprocess.Popen(
+                [str(a) for a in argv],
+                stdin=subprocess.DEVNULL, stdout=f, stderr=f, preexec_fn=preexec,
+                env={
+                    **{k: v for k, v in os.environ.items() if not k.startswith("WXLOGIND_")},
+                    **(env or {}),
+                },
+            )
 
     @property
     def pid(self):
@@ -110,8 +129,13 @@ class Process:
     def signal(self, sig):
         self.proc.send_signal(sig)
         if sig == signal.SIGSTOP:  # a busy machine stops its threads one by one
-            poll(lambda: {t.read_text().rsplit(")", 1)[1].split()[0] for t in pathlib.Path(f"/proc/{self.pid}/task").glob("*/stat")} == {"T"},
-                 what="stopped")
+            poll(
+                lambda: {
+                    t.read_text().rsplit(")", 1)[1].split()[0]
+                    for t in pathlib.Path(f"/proc/{self.pid}/task").glob("*/stat")
+                } == {"T"},
+                what="stopped",
+            )
 
     def stop(self):
         """SIGTERM; fails on a bad exit or on a word of a sanitizer."""
@@ -131,17 +155,29 @@ class Process:
 
 class Redis:
     def __init__(self, directory, *args):
-        self.dir, self.args, self.port, self.socket = directory, args, free_port(), str(directory / "redis.sock")
+        self.dir, self.args, self.port, self.socket = (
+            directory, args, free_port(), str(directory / "redis.sock"),
+        )
         self.start()
 
     def start(self):
-        # appendfsync no: each turn writes its file, where everysec may put that off by two seconds while the disk is busy
-        self.process = Process(["redis-server", "--port", self.port, "--unixsocket", self.socket, "--dir", self.dir, "--save", "",
-                                "--appendonly", "yes", "--appendfsync", "no", "--aof-use-rdb-preamble", "no", *self.args], self.dir / "redis.log")
+        # appendfsync no: each turn writes its file, where everysec may put that off by two seconds
+        # while the disk is busy
+        self.process = Process(
+            [
+                "redis-server", "--port", self.port, "--unixsocket", self.socket, "--dir", self.dir,
+                "--save", "", "--appendonly", "yes", "--appendfsync", "no",
+                "--aof-use-rdb-preamble", "no", *self.args,
+            ],
+            self.dir / "redis.log",
+        )
         poll(lambda: "PONG" in self.cli("PING") or "NOAUTH" in self.cli("PING"), what="redis")
 
     def cli(self, *args):
-        out = subprocess.run(["redis-cli", "-s", self.socket, *[str(a) for a in args]], capture_output=True, text=True)
+        out = subprocess.run(
+            ["redis-cli", "-s", self.socket, *[str(a) for a in args]],
+            capture_output=True, text=True,
+        )
         return out.stdout + out.stderr
 
     def keys(self):
@@ -155,8 +191,11 @@ class Redis:
         self.process.signal(sig)
 
     def written(self):
-        """Everything that was ever written to it, a character for each byte: its append-only file."""
-        return "".join(f.read_bytes().decode("latin-1") for f in self.dir.glob("appendonlydir/*.aof"))
+        """Everything that was ever written to it, a character for each byte: its append-only
+        file."""
+        return "".join(
+            f.read_bytes().decode("latin-1") for f in self.dir.glob("appendonlydir/*.aof")
+        )
 
     def stop(self):
         if self.process.proc.poll() is None:
@@ -166,34 +205,55 @@ class Redis:
 
 
 class Mariadb:
-    """A server of its own, in a copy of an empty data directory; databases are made on demand, for a user that has a password."""
+    """A server of its own, in a copy of an empty data directory; databases are made on demand, for
+    a user that has a password."""
     PASSWORD = "p'ss w:rd/1@%"
 
     def __init__(self, directory, empty, *args):
-        self.dir, self.args, self.port, self.socket = directory, args, free_port(), str(directory / "mariadb.sock")
+        self.dir, self.args, self.port, self.socket = (
+            directory, args, free_port(), str(directory / "mariadb.sock"),
+        )
         shutil.copytree(empty, directory / "data")
         self.start()
         password = self.PASSWORD.replace("'", "''")
-        self.sql(f"CREATE USER wxl@'127.0.0.1' IDENTIFIED BY '{password}'; GRANT ALL ON *.* TO wxl@'127.0.0.1';"
-                 f"CREATE USER wxl@localhost IDENTIFIED BY '{password}'; GRANT ALL ON *.* TO wxl@localhost")
+        self.sql(
+            f"CREATE USER wxl@'127.0.0.1' IDENTIFIED BY '{password}'; GRANT ALL ON *.* TO "
+            "wxl@'127.0.0.1';"
+            f"CREATE USER wxl@localhost IDENTIFIED BY '{password}'; GRANT ALL ON *.* TO "
+            "wxl@localhost"
+        )
 
     @staticmethod
     def install(directory):
         """What mariadb-install-db makes, once for many servers."""
         for _ in range(3):  # on a busy machine it gives up waiting for its own server now and then
             shutil.rmtree(directory, ignore_errors=True)
-            r = subprocess.run(["mariadb-install-db", "--no-defaults", f"--datadir={directory}", f"--user={getpass.getuser()}", "--skip-test-db",
-                                "--auth-root-authentication-method=normal", "--innodb-log-file-size=8M"], capture_output=True, text=True)
+            r = subprocess.run(
+                [
+                    "mariadb-install-db", "--no-defaults", f"--datadir={directory}",
+                    f"--user={getpass.getuser()}", "--skip-test-db",
+                    "--auth-root-authentication-method=normal", "--innodb-log-file-size=8M",
+                ],
+                capture_output=True, text=True,
+            )
             if r.returncode == 0:
                 return directory
         raise AssertionError(r.stdout + r.stderr)
 
     def start(self):
-        # flush 2: a commit is in the kernel's hands, so kill -9 loses none; it does not wait for a disk that is busy
-        self.process = Process(["mariadbd", "--no-defaults", f"--datadir={self.dir}/data", f"--socket={self.socket}", "--bind-address=127.0.0.1",
-                                f"--port={self.port}", f"--user={getpass.getuser()}", "--innodb-buffer-pool-size=16M", "--innodb-log-file-size=8M",
-                                "--performance-schema=OFF", "--skip-name-resolve", f"--pid-file={self.dir}/pid",
-                                "--innodb-flush-log-at-trx-commit=2", *(self.args or ["--skip-ssl"])], self.dir / "mariadb.log")
+        # flush 2: a commit is in the kernel's hands, so kill -9 loses none; it does not wait for a
+        # disk that is busy
+        self.process = Process(
+            [
+                "mariadbd", "--no-defaults", f"--datadir={self.dir}/data",
+                f"--socket={self.socket}", "--bind-address=127.0.0.1", f"--port={self.port}",
+                f"--user={getpass.getuser()}", "--innodb-buffer-pool-size=16M",
+                "--innodb-log-file-size=8M", "--performance-schema=OFF", "--skip-name-resolve",
+                f"--pid-file={self.dir}/pid", "--innodb-flush-log-at-trx-commit=2",
+                *(self.args or ["--skip-ssl"]),
+            ],
+            self.dir / "mariadb.log",
+        )
         poll(lambda: self.cli("SELECT 1").returncode == 0, seconds=60, what="mariadbd")
 
     def client(self, *args):
@@ -212,7 +272,9 @@ class Mariadb:
         """The URL of a new and empty one."""
         name = f"t{random.randrange(10**12)}"
         self.sql(f"CREATE DATABASE {name}")
-        return f"mysql://wxl:{urllib.parse.quote(self.PASSWORD, safe='')}@127.0.0.1:{self.port}/{name}"
+        return (
+            f"mysql://wxl:{urllib.parse.quote(self.PASSWORD, safe='')}@127.0.0.1:{self.port}/{name}"
+        )
 
     def kill(self):
         self.process.proc.kill()
@@ -235,7 +297,9 @@ class Wxfake:
         if tls:
             args = (*args, "--tls-cert", tls.cert, "--tls-key", tls.key)
             self.context = ssl._create_unverified_context()
-        self.process = Process([BUILD / "wxfake", "--listen", f"{host}:{self.port}", *args], directory / "wxfake.log")
+        self.process = Process(
+            [BUILD / "wxfake", "--listen", f"{host}:{self.port}", *args], directory / "wxfake.log"
+        )
         self.codes, self.openids = [], {}
         poll(self.is_up, what="wxfake")
 
@@ -255,11 +319,16 @@ class Wxfake:
         return got["code"]
 
     def session_keys(self, most=30):
-        """Of the users that were made, as wxlogind got them: a user's stays the same until it is expired."""
+        """Of the users that were made, as wxlogind got them: a user's stays the same until it is
+        expired."""
         self.clear()
         for openid in list(self.openids)[-most:]:
             code = self.call("POST", "/fake/code", {"openid": openid}).json["code"]
-            got = self.call("GET", f"/sns/jscode2session?appid={APPID}&secret={SECRET}&js_code={code}&grant_type=authorization_code").json
+            got = self.call(
+                "GET",
+                f"/sns/jscode2session?appid={APPID}&"
+                f"secret={SECRET}&js_code={code}&grant_type=authorization_code",
+            ).json
             self.openids[openid] = got.get("session_key")
         return [k for k in self.openids.values() if k]
 
@@ -278,28 +347,48 @@ class Server:
     def __init__(self, directory, name, redis, wxfake, config, env=None, preexec=None, wait=True):
         self.port, self.internal = free_port(), free_port()
         sections = {
-            "server": {"listen": f"127.0.0.1:{self.port}", "internal_listen": f"127.0.0.1:{self.internal}"},
+            "server": {
+                "listen": f"127.0.0.1:{self.port}", "internal_listen": f"127.0.0.1:{self.internal}",
+            },
             "log": {"level": "debug"},
-            "redis": {"url": f"redis://127.0.0.1:{redis.port}/0" if redis else "redis://127.0.0.1:1/0"},
+            "redis": {
+                "url": f"redis://127.0.0.1:{redis.port}/0" if redis else "redis://127.0.0.1:1/0"
+            },
             "session": {"encryption_key": KEY},
-            "wechat": {"base_url": wxfake.url if wxfake else "http://127.0.0.1:1", "fallback_urls": ""},
-            "users": {"url": "none"},
-            f"app {APPID}": {"secret": SECRET},
+            "wechat": {
+                "base_url": wxfake.url if wxfake else "http://127.0.0.1:1", "fallback_urls": "",
+            },
+            "users": {"url": "none"}, f"app {APPID}": {"secret": SECRET},
         }
         for key, value in config.items():
             section, _, name_of_key = key.partition("__")
             sections.setdefault(section.replace("_wx", " wx"), {})[name_of_key] = value
-        self.sealed, self.tokens, self.phones, self.users = bool(sections["session"]["encryption_key"]), [], [], sections["users"]["url"]
+        self.sealed, self.tokens, self.phones, self.users = (
+            bool(sections["session"]["encryption_key"]), [], [], sections["users"]["url"],
+        )
         self.file = directory / f"{name}.ini"
-        self.file.write_text("".join(f"[{s}]\n" + "".join(f"{k} = {v}\n" for k, v in kv.items()) for s, kv in sections.items()))
-        self.process = Process([BUILD / "wxlogind", "-c", self.file], directory / f"{name}.log", env=env, preexec=preexec)
+        self.file.write_text(
+            "".join(
+                f"[{s}]\n" + "".join(f"{k} = {v}\n" for k, v in kv.items())
+                for s, kv in sections.items()
+            )
+        )
+        self.process = Process(
+            [BUILD / "wxlogind", "-c", self.file],
+            directory / f"{name}.log", env=env, preexec=preexec,
+        )
         poll(self.is_up, what="wxlogind")
         if wait:
             poll(lambda: call(self.internal, "GET", "/readyz").status == 200, what="ready")
         if wait and sections["server"].get("workers", "1") != "1":
             poll(lambda: self.metric("wxlogind_redis_connected") == 1, what="ready, every worker")
-        if wait and self.users.startswith("mysql"):  # there, or known to be away: on a busy machine it takes seconds to make the tables
-            poll(lambda: self.metric("wxlogind_users_up") >= 1 or "the user database cannot be reached" in self.process.text(), seconds=60, what="users")
+        # there, or known to be away: on a busy machine it takes seconds to make the tables
+        if wait and self.users.startswith("mysql"):
+            poll(
+                lambda: self.metric("wxlogind_users_up") >= 1
+                or "the user database cannot be reached" in self.process.text(),
+                seconds=60, what="users",
+            )
 
     def is_up(self):
         assert self.process.proc.poll() is None, self.process.text()
@@ -313,14 +402,22 @@ class Server:
         return a
 
     def inside(self, method, path, body=None, headers=None, **kw):
-        if isinstance(body, dict) and isinstance(body.get("phoneNumber"), str) and "/users/" in path:
+        if (
+            isinstance(body, dict)
+            and isinstance(body.get("phoneNumber"), str)
+            and "/users/" in path
+        ):
             self.phones.append(body["phoneNumber"])
         return call(self.internal, method, path, body, headers, **kw)
 
     def files(self):
         """Of a SQLite database, what it is made of."""
         path = pathlib.Path(self.users.removeprefix("sqlite://"))
-        return [f for f in path.parent.glob(path.name + "*")] if self.users.startswith("sqlite") else []
+        return (
+            [f for f in path.parent.glob(path.name + "*")]
+            if self.users.startswith("sqlite")
+            else []
+        )
 
     def login(self, code, headers=None, **kw):
         a = self.call("POST", "/v1/login", {"code": code, **kw}, headers)
@@ -329,14 +426,22 @@ class Server:
         return a
 
     def auth(self, token, query="", headers=None):
-        return self.inside("GET", "/internal/auth" + query, headers={"Authorization": f"Bearer {token}", **(headers or {})})
+        return self.inside(
+            "GET", "/internal/auth" + query,
+            headers={"Authorization": f"Bearer {token}", **(headers or {})},
+        )
 
     def logged_in(self, wxfake, n=1):
-        """The tokens of n logins. Each is tried until it succeeds: what a test needs first is not what it is about."""
-        return [poll(lambda: self.login(wxfake.code()).json.get("third_session"), what="a login") for _ in range(n)]
+        """The tokens of n logins. Each is tried until it succeeds: what a test needs first is not
+        what it is about."""
+        return [
+            poll(lambda: self.login(wxfake.code()).json.get("third_session"), what="a login")
+            for _ in range(n)
+        ]
 
     def end(self, token):
-        """Ends a session behind replicas: on a busy machine they may be late, which is a 503, and a repeat finishes it."""
+        """Ends a session behind replicas: on a busy machine they may be late, which is a 503, and a
+        repeat finishes it."""
         poll(lambda: self.session(token, "DELETE").status == 204, 20, "ended, and confirmed")
 
     def session(self, token, method="GET"):
@@ -347,7 +452,9 @@ class Server:
 
     def raw(self, data, internal=False, timeout=10, half_close=False):
         """Bytes out, and all that comes back until the server closes."""
-        with socket.create_connection(("127.0.0.1", self.internal if internal else self.port), timeout=timeout) as s:
+        with socket.create_connection(
+            ("127.0.0.1", self.internal if internal else self.port), timeout=timeout
+        ) as s:
             s.sendall(data)
             if half_close:
                 s.shutdown(socket.SHUT_WR)
@@ -370,13 +477,28 @@ class Tls:
     """A CA of the test's own, and a certificate for 127.0.0.1."""
 
     def __init__(self, directory, name="127.0.0.1", days=2):
-        self.ca, self.cert, self.key = directory / "ca.pem", directory / "cert.pem", directory / "key.pem"
-        run = lambda *a: subprocess.run(["openssl", *[str(x) for x in a]], check=True, capture_output=True, cwd=directory)
-        run("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", self.ca, "-days", 2, "-subj", "/CN=test ca",
-            "-addext", "keyUsage=critical,keyCertSign,cRLSign")
-        run("req", "-newkey", "rsa:2048", "-nodes", "-keyout", self.key, "-out", "cert.csr", "-subj", f"/CN={name}")
-        (directory / "ext").write_text(f"subjectAltName={'IP' if name[0].isdigit() else 'DNS'}:{name}\nauthorityKeyIdentifier=keyid\n")
-        made = ["x509", "-req", "-in", "cert.csr", "-CA", self.ca, "-CAkey", "ca.key", "-CAcreateserial", "-out", self.cert, "-extfile", "ext"]
+        self.ca, self.cert, self.key = (
+            directory / "ca.pem", directory / "cert.pem", directory / "key.pem",
+        )
+        run = lambda *a: subprocess.run(
+            ["openssl", *[str(x) for x in a]], check=True, capture_output=True, cwd=directory
+        )
+        run(
+            "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", self.ca,
+            "-days", 2, "-subj", "/CN=test ca", "-addext", "keyUsage=critical,keyCertSign,cRLSign",
+        )
+        run(
+            "req", "-newkey", "rsa:2048", "-nodes", "-keyout", self.key, "-out", "cert.csr",
+            "-subj", f"/CN={name}",
+        )
+        (directory / "ext").write_text(
+            f"subjectAltName={'IP' if name[0].isdigit() else 'DNS'}:{name}\n"
+            "authorityKeyIdentifier=keyid\n"
+        )
+        made = [
+            "x509", "-req", "-in", "cert.csr", "-CA", self.ca, "-CAkey", "ca.key",
+            "-CAcreateserial", "-out", self.cert, "-extfile", "ext",
+        ]
         try:
             run(*made, "-days", days)
         except subprocess.CalledProcessError:  # OpenSSL from 3.4 on takes no days below 0
@@ -384,7 +506,8 @@ class Tls:
 
 
 def leaks(made):
-    """What the logs hold, and what Redis was ever given, of secrets, codes, third_sessions, session_keys; and of openids, the logs."""
+    """What the logs hold, and what Redis was ever given, of secrets, codes, third_sessions,
+    session_keys; and of openids, the logs."""
     codes = [c for w in made["wxfake"] for c in w.codes]
     tokens = [t for p in made["server"] for t in p.tokens]
     keys = []
@@ -394,18 +517,30 @@ def leaks(made):
     raw = [base64.b64decode(k).decode("latin-1") for k in keys]
     keys += [k.replace("/", "\\/") for k in keys if "/" in k]
     openids, found = [o for w in made["wxfake"] for o in w.openids], []
-    phones = [p for s in made["server"] for p in s.phones] if all(p.sealed for p in made["server"]) else []
+    phones = (
+        [p for s in made["server"] for p in s.phones]
+        if all(p.sealed for p in made["server"])
+        else []
+    )
     for f in {f for s in made["server"] for f in s.files()} if phones else ():
         text = f.read_bytes()
         found += [f"{f}: a phone number" for p in phones if p.encode() in text]
     for p in made["server"] + made["wxfake"]:
         text = p.process.text()
         told = phones if isinstance(p, Server) else []
-        found += [f"{p.process.log}: {s}" for s in [SECRET, KEY, *codes, *tokens, *keys, *openids, *told] if s in text]
+        found += [
+            f"{p.process.log}: {s}"
+            for s in [SECRET, KEY, *codes, *tokens, *keys, *openids, *told]
+            if s in text
+        ]
     sealed = all(p.sealed for p in made["server"])
     for r in made["redis"]:
         text = r.written()
-        found += [f"{r.dir}: {s}" for s in [SECRET, KEY, *codes, *tokens, *phones, *(keys + raw if sealed else [])] if s in text]
+        found += [
+            f"{r.dir}: {s}"
+            for s in [SECRET, KEY, *codes, *tokens, *phones, *(keys + raw if sealed else [])]
+            if s in text
+        ]
     return found
 
 
@@ -451,7 +586,12 @@ def stack(tmp_path):
             return made["wxfake"][-1]
 
         def server(self, redis, wxfake, env=None, preexec=None, wait=True, **config):
-            made["server"].append(Server(tmp_path, f"server{len(made['server'])}", redis, wxfake, config, env, preexec, wait))
+            made["server"].append(
+                Server(
+                    tmp_path, f"server{len(made['server'])}", redis, wxfake, config, env, preexec,
+                    wait,
+                )
+            )
             return made["server"][-1]
 
         def tls(self, **kw):

@@ -1,4 +1,5 @@
-"""What provokes each answer that docs/openapi.yaml documents: CASES, which test_openapi.py tries."""
+"""What provokes each answer that docs/openapi.yaml documents: CASES, which test_openapi.py
+tries."""
 import base64
 import contextlib
 import hashlib
@@ -17,7 +18,8 @@ OTHER, OTHER_SECRET = "wx00000000000other", "another secret"
 
 
 class World:
-    """A Redis, a wxfake of two apps, a server that serves both, and one that knows the first alone."""
+    """A Redis, a wxfake of two apps, a server that serves both, and one that knows the first
+    alone."""
 
     def __init__(self, stack, **config):
         self.stack, self.config = stack, config
@@ -27,7 +29,13 @@ class World:
 
     def another(self, **config):
         self.users = self.stack.dir / f"users{len(self.stack.made['server'])}.db"
-        return self.stack.server(self.redis, self.wxfake, **{"server__internal_token": TOKEN, f"app_{APPID}__push_token": "AAAAA", "users__url": f"sqlite://{self.users}", **config})
+        return self.stack.server(
+            self.redis, self.wxfake,
+            **{
+                "server__internal_token": TOKEN, f"app_{APPID}__push_token": "AAAAA",
+                "users__url": f"sqlite://{self.users}", **config,
+            },
+        )
 
     def code(self, **kw):
         return self.wxfake.code(**{"appid": APPID, **kw})
@@ -41,13 +49,24 @@ class World:
 
     def data(self, openid="oOpenData", **kw):
         self.wxfake.call("POST", "/fake/user", {"appid": APPID, "openid": openid})
-        return self.wxfake.call("POST", "/fake/encrypt", {"appid": APPID, "openid": openid, "data": {"nickName": "好"}, **kw}).json
+        return self.wxfake.call(
+            "POST", "/fake/encrypt",
+            {"appid": APPID, "openid": openid, "data": {"nickName": "好"}, **kw},
+        ).json
 
     def ask(self, request, server=None, **change):
         method, path, body, headers = request
         server = server or self.server
-        method, path, body, headers = change.get("method", method), change.get("path", path), change.get("body", body), change.get("headers", headers)
-        return call(server.internal if path.startswith(("/internal", "/metrics", "/healthz", "/readyz")) else server.port, method, path, body, headers)
+        method, path, body, headers = (
+            change.get("method", method), change.get("path", path), change.get("body", body),
+            change.get("headers", headers),
+        )
+        return call(
+            server.internal
+            if path.startswith(("/internal", "/metrics", "/healthz", "/readyz"))
+            else server.port,
+            method, path, body, headers,
+        )
 
 
 def inside(method, path, body=None, **headers):
@@ -59,7 +78,9 @@ def pushed(w, method, body=None, **more):
     """Signed for the token AAAAA, as a plain message is."""
     now, nonce = str(int(time.time())), "77"
     signature = hashlib.sha1("".join(sorted(["AAAAA", now, nonce])).encode()).hexdigest()
-    query = urllib.parse.urlencode({"signature": signature, "timestamp": now, "nonce": nonce, **more})
+    query = urllib.parse.urlencode(
+        {"signature": signature, "timestamp": now, "nonce": nonce, **more}
+    )
     return method, f"/v1/push/{APPID}?{query}", body, {}
 
 
@@ -68,21 +89,41 @@ EXAMPLES = {  # one good request of each operation
     "getSession": lambda w: ("GET", "/v1/session", None, w.bearer()),
     "deleteSession": lambda w: ("DELETE", "/v1/session", None, w.bearer()),
     "getUser": lambda w: ("GET", "/v1/user", None, w.bearer()),
-    "putUser": lambda w: ("PUT", "/v1/user", {"nickName": "好", "gender": 1, "city": None}, w.bearer()),
+    "putUser": lambda w: (
+        "PUT", "/v1/user",
+        {"nickName": "好", "gender": 1, "city": None},
+        w.bearer(),
+    ),
     "deleteUser": lambda w: ("DELETE", "/v1/user", None, w.bearer()),
-    "getPhone": lambda w: ("POST", "/v1/user/phone", {"code": w.code(kind="phone", openid="oOpenapi")}, w.bearer(w.token(openid="oOpenapi"))),
-    "openData": lambda w: ("POST", "/v1/open-data", w.data(), w.bearer(w.token(openid="oOpenData"))),
+    "getPhone": lambda w: (
+        "POST", "/v1/user/phone",
+        {"code": w.code(kind="phone", openid="oOpenapi")},
+        w.bearer(w.token(openid="oOpenapi")),
+    ),
+    "openData": lambda w: (
+        "POST", "/v1/open-data", w.data(), w.bearer(w.token(openid="oOpenData")),
+    ),
     "provePush": lambda w: pushed(w, "GET", echostr="echo4375"),
     "push": lambda w: pushed(w, "POST", {"MsgType": "text"}),
     "auth": lambda w: ("GET", "/internal/auth", None, {**w.bearer(), "X-Internal-Token": TOKEN}),
-    "introspect": lambda w: ("POST", "/internal/introspect", f"token={w.token()}", {"Content-Type": "application/x-www-form-urlencoded", "X-Internal-Token": TOKEN}),
+    "introspect": lambda w: (
+        "POST", "/internal/introspect", f"token={w.token()}",
+        {"Content-Type": "application/x-www-form-urlencoded", "X-Internal-Token": TOKEN},
+    ),
     "getAccessToken": inside("GET", f"/internal/apps/{APPID}/access-token"),
-    "callWechat": inside("POST", f"/internal/apps/{APPID}/wechat/wxa/msg_sec_check", {"content": "text"}),
+    "callWechat": inside(
+        "POST", f"/internal/apps/{APPID}/wechat/wxa/msg_sec_check", {"content": "text"}
+    ),
     "getUserInside": lambda w: w.token(openid="oOpenapi") and inside("GET", USER)(w),
     "sign": lambda w: w.token(openid="oOpenapi") and inside("POST", USER + "/sign", "text")(w),
-    "getEncryptKeys": lambda w: w.token(openid="oOpenapi") and inside("GET", USER + "/encrypt-keys")(w),
-    "listUsers": lambda w: w.token(openid="oOpenapi") and inside("GET", f"/internal/apps/{APPID}/users")(w),
-    "importUser": inside("PUT", USER, {"created_at": 1600000000, "unionid": "u", "phoneNumber": "13812345678", "nickName": "好"}),
+    "getEncryptKeys": lambda w: w.token(openid="oOpenapi")
+    and inside("GET", USER + "/encrypt-keys")(w),
+    "listUsers": lambda w: w.token(openid="oOpenapi")
+    and inside("GET", f"/internal/apps/{APPID}/users")(w),
+    "importUser": inside(
+        "PUT", USER,
+        {"created_at": 1600000000, "unionid": "u", "phoneNumber": "13812345678", "nickName": "好"},
+    ),
     "eraseUser": inside("DELETE", USER),
     "exportUser": lambda w: w.token(openid="oOpenapi") and inside("GET", USER + "/export")(w),
     "blockUser": inside("PUT", USER + "/block", {"note": "好", "until": 1 << 33}),
@@ -91,8 +132,7 @@ EXAMPLES = {  # one good request of each operation
     "deleteSessions": inside("DELETE", USER + "/sessions"),
     "deleteSessionById": inside("DELETE", USER + "/sessions/" + "A" * 20),
     "console": lambda w: ("GET", "/internal/console", None, {}),
-    "metrics": inside("GET", "/metrics"),
-    "healthz": inside("GET", "/healthz"),
+    "metrics": inside("GET", "/metrics"), "healthz": inside("GET", "/healthz"),
     "readyz": inside("GET", "/readyz"),
 }
 CASES = {}  # operation -> [(status, error, what provokes it)]
@@ -110,15 +150,27 @@ def example(w, operation):
     return EXAMPLES[operation](w)
 
 
-@case("provePush push login getSession getUser putUser getPhone openData auth introspect getAccessToken callWechat getUserInside sign getEncryptKeys listSessions console metrics healthz readyz listUsers importUser exportUser", 200)
-@case("deleteSession deleteSessions deleteSessionById deleteUser eraseUser blockUser unblockUser", 204)
+@case(
+    "provePush push login getSession getUser putUser getPhone openData auth introspect "
+    "getAccessToken callWechat getUserInside sign getEncryptKeys listSessions console metrics "
+    "healthz readyz listUsers importUser exportUser",
+    200,
+)
+@case(
+    "deleteSession deleteSessions deleteSessionById deleteUser eraseUser blockUser unblockUser", 204
+)
 def good(w, operation):
     return w.ask(example(w, operation))
 
 
 @case("auth", 200)
 def unionid_unknown(w, operation):
-    a = w.ask(("GET", "/internal/auth", None, {**w.bearer(w.token(openid="oAlone", unionid="")), "X-Internal-Token": TOKEN}))
+    a = w.ask(
+        (
+            "GET", "/internal/auth", None,
+            {**w.bearer(w.token(openid="oAlone", unionid="")), "X-Internal-Token": TOKEN},
+        )
+    )
     assert a.headers["X-Wx-Unionid"] == ""
     return a
 
@@ -178,7 +230,11 @@ def bad_query(w, operation):
     return w.ask(example(w, operation), path="/v1/session?check=nobody")
 
 
-@case("getUserInside sign getEncryptKeys listSessions deleteSessions deleteSessionById eraseUser exportUser unblockUser", 400, "invalid_request")
+@case(
+    "getUserInside sign getEncryptKeys listSessions deleteSessions deleteSessionById eraseUser "
+    "exportUser unblockUser",
+    400, "invalid_request",
+)
 def bad_openid(w, operation):
     request = example(w, operation)
     return w.ask(request, path=request[1].replace("oOpenapi", "o" * 129))
@@ -200,12 +256,19 @@ def an_app_that_is_gone(w, operation):
 
     def from_memory():
         w.ask(request, headers=w.bearer(token), server=server)
-        return re.search(r'session_cache_total\{result="hit"\} [1-9]', w.ask(inside("GET", "/metrics")(w), server=server).body.decode())
+        return re.search(
+            r'session_cache_total\{result="hit"\} [1-9]',
+            w.ask(inside("GET", "/metrics")(w), server=server).body.decode(),
+        )
     poll(from_memory, what="an answer from memory")
     return w.ask(request, headers=w.bearer(token), server=server)
 
 
-@case("getAccessToken callWechat getUserInside sign getEncryptKeys listSessions listUsers importUser exportUser blockUser unblockUser", 400, "unknown_app")
+@case(
+    "getAccessToken callWechat getUserInside sign getEncryptKeys listSessions listUsers "
+    "importUser exportUser blockUser unblockUser",
+    400, "unknown_app",
+)
 def unknown_app_in_the_path(w, operation):
     request = example(w, operation)
     return w.ask(request, path=request[1].replace(APPID, "wxnobody"))
@@ -215,7 +278,9 @@ def unknown_app_in_the_path(w, operation):
 def another_apps_data(w, operation):
     method, path, body, headers = example(w, operation)
     other = w.data(data={"watermark": {"appid": "wxnobody", "timestamp": 1}})
-    return w.ask((method, path, {"encryptedData": other["encryptedData"], "iv": other["iv"]}, headers))
+    return w.ask(
+        (method, path, {"encryptedData": other["encryptedData"], "iv": other["iv"]}, headers)
+    )
 
 
 @case("openData", 400, "signature_mismatch")
@@ -241,7 +306,11 @@ def bad_button(w, operation):
 @case("login", 403, "user_blocked")
 def blocked(w, operation):
     code = w.code(openid="oBlocked")
-    assert w.wxfake.call("POST", "/fake/user", {"appid": APPID, "openid": "oBlocked", "blocked": True}).status == 204
+    assert (
+        w.wxfake.call(
+            "POST", "/fake/user", {"appid": APPID, "openid": "oBlocked", "blocked": True}
+        ).status == 204
+    )
     return w.ask(example(w, operation), body={"code": code, "appid": APPID})
 
 
@@ -249,7 +318,10 @@ def blocked(w, operation):
 def no_session(w, operation):
     request = example(w, operation)
     rest = {k: v for k, v in request[3].items() if k != "Authorization"}
-    reasons = [w.ask(request, headers={**rest, **h}).json["reason"] for h in ({}, {"Authorization": "Bearer x"}, {"X-Third-Session": "A" * 43})]
+    reasons = [
+        w.ask(request, headers={**rest, **h}).json["reason"]
+        for h in ({}, {"Authorization": "Bearer x"}, {"X-Third-Session": "A" * 43})
+    ]
     assert reasons == ["missing", "malformed", "unknown"]
     token = w.token()
     assert w.server.session(token, "DELETE").status == 204
@@ -258,16 +330,29 @@ def no_session(w, operation):
     return a
 
 
-@case("auth introspect getAccessToken callWechat getUserInside sign getEncryptKeys listSessions deleteSessions deleteSessionById metrics listUsers importUser eraseUser exportUser blockUser unblockUser", 401, "unauthorized")
+@case(
+    "auth introspect getAccessToken callWechat getUserInside sign getEncryptKeys listSessions "
+    "deleteSessions deleteSessionById metrics listUsers importUser eraseUser exportUser blockUser "
+    "unblockUser",
+    401, "unauthorized",
+)
 def no_internal_token(w, operation):
     request = example(w, operation)
     return w.ask(request, headers={k: v for k, v in request[3].items() if k != "X-Internal-Token"})
 
 
-@case("introspect getAccessToken callWechat getUserInside sign getEncryptKeys listSessions deleteSessions deleteSessionById console metrics listUsers importUser eraseUser exportUser blockUser unblockUser", 403, "forbidden")
+@case(
+    "introspect getAccessToken callWechat getUserInside sign getEncryptKeys listSessions "
+    "deleteSessions deleteSessionById console metrics listUsers importUser eraseUser exportUser "
+    "blockUser unblockUser",
+    403, "forbidden",
+)
 def from_another_site(w, operation):
     method, path, body, headers = example(w, operation)
-    return w.ask((method, path, body, {**headers, "Host": "evil.example"}), server=w.another(server__internal_token=""))
+    return w.ask(
+        (method, path, body, {**headers, "Host": "evil.example"}),
+        server=w.another(server__internal_token=""),
+    )
 
 
 @case("console", 404, "not_found")
@@ -280,7 +365,10 @@ def without_internal_token(w, operation):
     return w.ask(example(w, operation), server=w.another(server__internal_token=""))
 
 
-@case("getUser putUser getUserInside listUsers importUser exportUser blockUser unblockUser", 404, "not_found")
+@case(
+    "getUser putUser getUserInside listUsers importUser exportUser blockUser unblockUser", 404,
+    "not_found",
+)
 def without_users(w, operation):
     return w.ask(example(w, operation), server=w.another(users__url="none"))
 
@@ -299,7 +387,9 @@ def no_session_lives(w, operation):
 @case("getEncryptKeys", 409, "session_key_expired")
 def a_dead_session_key(w, operation):
     request = example(w, operation)
-    w.redis.cli("EVAL", "for _, k in ipairs(redis.call('KEYS', '*:e:*')) do redis.call('DEL', k) end", 0)
+    w.redis.cli(
+        "EVAL", "for _, k in ipairs(redis.call('KEYS', '*:e:*')) do redis.call('DEL', k) end", 0
+    )
     w.wxfake.fault("getuserencryptkey", mode="errcode", errcode=87007)
     return w.ask(request)
 
@@ -317,25 +407,39 @@ def no_push_token(w, operation):
 
 @case("push", 503, "backend_unavailable")
 def nobody_at_push_forward(w, operation):
-    return w.ask(example(w, operation), server=w.another(**{f"app_{APPID}__push_forward": "http://127.0.0.1:1/"}))
+    return w.ask(
+        example(w, operation),
+        server=w.another(**{f"app_{APPID}__push_forward": "http://127.0.0.1:1/"}),
+    )
 
 
 def sealed(text, aes_key):
     key = base64.b64decode(aes_key + "=")
     plain = b"r" * 16 + len(text).to_bytes(4, "big") + text.encode() + APPID.encode()
     pad = 32 - len(plain) % 32
-    return base64.b64encode(subprocess.run(["openssl", "enc", "-aes-256-cbc", "-nopad", "-K", key.hex(), "-iv", key[:16].hex()],
-                                           input=plain + bytes([pad]) * pad, capture_output=True, check=True).stdout).decode()
+    return base64.b64encode(
+        subprocess.run(
+            ["openssl", "enc", "-aes-256-cbc", "-nopad", "-K", key.hex(), "-iv", key[:16].hex()],
+            input=plain + bytes([pad]) * pad, capture_output=True, check=True,
+        ).stdout
+    ).decode()
 
 
 @case("push", 503, "store_unavailable")
 def redis_cannot_say_whether_it_was_obeyed(w, operation):
     aes_key = "fakepushkeyfakepushkeyfakepushkeyfakepushke"
     server = w.another(**{f"app_{APPID}__push_aes_key": aes_key})
-    message = {"MsgType": "event", "Event": "user_info_modified", "OpenID": "o1", "CreateTime": int(time.time())}
+    message = {
+        "MsgType": "event", "Event": "user_info_modified", "OpenID": "o1",
+        "CreateTime": int(time.time()),
+    }
     encrypt, now = sealed(json.dumps(message), aes_key), str(int(time.time()))
     signature = hashlib.sha1("".join(sorted(["AAAAA", now, "77", encrypt])).encode()).hexdigest()
-    request = ("POST", f"/v1/push/{APPID}?msg_signature={signature}&timestamp={now}&nonce=77", {"Encrypt": encrypt}, {})
+    request = (
+        "POST", f"/v1/push/{APPID}?msg_signature={signature}&timestamp={now}&nonce=77",
+        {"Encrypt": encrypt},
+        {},
+    )
     w.redis.kill()
     a = w.ask(request, server=server)
     w.redis.start()
@@ -364,9 +468,19 @@ def blocked_by_us(w, operation):
 def all_that_is_kept(w, operation):
     token = w.token(openid="oOpenapi")
     assert w.ask(("PUT", "/v1/user", {"nickName": "好", "gender": 2}, w.bearer(token))).status == 200
-    phone = w.ask(("POST", "/v1/user/phone", {"code": w.code(kind="phone", openid="oOpenapi")}, w.bearer(token)))
+    phone = w.ask(
+        (
+            "POST", "/v1/user/phone",
+            {"code": w.code(kind="phone", openid="oOpenapi")},
+            w.bearer(token),
+        )
+    )
     a = w.ask(inside("GET", USER)(w))
-    assert a.json["phoneNumber"] == phone.json["phoneNumber"] and a.json["nickName"] == "好" and a.json["unionid"]
+    assert (
+        a.json["phoneNumber"] == phone.json["phoneNumber"]
+        and a.json["nickName"] == "好"
+        and a.json["unionid"]
+    )
     return a
 
 
@@ -383,8 +497,12 @@ def with_fault(w, operation, api, **fault):
     request = example(w, operation)
     if operation == "getSession":
         request = (request[0], "/v1/session?check=wechat", *request[2:])
-    w.redis.cli("EVAL", "for _, p in ipairs({'*:t:*', '*:e:*'}) do for _, k in ipairs(redis.call('KEYS', p)) do "
-                "redis.call('DEL', k) end end", 0)  # no access_token that is left, no key of a user's
+    # no access_token that is left, no key of a user's
+    w.redis.cli(
+        "EVAL",
+        "for _, p in ipairs({'*:t:*', '*:e:*'}) do for _, k in ipairs(redis.call('KEYS', p)) do "
+        "redis.call('DEL', k) end end", 0,
+    )
     w.wxfake.fault(api, **fault)
     try:
         return w.ask(request, server=w.another())  # one that holds none either, nor a grudge
@@ -440,17 +558,31 @@ def full(w, operation):
                 return s.recv(4096)
             assert taken()
             s.sendall(b"GET /")  # the next has begun: who is idle would make room
-            poll(lambda: server.raw(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", internal=port == server.internal).startswith(b"HTTP/1.1 503"))
+            poll(
+                lambda: server.raw(
+                    b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", internal=port == server.internal
+                ).startswith(b"HTTP/1.1 503")
+            )
         return w.ask(request, server=server)
 
 
-@case("getUser putUser deleteUser getPhone getUserInside listUsers importUser eraseUser exportUser blockUser unblockUser", 503, "store_unavailable")
+@case(
+    "getUser putUser deleteUser getPhone getUserInside listUsers importUser eraseUser exportUser "
+    "blockUser unblockUser",
+    503, "store_unavailable",
+)
 def users_are_away(w, operation):
-    return w.ask(example(w, operation), server=w.another(users__url="mysql://nobody@127.0.0.1:1/nowhere"))
+    return w.ask(
+        example(w, operation), server=w.another(users__url="mysql://nobody@127.0.0.1:1/nowhere")
+    )
 
 
-@case("login getSession deleteSession getUser putUser getPhone openData auth introspect getAccessToken callWechat sign getEncryptKeys listSessions deleteSessions deleteSessionById readyz deleteUser",
-      503, "store_unavailable")
+@case(
+    "login getSession deleteSession getUser putUser getPhone openData auth introspect "
+    "getAccessToken callWechat sign getEncryptKeys listSessions deleteSessions deleteSessionById "
+    "readyz deleteUser",
+    503, "store_unavailable",
+)
 def redis_is_gone(w, operation):  # the last case: Redis stays away
     request = example(w, operation)
     w.redis.kill()

@@ -1,4 +1,5 @@
-"""docs/openapi.yaml, read: its operations, the answers that each documents, and whether an answer fits."""
+"""docs/openapi.yaml, read: its operations, the answers that each documents, and whether an answer
+fits."""
 import re
 
 import jsonschema
@@ -8,7 +9,8 @@ from conftest import ROOT
 
 DOC = yaml.safe_load((ROOT / "docs/openapi.yaml").read_text())
 METHODS = ("get", "put", "post", "delete", "patch", "options", "head", "trace")
-OWN_HEADERS = re.compile(r"x-|www-authenticate|retry-after|allow$", re.I)  # the rest is any server's: Date, Cache-Control, CORS
+# the rest is any server's: Date, Cache-Control, CORS
+OWN_HEADERS = re.compile(r"x-|www-authenticate|retry-after|allow$", re.I)
 
 
 def inline(node, trail=()):
@@ -29,8 +31,12 @@ def inline(node, trail=()):
 
 
 SPEC = inline(DOC)
-OPERATIONS = {op["operationId"]: (method.upper(), path, item, op)
-              for path, item in SPEC["paths"].items() for method, op in item.items() if method in METHODS}
+OPERATIONS = {
+    op["operationId"]: (method.upper(), path, item, op)
+    for path, item in SPEC["paths"].items()
+    for method, op in item.items()
+    if method in METHODS
+}
 
 
 def error_codes(schema):
@@ -52,20 +58,29 @@ def documented(operation):
 
 
 def fits(answer, response):
-    assert answer.headers["Cache-Control"] == "no-store" and re.fullmatch(r"[A-Za-z0-9._-]{1,64}", answer.headers["X-Request-Id"])
+    assert answer.headers["Cache-Control"] == "no-store" and re.fullmatch(
+        r"[A-Za-z0-9._-]{1,64}", answer.headers["X-Request-Id"]
+    )
     for name, header in response.get("headers", {}).items():
         value = answer.headers.get(name)
         assert value is not None or not header.get("required"), f"{name} is missing"
         if value is not None:
             number = header["schema"].get("type") == "integer"
-            jsonschema.validate(int(value) if number else value, header["schema"], jsonschema.Draft202012Validator)
+            jsonschema.validate(
+                int(value) if number else value, header["schema"], jsonschema.Draft202012Validator
+            )
     known = {n.lower() for n in response.get("headers", {})}
-    assert not [n for n in answer.headers if OWN_HEADERS.match(n) and n.lower() not in known], answer.headers
+    assert not [
+        n for n in answer.headers if OWN_HEADERS.match(n) and n.lower() not in known
+    ], answer.headers
     content = response.get("content", {})
     assert bool(content) == bool(answer.body)
     if content:
         kind = answer.headers["Content-Type"].split(";")[0]
         schema = content[kind if kind in content else "*/*"]["schema"]
-        jsonschema.validate(answer.json if kind == "application/json" else answer.body.decode(), schema, jsonschema.Draft202012Validator)
+        jsonschema.validate(
+            answer.json if kind == "application/json" else answer.body.decode(), schema,
+            jsonschema.Draft202012Validator,
+        )
     if answer.json and "request_id" in answer.json:
         assert answer.json["request_id"] == answer.headers["X-Request-Id"]

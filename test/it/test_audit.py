@@ -14,12 +14,20 @@ def lines(path):
 
 
 def wait_for(path, event, n=1):
-    return poll(lambda: [x for x in lines(path) if x["event"] == event][n - 1:], what=f"{n} x {event} in the audit log")[-1]
+    return poll(
+        lambda: [x for x in lines(path) if x["event"] == event][n - 1 :],
+        what=f"{n} x {event} in the audit log",
+    )[-1]
 
 
 def audited(stack, redis, wxfake, **config):
     path = stack.dir / "audit.log"
-    return stack.server(redis, wxfake, audit__file=path, users__url=f"sqlite://{stack.dir}/users.db", **config), path
+    return (
+        stack.server(
+            redis, wxfake, audit__file=path, users__url=f"sqlite://{stack.dir}/users.db", **config
+        ),
+        path,
+    )
 
 
 def test_what_a_user_does(stack, redis, wxfake):
@@ -28,10 +36,19 @@ def test_what_a_user_does(stack, redis, wxfake):
     head = {"Authorization": f"Bearer {token}"}
     line = wait_for(path, "login")
     assert re.fullmatch(SINCE, line.pop("time")) and re.fullmatch("[0-9a-f]{32}", line.pop("user"))
-    assert line == {"event": "login", "appid": APPID, "by": "user", "ip": "127.0.0.1", "request_id": "login-1", "result": "ok"}
+    assert line == {
+        "event": "login", "appid": APPID, "by": "user", "ip": "127.0.0.1", "request_id": "login-1",
+        "result": "ok",
+    }
     assert server.call("PUT", "/v1/user", {"nickName": "Li"}, head).status == 200
     assert server.call("GET", "/v1/user", headers=head).status == 200
-    assert server.call("POST", "/v1/user/phone", {"code": wxfake.code(kind="phone", openid=next(iter(wxfake.openids)))}, head).status == 200
+    assert (
+        server.call(
+            "POST", "/v1/user/phone",
+            {"code": wxfake.code(kind="phone", openid=next(iter(wxfake.openids)))},
+            head,
+        ).status == 200
+    )
     for event in ("profile_changed", "user_read", "phone_read"):
         assert wait_for(path, event)["by"] == "user"
     assert len({x["user"] for x in lines(path)}) == 1
@@ -66,7 +83,10 @@ def test_what_backends_do(stack, redis, wxfake):
     assert server.inside("GET", f"/internal/apps/{APPID}/users/oNobody").status == 404
     assert server.inside("DELETE", user + "/sessions/nonsense").status == 400
     server.process.stop()
-    assert [x["event"] for x in lines(path)] == ["login", "user_read", "token_read", "session_ended"]  # what failed is not in it
+    # what failed is not in it
+    assert [x["event"] for x in lines(path)] == [
+        "login", "user_read", "token_read", "session_ended",
+    ]
 
 
 def test_a_user_is_not_named_in_clear(stack, redis, wxfake):
@@ -104,10 +124,21 @@ def test_several_workers_share_a_file(stack, redis, wxfake):
 def test_a_file_that_cannot_be_opened_ends_the_start(stack, redis, wxfake, tmp_path):
     server, _ = audited(stack, redis, wxfake)
     bad = tmp_path / "bad.ini"
-    bad.write_text(re.sub(r"file = .*", "file = /nowhere/audit.log",
-                          re.sub(r"(?m)^((?:internal_)?listen = 127.0.0.1:)\d+$", lambda m: m[1] + str(free_port()), server.file.read_text())))
+    bad.write_text(
+        re.sub(
+            r"file = .*", "file = /nowhere/audit.log",
+            re.sub(
+                r"(?m)^((?:internal_)?listen = 127.0.0.1:)\d+$", lambda m: m[1] + str(free_port()),
+                server.file.read_text(),
+            ),
+        )
+    )
     r = subprocess.run([BUILD / "wxlogind", "-c", bad], capture_output=True, text=True, timeout=20)
-    assert r.returncode == 1 and "cannot open the audit log" in r.stderr and "No such file or directory" in r.stderr
+    assert (
+        r.returncode == 1
+        and "cannot open the audit log" in r.stderr
+        and "No such file or directory" in r.stderr
+    )
 
 
 def test_hash_needs_a_key(stack, redis, wxfake, tmp_path):
@@ -119,6 +150,13 @@ def test_hash_needs_a_key(stack, redis, wxfake, tmp_path):
 
 
 def test_the_document_lists_every_event():
-    rows = re.findall(r'X\(\w+,\s*"(\w+)",\s*"([^"]*)"\)', (ROOT / "server/store/audit.h").read_text())
-    page = (ROOT / "docs/audit.md").read_text().split("<!-- audit events -->")[1].split("<!-- end -->")[0]
+    rows = re.findall(
+        r'X\(\w+,\s*"(\w+)",\s*"([^"]*)"\)', (ROOT / "server/store/audit.h").read_text()
+    )
+    page = (
+        (ROOT / "docs/audit.md")
+        .read_text()
+        .split("<!-- audit events -->")[1]
+        .split("<!-- end -->")[0]
+    )
     assert re.findall(r"^\| `(\w+)` \| (.*) \|$", page, re.M) == rows

@@ -1,4 +1,5 @@
-"""The load kit judges fairly, and the documents say what its last run found. (What it measures is not for this suite.)"""
+"""The load kit judges fairly, and the documents say what its last run found. (What it measures is
+not for this suite.)"""
 import json
 import sys
 
@@ -20,8 +21,18 @@ def rounds(*cpu):
 
 
 def a_run(ours, theirs):
-    return {"auth": {name: rounds(*(ours if name.startswith("wxlogind") else theirs)) for name in peers.AUTH},
-            **{race: {name: rounds(*(ours if name.startswith("wxlogind") else theirs)) for name in peers.LOGIN} for race in ("login-http", "login-tls")}}
+    return {
+        "auth": {
+            name: rounds(*(ours if name.startswith("wxlogind") else theirs)) for name in peers.AUTH
+        },
+        **{
+            race: {
+                name: rounds(*(ours if name.startswith("wxlogind") else theirs))
+                for name in peers.LOGIN
+            }
+            for race in ("login-http", "login-tls")
+        },
+    }
 
 
 def reached(*runs):
@@ -54,10 +65,15 @@ def test_counts_have_goals_too():
 def test_the_pages_can_be_written(tmp_path):
     run = {"machine": "2026-01-02, a machine", "runs": [a_run((5, None), (10, 10))]}
     for workers in (1, 2):
-        run[f"scale-{workers}"] = {"auth": {"sizes": [1, 8], "cells": ["20.0", "12.0 (3%)"], "rss_mb": [10, 12, 11]}}
+        run[f"scale-{workers}"] = {
+            "auth": {"sizes": [1, 8], "cells": ["20.0", "12.0 (3%)"], "rss_mb": [10, 12, 11]}
+        }
     (tmp_path / "run.json").write_text(json.dumps(run))
     texts = page.texts(tmp_path)
-    assert "| login, WeChat over TLS : nginx with Lua | 0.74 | 0.50 (0.50 to 0.50) | reached |" in texts["docs/benchmarks.md"]
+    assert (
+        "| login, WeChat over TLS : nginx with Lua | 0.74 | 0.50 (0.50 to 0.50) | reached |"
+        in texts["docs/benchmarks.md"]
+    )
     assert "| auth | 20.0 | 12.0 (3%) | 10 / 12 / 11 |" in texts["docs/benchmarks.md"]
     for name, text in texts.items():
         assert text in page.filled((ROOT / name).read_text(), text)

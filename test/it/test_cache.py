@@ -1,4 +1,5 @@
-"""At once: when DELETE has answered, nobody says 200, whatever becomes of Redis and of the word it sends."""
+"""At once: when DELETE has answered, nobody says 200, whatever becomes of Redis and of the word it
+sends."""
 import contextlib
 import signal
 import threading
@@ -35,7 +36,8 @@ def two(stack, redis, wxfake):
 
 
 def until(server, token, status, since):
-    """200 may be said until the limit that is promised, and no longer. It counts when we asked: a busy machine may be slow to ask, or to answer."""
+    """200 may be said until the limit that is promised, and no longer. It counts when we asked: a
+    busy machine may be slow to ask, or to answer."""
     while True:
         asked = time.monotonic()
         a = server.auth(token)
@@ -76,16 +78,21 @@ def test_operators_end_it_everywhere(two, wxfake):
 
 
 def never_after(two, token, ended_at, bound=AT_ONCE):
-    """Until it is over: no 200 that was asked for later than the bound after the end was acknowledged."""
+    """Until it is over: no 200 that was asked for later than the bound after the end was
+    acknowledged."""
     end = time.monotonic() + 1.5
     while time.monotonic() < end:
         asked = time.monotonic()
         status = two.b.auth(token).status
-        assert status in (401, 503) or asked - ended_at < bound, f"200 {asked - ended_at:.3f} s after the end"
+        assert (
+            status in (401, 503) or asked - ended_at < bound
+        ), f"200 {asked - ended_at:.3f} s after the end"
         time.sleep(0.002)  # leaves the processor to who is asked
 
 
-@pytest.mark.parametrize("fault", ["none", "kill invalidation", "kill all", "flush", "freeze", "restart"])
+@pytest.mark.parametrize(
+    "fault", ["none", "kill invalidation", "kill all", "flush", "freeze", "restart"]
+)
 def test_no_fault_makes_an_ended_session_live(two, redis, fault):
     tokens = [two.session() for _ in range(3)]
     for token in tokens:
@@ -147,7 +154,8 @@ def test_b_stopped_with_redis_answer_in_its_socket(stack, redis, wxfake):
     redis.signal(signal.SIGSTOP)
     try:
         ask.start()
-        threading.Event().wait(0.3)  # b has asked; should it not have, the test proves nothing, and passes
+        # b has asked; should it not have, the test proves nothing, and passes
+        threading.Event().wait(0.3)
         b.process.signal(signal.SIGSTOP)
         redis.signal(signal.SIGCONT)
         poll(lambda: a.session(token, "DELETE").status == 204, what="ended")

@@ -1,4 +1,5 @@
-"""Every command that the documents show is run by a test: here, or by the one that is named here."""
+"""Every command that the documents show is run by a test: here, or by the one that is named
+here."""
 import os
 import re
 import shlex
@@ -11,12 +12,17 @@ from conftest import APPID, BUILD, ROOT, SECRET, call, free_port, poll
 from test_docs import PAGES
 from test_stack import PROD_ENV, checked, installed, load
 
-PROGRAMS = r"(?:docker-compose|docker|redis-server|redis-cli|curl|wxlogind|wxfake|make|scripts/\w+|sqlite3|openssl|npm|caddy|xargs|kill|kubectl|promtool|install|for|cat|chmod|printf|docs/\S+\.py|build/\w+)"
+PROGRAMS = (
+    r"(?:docker-compose|docker|redis-server|redis-cli|curl|wxlogind|wxfake|make|scripts/\w+|"
+    r"sqlite3|openssl|npm|caddy|xargs|kill|kubectl|promtool|install|for|cat|chmod|printf|"
+    r"docs/\S+\.py|build/\w+)"
+)
 
-# Which test runs what begins so. A name alone is of this file; FILE::NAME is another's, and is there.
+# Which test runs a command that begins so. A name alone is a test of this file; FILE::NAME is a
+# test of that file.
 RUN = {
     r"scripts/run\b": "test_stack.py::test_scripts_run",
-    r"scripts/\w+": "test_scripts_are_there",  # what they do is what they are: scripts/test runs all the tests
+    r"scripts/\w+": "test_scripts_are_there",  # scripts/test runs all the tests, and so on
     r"make\b|build/wx(?:logind|fake)$": "test_make_knows_its_targets",
     r"docker[ -]compose.* (?:up|down|ps|logs)\b": "test_compose_commands_name_what_is_there",
     r"docker[ -]compose.* kill -s HUP wxlogind": "test_hangup_in_containers",
@@ -31,14 +37,19 @@ RUN = {
     r"openssl rand -base64 32": "test_keys_are_made",
     r"wxlogind -c FILE --check|wxlogind --check|wxlogind -c FILE": "test_check",
     r"wxfake ": "test_wxfake_program.py::test_help_and_version",
-    r"kubectl (?:-n wxlogind )?(?:create|apply|rollout)|kubectl kustomize": "test_kubernetes.py::test_kubectl_takes_the_kustomization",
+    r"kubectl (?:-n wxlogind )?(?:create|apply|rollout)|kubectl kustomize": (
+        "test_kubernetes.py::test_kubectl_takes_the_kustomization"
+    ),
     r"kill -USR2": "test_upgrade.py::test_sigusr2",
     r"docker build": "test_stack.py::test_the_image_is_built_from_what_it_takes",
     r"npm run build$": "../miniprogram/package.test.js::what `npm run build` makes",
     r"npm (?:install|run build:)": "../../scripts/miniprogram-samples::build_sample",
-    r"redis-server --daemonize yes|build/wxlogind -c own.ini": "test_docs.py::test_the_configuration_of_ones_own_appid_is_good",
+    r"redis-server --daemonize yes|build/wxlogind -c own.ini": (
+        "test_docs.py::test_the_configuration_of_ones_own_appid_is_good"
+    ),
     # scripts/release --try runs it on a bare Debian
-    r"apt-get install|runuser|mv /var/lib/|cp -a /etc/|rm -f /var/lib/|install -[om] |echo fa4e|cat >>/etc|wxfake$": (
+    r"apt-get install|runuser|mv /var/lib/|cp -a /etc/|rm -f /var/lib/|install -[om] |echo fa4e|"
+    r"cat >>/etc|wxfake$": (
         "../release/bare::runuser -u wxlogind -- wxlogind --check"
     ),
     r"systemctl ": "test_release.py::test_systemd_accepts_the_units",
@@ -51,7 +62,8 @@ RUN = {
 def commands(page):
     text = page.read_text()
     for block in re.findall(r"^```(?:sh|bash)\n(.*?)^```", text, re.M | re.S):
-        block = re.sub(r"(<<'(\w+)'\n).*?^\2\n", r"\1", block, flags=re.M | re.S)  # not what a command is given
+        # not what a command is given
+        block = re.sub(r"(<<'(\w+)'\n).*?^\2\n", r"\1", block, flags=re.M | re.S)
         yield from (line for line in block.replace("\\\n", " ").splitlines() if line.strip())
     rest = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
     yield from re.findall(rf"^ {{4}}({PROGRAMS} .*)$", rest, re.M)
@@ -162,7 +174,8 @@ def test_compose_commands_name_what_is_there():
 
 
 def test_hangup_in_containers(server):
-    """What compose does to the container is done to a server here; a command that is for the other stack's file was shown once."""
+    """What compose does to the container is done to a server here; a command that is for the other
+    stack's file was shown once."""
     shown = [c for c in ALL if "kill -s HUP" in c]
     assert {compose_files(c) for c in shown} == {"docker-compose.yml", "docker-compose.prod.yml"}
     for c in shown:
@@ -247,7 +260,8 @@ def test_backup_of_the_users(stack, redis, wxfake, tmp_path):
 
 
 def moved(text, ports):
-    """All in one pass, and whole numbers: the port that is chosen for one may begin with the digits of another."""
+    """All in one pass, and whole numbers: the port that is chosen for one may begin with the digits
+    of another."""
     return re.sub(
         r"(127\.0\.0\.1:)(\d+)", lambda m: f"{m[1]}{ports.get(int(m[2]), m[2])}", text
     )

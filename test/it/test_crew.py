@@ -25,7 +25,10 @@ def kill_one(server):
     before = workers(server)
     assert len(before) == 2
     os.kill(int(before[0]), signal.SIGKILL)
-    poll(lambda: len(workers(server)) == 2 and before[0] not in workers(server), what="another worker")
+    poll(
+        lambda: len(workers(server)) == 2 and before[0] not in workers(server),
+        what="another worker",
+    )
 
 
 def test_workers_share_the_ports(stack, redis, wxfake):
@@ -40,7 +43,9 @@ def test_workers_share_the_ports(stack, redis, wxfake):
 
 
 def test_a_late_worker_knows_of_the_reload(stack, redis, wxfake):
-    server = stack.server(redis, wxfake, server__workers="2", **{f"app_{APPID}__secret": "not the secret"})
+    server = stack.server(
+        redis, wxfake, server__workers="2", **{f"app_{APPID}__secret": "not the secret"}
+    )
     assert server.login(wxfake.code()).error == "wechat_config"
     server.file.write_text(server.file.read_text().replace("not the secret", SECRET))
     server.process.signal(signal.SIGHUP)
@@ -130,7 +135,9 @@ def test_drain_delay(stack, redis, wxfake):
 
 def test_the_last_good_configuration_is_everywhere(stack, redis, wxfake):
     """A new worker does not run what the file said at the start, nor what it says now."""
-    server = stack.server(redis, wxfake, wait=False, server__workers="2", server__internal_token="token-A")
+    server = stack.server(
+        redis, wxfake, wait=False, server__workers="2", server__internal_token="token-A"
+    )
     text = server.file.read_text()
 
     def asked(token):
@@ -166,7 +173,9 @@ def test_a_worker_that_cannot_start_is_tried_again(stack, redis, wxfake):
     """And meanwhile no connection waits for it."""
     home = stack.dir / "users"
     home.mkdir()
-    server = stack.server(redis, wxfake, server__workers="2", users__url=f"sqlite://{home}/users.db")
+    server = stack.server(
+        redis, wxfake, server__workers="2", users__url=f"sqlite://{home}/users.db"
+    )
     token = server.login(wxfake.code()).token
     home.rename(stack.dir / "away")
     home.write_text("no directory any more")
@@ -174,15 +183,24 @@ def test_a_worker_that_cannot_start_is_tried_again(stack, redis, wxfake):
     os.kill(int(victim), signal.SIGKILL)
     poll(lambda: server.process.text().count("a worker ended") >= 3, seconds=30, what="tried twice")
     for _ in range(40):
-        assert server.inside("GET", "/internal/auth", headers={"Authorization": f"Bearer {token}"}, timeout=3).status == 200
+        assert (
+            server.inside(
+                "GET", "/internal/auth", headers={"Authorization": f"Bearer {token}"}, timeout=3
+            ).status == 200
+        )
     home.unlink()
     (stack.dir / "away").rename(home)
-    poll(lambda: server.process.text().count("msg=\"wxlogind is up\"") == 3, seconds=30, what="another worker")
+    poll(
+        lambda: server.process.text().count("msg=\"wxlogind is up\"") == 3, seconds=30,
+        what="another worker",
+    )
     assert victim not in workers(server)
 
 
 def test_a_crew_that_was_never_complete_ends(stack, redis, wxfake):
-    server = stack.server(redis, wxfake, server__workers="2", users__url=f"sqlite://{stack.dir}/users.db")
+    server = stack.server(
+        redis, wxfake, server__workers="2", users__url=f"sqlite://{stack.dir}/users.db"
+    )
     server.process.stop()
     server.file.write_text(server.file.read_text().replace("users.db", "no/such/place/users.db"))
     other = Process([BUILD / "wxlogind", "-c", server.file], stack.dir / "other.log")
@@ -203,7 +221,9 @@ def test_a_worker_dies_while_nobody_reads_the_log(stack, redis, wxfake):
 
 def test_every_line_is_json(stack, redis, wxfake):
     """The supervisor's too, and what is said of the configuration."""
-    server = stack.server(redis, wxfake, log__format="json", server__workers="2", session__encryption_key="")
+    server = stack.server(
+        redis, wxfake, log__format="json", server__workers="2", session__encryption_key=""
+    )
     kill_one(server)
     server.file.write_text("[nonsense]\n")
     server.process.signal(signal.SIGHUP)
@@ -219,16 +239,24 @@ def test_the_level_holds_for_the_supervisor(stack, redis, wxfake):
     server.file.write_text(server.file.read_text().replace("level = error", "level = info"))
     server.process.signal(signal.SIGHUP)
     poll(lambda: server.process.text().count("msg=reloaded") == 2, what="reloaded")
-    server.file.write_text(server.file.read_text().replace("[server]\n", "[server]\nworkers = 3\n").replace("workers = 2\n", ""))
+    server.file.write_text(
+        server.file.read_text()
+        .replace("[server]\n", "[server]\nworkers = 3\n")
+        .replace("workers = 2\n", "")
+    )
     server.process.signal(signal.SIGHUP)  # of this the supervisor alone speaks
-    poll(lambda: "a changed setting needs a restart" in server.process.text(), what="a line of the supervisor")
+    poll(
+        lambda: "a changed setting needs a restart" in server.process.text(),
+        what="a line of the supervisor",
+    )
 
 
 # ---- sockets and descriptors ----
 
 @pytest.mark.parametrize("n", ["1", "2"])
 def test_an_address_in_use(stack, redis, wxfake, n):
-    """The second of two that were started by mistake takes no part of the first one's connections."""
+    """The second of two that were started by mistake takes no part of the first one's
+    connections."""
     server = stack.server(redis, wxfake, server__workers=n)
     other = Process([BUILD / "wxlogind", "-c", server.file], stack.dir / "other.log")
     assert other.proc.wait(10) == 3
@@ -238,7 +266,10 @@ def test_an_address_in_use(stack, redis, wxfake, n):
 @pytest.mark.parametrize("n", ["1", "2"])
 def test_a_unix_socket(stack, redis, wxfake, n):
     path = stack.dir / "public.sock"
-    server = stack.server(redis, wxfake, server__listen=f"unix:{path}", server__workers=n, server__unix_mode="0620", server__unix_group="12345")
+    server = stack.server(
+        redis, wxfake, server__listen=f"unix:{path}", server__workers=n, server__unix_mode="0620",
+        server__unix_group="12345",
+    )
     s = path.stat()
     assert (stat.S_IMODE(s.st_mode), s.st_gid) == (0o620, 12345)
 
@@ -271,7 +302,10 @@ def test_a_unix_socket_of_another_process_stays(stack, redis, wxfake):
 def test_no_such_group(stack, redis, wxfake):
     server = stack.server(redis, wxfake)
     server.process.stop()
-    text = server.file.read_text().replace(f"listen = 127.0.0.1:{server.port}", f"listen = unix:{stack.dir}/x.sock\nunix_group = no-such-group", 1)
+    text = server.file.read_text().replace(
+        f"listen = 127.0.0.1:{server.port}",
+        f"listen = unix:{stack.dir}/x.sock\nunix_group = no-such-group", 1,
+    )
     server.file.write_text(text)
     other = Process([BUILD / "wxlogind", "-c", server.file], stack.dir / "other.log")
     assert other.proc.wait(10) == 3 and "no such group" in other.text()
@@ -287,16 +321,24 @@ def test_standard_descriptors_are_open(stack, redis, wxfake):
     try:
         files = {os.readlink(f"/proc/{server.process.pid}/fd/{fd}") for fd in range(3)}
     except PermissionError:
-        pytest.skip("this root may not look into a process that is not dumpable (CAP_SYS_PTRACE), as in most containers")
+        pytest.skip(
+            "this root may not look into a process that is not dumpable (CAP_SYS_PTRACE), as in "
+            "most containers"
+        )
     assert files == {"/dev/null"}
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 def test_memory_is_not_dumpable(stack):
-    """The files of /proc belong to root then, whoever runs the process; and there is no core file."""
+    """The files of /proc belong to root then, whoever runs the process; and there is no core
+    file."""
     port, internal = free_port(), free_port()
-    env = {"WXLOGIND_SERVER_LISTEN": f"127.0.0.1:{port}", "WXLOGIND_SERVER_INTERNAL_LISTEN": f"127.0.0.1:{internal}", "WXLOGIND_APPID": APPID,
-           "WXLOGIND_SECRET": SECRET, "WXLOGIND_USERS_URL": "none", "WXLOGIND_REDIS_URL": "redis://127.0.0.1:1/0", "WXLOGIND_SERVER_WORKERS": "2"}
+    env = {
+        "WXLOGIND_SERVER_LISTEN": f"127.0.0.1:{port}",
+        "WXLOGIND_SERVER_INTERNAL_LISTEN": f"127.0.0.1:{internal}", "WXLOGIND_APPID": APPID,
+        "WXLOGIND_SECRET": SECRET, "WXLOGIND_USERS_URL": "none",
+        "WXLOGIND_REDIS_URL": "redis://127.0.0.1:1/0", "WXLOGIND_SERVER_WORKERS": "2",
+    }
     with tempfile.TemporaryDirectory() as place:  # the checkout may be for its owner only
         os.chmod(place, 0o755)
         program = shutil.copy(BUILD / "wxlogind", place)
@@ -306,8 +348,14 @@ def test_memory_is_not_dumpable(stack):
         with contextlib.suppress(OSError):
             return call(internal, "GET", "/healthz").status == 200
     poll(is_up, what="wxlogind")
-    children = poll(lambda: [c for c in [pathlib.Path(f"/proc/{p.pid}/task/{p.pid}/children").read_text().split()] if len(c) == 2],
-                    what="two workers")[0]
+    children = poll(
+        lambda: [
+            c
+            for c in [pathlib.Path(f"/proc/{p.pid}/task/{p.pid}/children").read_text().split()]
+            if len(c) == 2
+        ],
+        what="two workers",
+    )[0]
     for pid in (p.pid, *children):
         assert os.stat(f"/proc/{pid}/mem").st_uid == 0  # else 65534
     p.stop()

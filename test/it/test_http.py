@@ -1,4 +1,5 @@
-"""HTTP as hostile clients and odd proxies send it. Raw sockets: what arrives is what is written here."""
+"""HTTP as hostile clients and odd proxies send it. Raw sockets: what arrives is what is written
+here."""
 import concurrent.futures
 import contextlib
 import json
@@ -24,7 +25,9 @@ def statuses(out):
         head, _, rest = out.partition(b"\r\n\r\n")
         lines = head.split(b"\r\n")
         assert lines[0].startswith(b"HTTP/1.1 "), out[:200]
-        fields = {k.strip().lower(): v.strip() for k, _, v in (line.partition(b":") for line in lines[1:])}
+        fields = {
+            k.strip().lower(): v.strip() for k, _, v in (line.partition(b":") for line in lines[1:])
+        }
         length = int(fields.get(b"content-length", 0))
         assert len(rest) >= length
         found.append(int(lines[0].split()[1]))
@@ -34,15 +37,26 @@ def statuses(out):
 
 def login_bytes(code, extra=b""):
     body = json.dumps({"code": code}).encode()
-    return b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%s\r\n%s" % (len(body), extra, body)
+    return (
+        b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n%s\r\n%s"
+        % (len(body), extra, body)
+    )
 
 
 def test_what_is_refused_keeps_its_id(server):
     """As far as its head had come."""
-    for rest in (b"Content-Length: 65537\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n10001\r\n", b"Transfer-Encoding: chunked\r\n\r\nx\r\n"):
-        out = server.raw(b"POST /v1/login HTTP/1.1\r\nHost: x\r\nX-Request-Id: the-callers-own\r\n" + rest)
+    for rest in (
+        b"Content-Length: 65537\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n10001\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\nx\r\n",
+    ):
+        out = server.raw(
+            b"POST /v1/login HTTP/1.1\r\nHost: x\r\nX-Request-Id: the-callers-own\r\n" + rest
+        )
         assert statuses(out)[0] in (400, 413)
-        assert b"\r\nX-Request-Id: the-callers-own\r\n" in out and out.endswith(b'"request_id":"the-callers-own"}')
+        assert b"\r\nX-Request-Id: the-callers-own\r\n" in out and out.endswith(
+            b'"request_id":"the-callers-own"}'
+        )
 
 
 def test_cut_at_every_byte(server):
@@ -52,26 +66,40 @@ def test_cut_at_every_byte(server):
             with socket.create_connection(("127.0.0.1", server.port), timeout=10) as s:
                 s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 s.sendall(request[:i])
-                assert server.inside("GET", "/healthz").status == 200  # the loop has turned: the two halves are two reads
+                # the loop has turned: the two halves are two reads
+                assert server.inside("GET", "/healthz").status == 200
                 s.sendall(request[i:])
                 out = b""
                 while piece := s.recv(4096):
                     out += piece
                 return statuses(out)
         assert list(pool.map(cut, range(1, len(request)))) == [[401]] * (len(request) - 1)
-    assert server.metric("wxlogind_http_requests_total", route="/v1/session", status="401") == len(request) - 1
+    assert (
+        server.metric("wxlogind_http_requests_total", route="/v1/session", status="401")
+        == len(request) - 1
+    )
 
 
 def rss_kb(pid):
-    return int(next(line for line in open(f"/proc/{pid}/status") if line.startswith("VmRSS")).split()[1])
+    return int(
+        next(line for line in open(f"/proc/{pid}/status") if line.startswith("VmRSS")).split()[1]
+    )
 
 
 @pytest.mark.skipif(SANITIZED, reason="a sanitizer keeps freed memory")
 def test_pipelining_ahead_is_bounded(server):
-    """Who sends requests faster than they are answered, and reads no answer, is not given memory for all of them."""
-    requests, before, given = (GET + b"Authorization: Bearer " + b"A" * 43 + b"\r\n\r\n") * 500, rss_kb(server.process.pid), 0  # each asks Redis
+    """Who sends requests faster than they are answered, and reads no answer, is not given memory
+    for all of them."""
+    # each asks Redis
+    requests, before, given = (
+        (GET + b"Authorization: Bearer " + b"A" * 43 + b"\r\n\r\n") * 500,
+        rss_kb(server.process.pid), 0,
+    )
     with contextlib.ExitStack() as stack:
-        callers = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(8)]
+        callers = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            for _ in range(8)
+        ]
         for c in callers:
             c.setblocking(False)
         began = last = time.monotonic()
@@ -86,17 +114,25 @@ def test_pipelining_ahead_is_bounded(server):
 
 @pytest.mark.skipif(SANITIZED, reason="a sanitizer keeps freed memory")
 def test_a_wave_leaves_no_memory_behind(server):
-    head = b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 65536\r\n\r\n"
+    head = (
+        b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 65536\r\n\r\n"
+    )
     before = rss_kb(server.process.pid)
     with contextlib.ExitStack() as held:
         for n in range(1500):
             s = held.enter_context(begun(server.port, head + b" " * 65535))  # all but the last byte
             if n % 10 == 0:
-                late = held.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10))
+                late = held.enter_context(
+                    socket.create_connection(("127.0.0.1", server.port), timeout=10)
+                )
                 late.sendall(GET + b"\r\n")  # small things that live on among the large ones
                 assert statuses(late.recv(4096)) == [401]
         poll(lambda: rss_kb(server.process.pid) - before > 64 * 1024, what="a wave")
-    poll(lambda: rss_kb(server.process.pid) - before < 20 * 1024, seconds=60, what="memory given back")
+    poll(
+        lambda: rss_kb(server.process.pid) - before < 20 * 1024, seconds=60,
+        what="memory given back",
+    )
 
 
 def test_a_login_byte_by_byte(server, wxfake):
@@ -108,15 +144,28 @@ def test_a_login_byte_by_byte(server, wxfake):
         assert statuses(b"".join(iter(lambda: s.recv(4096), b""))) == [200]
 
 
-@pytest.mark.parametrize("n, status", [(1000, 404), (5000, 404), (8100, 404), (8191 - 13, 404), (8191 - 12, 414), (70000, 414)])
+@pytest.mark.parametrize(
+    "n, status",
+    [(1000, 404), (5000, 404), (8100, 404), (8191 - 13, 404), (8191 - 12, 414), (70000, 414)],
+)
 def test_long_uris(server, n, status):
-    assert statuses(server.raw(b"GET /" + b"a" * (n - 1) + b" HTTP/1.1\r\nHost: x\r\n" + CLOSE + b"\r\n")) == [status]
+    assert statuses(
+        server.raw(b"GET /" + b"a" * (n - 1) + b" HTTP/1.1\r\nHost: x\r\n" + CLOSE + b"\r\n")
+    ) == [status]
 
 
 def test_pipelined_in_order(server, wxfake):
     a, b = wxfake.code(), wxfake.code()
     wxfake.fault(mode="slow", delay_ms=200)
-    out = server.raw(login_bytes(a) + GET + b"\r\n" + login_bytes(b) + b"GET /nope HTTP/1.1\r\nHost: x\r\n" + CLOSE + b"\r\n")
+    out = server.raw(
+        login_bytes(a)
+        + GET
+        + b"\r\n"
+        + login_bytes(b)
+        + b"GET /nope HTTP/1.1\r\nHost: x\r\n"
+        + CLOSE
+        + b"\r\n"
+    )
     assert statuses(out) == [200, 401, 200, 404]
 
 
@@ -125,57 +174,104 @@ def test_a_hundred_in_one_packet(server):
 
 
 def test_empty_lines_between(server):
-    assert statuses(server.raw(b"\r\n" + GET + b"\r\n\r\n\r\n" + GET + CLOSE + b"\r\n")) == [401, 401]
+    assert statuses(server.raw(b"\r\n" + GET + b"\r\n\r\n\r\n" + GET + CLOSE + b"\r\n")) == [
+        401, 401,
+    ]
 
 
 SECOND = b"GET /v1/login HTTP/1.1\r\nHost: x\r\n\r\n"  # a 405, were it ever answered
 
 
-@pytest.mark.parametrize("request_bytes, status", [
-    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", 400),
-    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nContent-Length: 5\r\n\r\n", 400),
-    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n", 400),
-    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
-    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: +5\r\n\r\n", 400),
-    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: 0x5\r\n\r\n", 400),
-    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: 5, 5\r\n\r\n", 400),
-    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length:\r\n\r\n", 400),
-    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: 18446744073709551616\r\n\r\n", 413),
-    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: 65537\r\n\r\n", 413),
-    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length : 5\r\n\r\n", 400),
-    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
-    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: identity\r\n\r\n", 501),
-    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-    (b"POST /v1/login HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000003\r\nabc\r\n0\r\n\r\n", 413),
-    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n\xb03\r\nabc\r\n0\r\n\r\n", 400),
-    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\nabc\r\n0\r\n\r\n", 400),
-    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n", 400),
-    (b"GET /v1/session HTTP/1.1\nHost: x\n\n", 400),
-    (b"GET /v1/session HTTP/1.1\r\nHost: x\nX: y\r\n\r\n", 400),
-    (b"GET /v1/session HTTP/1.1\r\nHost: x\r\nX: a\rb\r\n\r\n", 400),
-    (b"GET /v1/session HTTP/1.1\r\nHost: x\r\n folded: y\r\n\r\n", 400),
-    (b"GET /v1/session HTTP/1.1\r\nHost: x\r\n\tfolded\r\n\r\n", 400),
-    (b"GET /v1/session HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n", 400),
-    (b"GET /v1/session HTTP/1.1\r\nHost: x\r\n: no name\r\n\r\n", 400),
-    (b"GET /v1/session HTTP/1.1\r\nHost: x\r\nX: a\x00b\r\n\r\n", 400),
-    (b"GET /v1/session\x00/x HTTP/1.1\r\nHost: x\r\n\r\n", 400),
-    (b"GET /v1/session#x HTTP/1.1\r\nHost: x\r\n\r\n", 400),
-    (b"GET /v1/\xc3\xa9 HTTP/1.1\r\nHost: x\r\n\r\n", 400),
-    (b"GET /v1/session HTTP/1.1\r\n\r\n", 400),
-    (b"GET /v1/session HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400),
-    (b"GET /v1/session HTTP/2.0\r\nHost: x\r\n\r\n", 505),
-    (b"GET /v1/session HTTP/99.99\r\nHost: x\r\n\r\n", 400),
-    (b"GET /v1/session\r\n\r\n", 400),
-    (b"GET  /v1/session HTTP/1.1\r\nHost: x\r\n\r\n", 400),
-    (b"G@T /v1/session HTTP/1.1\r\nHost: x\r\n\r\n", 400),
-    (b"GET v1/session HTTP/1.1\r\nHost: x\r\n\r\n", 400),
-    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
-    (b"GET /v1/session HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 100 + b"\r\n", 431),
-    (b"GET /v1/session HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 8190 + b"\r\n\r\n", 431),
-    (b"GET /v1/session HTTP/1.1\r\nHost: x\r\n" + (b"X: " + b"y" * 4000 + b"\r\n") * 12 + b"\r\n", 431),
-])
+@pytest.mark.parametrize(
+    "request_bytes, status",
+    [
+        (
+            b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+        (
+            b"POST /v1/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+            b"Content-Length: 5\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+        (
+            b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nContent-Length: 5\r\n\r\n",
+            400,
+        ),
+        (
+            b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n",
+            400,
+        ),
+        (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: +5\r\n\r\n", 400),
+        (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: 0x5\r\n\r\n", 400),
+        (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: 5, 5\r\n\r\n", 400),
+        (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length:\r\n\r\n", 400),
+        (
+            b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: 18446744073709551616\r\n\r\n",
+            413,
+        ),
+        (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: 65537\r\n\r\n", 413),
+        (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length : 5\r\n\r\n", 400),
+        (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
+        (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: identity\r\n\r\n", 501),
+        (
+            b"POST /v1/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+        (b"POST /v1/login HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (
+            b"POST /v1/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"10000000000000003\r\nabc\r\n0\r\n\r\n",
+            413,
+        ),
+        (
+            b"POST /v1/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n\xb03\r\n"
+            b"abc\r\n0\r\n\r\n",
+            400,
+        ),
+        (
+            b"POST /v1/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\nabc\r\n"
+            b"0\r\n\r\n",
+            400,
+        ),
+        (
+            b"POST /v1/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n"
+            b"abcd\r\n0\r\n\r\n",
+            400,
+        ),
+        (b"GET /v1/session HTTP/1.1\nHost: x\n\n", 400),
+        (b"GET /v1/session HTTP/1.1\r\nHost: x\nX: y\r\n\r\n", 400),
+        (b"GET /v1/session HTTP/1.1\r\nHost: x\r\nX: a\rb\r\n\r\n", 400),
+        (b"GET /v1/session HTTP/1.1\r\nHost: x\r\n folded: y\r\n\r\n", 400),
+        (b"GET /v1/session HTTP/1.1\r\nHost: x\r\n\tfolded\r\n\r\n", 400),
+        (b"GET /v1/session HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n", 400),
+        (b"GET /v1/session HTTP/1.1\r\nHost: x\r\n: no name\r\n\r\n", 400),
+        (b"GET /v1/session HTTP/1.1\r\nHost: x\r\nX: a\x00b\r\n\r\n", 400),
+        (b"GET /v1/session\x00/x HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET /v1/session#x HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET /v1/\xc3\xa9 HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET /v1/session HTTP/1.1\r\n\r\n", 400),
+        (b"GET /v1/session HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400),
+        (b"GET /v1/session HTTP/2.0\r\nHost: x\r\n\r\n", 505),
+        (b"GET /v1/session HTTP/99.99\r\nHost: x\r\n\r\n", 400),
+        (b"GET /v1/session\r\n\r\n", 400),
+        (b"GET  /v1/session HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"G@T /v1/session HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET v1/session HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
+        (b"GET /v1/session HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 100 + b"\r\n", 431),
+        (b"GET /v1/session HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 8190 + b"\r\n\r\n", 431),
+        (
+            b"GET /v1/session HTTP/1.1\r\nHost: x\r\n"
+            + (b"X: " + b"y" * 4000 + b"\r\n") * 12
+            + b"\r\n",
+            431,
+        ),
+    ],
+)
 def test_one_answer_and_closed(server, wxfake, request_bytes, status):
     out = server.raw(request_bytes + SECOND)
     assert statuses(out) == [status], out
@@ -185,42 +281,100 @@ def test_one_answer_and_closed(server, wxfake, request_bytes, status):
     assert server.call("GET", "/v1/session").status == 401
 
 
-@pytest.mark.parametrize("host, status", [
-    ("x", 401), ("", 401), ("a_b.example:8080", 401), ("127.0.0.1", 401), ("[::1]:80", 401), ("x:", 401), ("%41b", 401), ("a,b", 401),
-    ("a b", 400), ("a/b", 400), ("a@b", 400), ("a?b", 400), ("[::1", 400), ("[]", 400), ("::1", 400), ("x:80a", 400), ("x:80:80", 400), ("%4", 400),
-    ("a\"b", 400), ("\xc3\xa9", 400), ("[::1]x", 400), ("x:123456", 400)])
+@pytest.mark.parametrize(
+    "host, status",
+    [
+        ("x", 401),
+        ("", 401),
+        ("a_b.example:8080", 401),
+        ("127.0.0.1", 401),
+        ("[::1]:80", 401),
+        ("x:", 401),
+        ("%41b", 401),
+        ("a,b", 401),
+        ("a b", 400),
+        ("a/b", 400),
+        ("a@b", 400),
+        ("a?b", 400),
+        ("[::1", 400),
+        ("[]", 400),
+        ("::1", 400),
+        ("x:80a", 400),
+        ("x:80:80", 400),
+        ("%4", 400),
+        ("a\"b", 400),
+        ("\xc3\xa9", 400),
+        ("[::1]x", 400),
+        ("x:123456", 400),
+    ],
+)
 def test_hosts(server, host, status):
     """RFC 9112 section 3.2: a Host that is none is 400, and so is that of an absolute target."""
     host = host.encode("latin-1")
-    assert statuses(server.raw(b"GET /v1/session HTTP/1.1\r\nHost: " + host + b"\r\n" + CLOSE + b"\r\n")) == [status]
+    assert statuses(
+        server.raw(b"GET /v1/session HTTP/1.1\r\nHost: " + host + b"\r\n" + CLOSE + b"\r\n")
+    ) == [status]
     if host and host[:1] != b"/" and not set(b" /?") & set(host):
-        assert statuses(server.raw(b"GET http://" + host + b"/v1/session HTTP/1.1\r\nHost: x\r\n" + CLOSE + b"\r\n")) == [status]
+        assert statuses(
+            server.raw(
+                b"GET http://" + host + b"/v1/session HTTP/1.1\r\nHost: x\r\n" + CLOSE + b"\r\n"
+            )
+        ) == [status]
 
 
 REFUSALS = [  # what is refused before it is a request, and with what
-    (b"GET /v1/session\r\n\r\n", 400), (b"GET /v1/session HTTP/1.1\r\nHost: x\r\nOrigin: http://h5.example\r\nno colon\r\n\r\n", 400),
+    (b"GET /v1/session\r\n\r\n", 400),
+    (b"GET /v1/session HTTP/1.1\r\nHost: x\r\nOrigin: http://h5.example\r\nno colon\r\n\r\n", 400),
     (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
-    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nOrigin: http://h5.example\r\nContent-Length: 70000\r\n\r\n", 413),
-    (b"GET /v1/session HTTP/1.1\r\nHost: x\r\nOrigin: http://h5.example\r\nX: " + b"y" * 8190 + b"\r\n\r\n", 431),
+    (
+        b"POST /v1/login HTTP/1.1\r\nHost: x\r\nOrigin: http://h5.example\r\n"
+        b"Content-Length: 70000\r\n\r\n",
+        413,
+    ),
+    (
+        b"GET /v1/session HTTP/1.1\r\nHost: x\r\nOrigin: http://h5.example\r\nX: "
+        + b"y" * 8190
+        + b"\r\n\r\n",
+        431,
+    ),
     (b"GET /v1/session HTTP/1.1\r\nHost: x\r\nOrigin: http://h5.example\r\nX: y", 408),
-    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nOrigin: http://h5.example\r\nContent-Length: 10\r\n\r\n{", 408),
-    (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nOrigin: http://h5.example\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+    (
+        b"POST /v1/login HTTP/1.1\r\nHost: x\r\nOrigin: http://h5.example\r\n"
+        b"Content-Length: 10\r\n\r\n{",
+        408,
+    ),
+    (
+        b"POST /v1/login HTTP/1.1\r\nHost: x\r\nOrigin: http://h5.example\r\n"
+        b"Transfer-Encoding: gzip\r\n\r\n",
+        501,
+    ),
     (b"GET /v1/session HTTP/3.0\r\n\r\n", 505),
 ]
 
 
 def test_refusals_are_answers_like_others(stack, redis, wxfake):
-    """They are not kept by caches, have an id, are readable for pages of allowed origins, and leave a line in the log."""
-    server = stack.server(redis, wxfake, server__cors_origins="http://h5.example", server__client_timeout="1s")
+    """They are not kept by caches, have an id, are readable for pages of allowed origins, and leave
+    a line in the log."""
+    server = stack.server(
+        redis, wxfake, server__cors_origins="http://h5.example", server__client_timeout="1s"
+    )
     with concurrent.futures.ThreadPoolExecutor(len(REFUSALS)) as pool:
         answers = list(pool.map(lambda refusal: server.raw(refusal[0]), REFUSALS))
     for out, (request, status) in zip(answers, REFUSALS):
         assert statuses(out) == [status]
         assert b"\r\nCache-Control: no-store\r\n" in out and b"\r\nX-Request-Id: " in out
-        assert (b"\r\nAccess-Control-Allow-Origin: http://h5.example\r\n" in out) == (b"Origin" in request), out
-        assert server.metric("wxlogind_http_requests_total", listener="public", route="none", status=str(status)) >= 1
+        assert (b"\r\nAccess-Control-Allow-Origin: http://h5.example\r\n" in out) == (
+            b"Origin" in request
+        ), out
+        assert (
+            server.metric(
+                "wxlogind_http_requests_total", listener="public", route="none", status=str(status)
+            ) >= 1
+        )
     lines = [line for line in server.process.text().splitlines() if "request refused" in line]
-    assert len(lines) == len(REFUSALS) and all(f"status={status}" in "".join(lines) for _, status in REFUSALS)
+    assert len(lines) == len(REFUSALS) and all(
+        f"status={status}" in "".join(lines) for _, status in REFUSALS
+    )
 
 
 def test_refusals_do_not_fill_the_log(server):
@@ -229,25 +383,42 @@ def test_refusals_do_not_fill_the_log(server):
         server.raw(f"GET /v1/{secret} HTTP/1.1\r\nAuthorization: Bearer {secret}\r\n\r\n".encode())
     poll(lambda: "unlogged=" in server.process.text(), what="the rest is counted")
     lines = [line for line in server.process.text().splitlines() if "request refused" in line]
-    told = sum(int(line.rpartition("unlogged=")[2]) for line in server.process.text().splitlines() if "unlogged=" in line)
+    told = sum(
+        int(line.rpartition("unlogged=")[2])
+        for line in server.process.text().splitlines()
+        if "unlogged=" in line
+    )
     assert len(lines) < 60 and len(lines) + told == 100
-    assert secret not in server.process.text() and 'error=invalid_request' in lines[0] and "client=127.0.0.1" in lines[0]
+    assert (
+        secret not in server.process.text()
+        and 'error=invalid_request' in lines[0]
+        and "client=127.0.0.1" in lines[0]
+    )
 
 
 @pytest.mark.skipif(SANITIZED, reason="a sanitizer keeps freed memory")
 def test_what_a_form_costs(stack, redis, wxfake):
     """Memory goes with what was sent, not with how many pairs it makes."""
     server, forms = stack.server(redis, wxfake, redis__timeout="10s", wechat__timeout="30s"), []
-    head = b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 65536\r\n\r\n"
+    head = (
+        b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+        b"Content-Length: 65536\r\n\r\n"
+    )
     assert statuses(server.raw(head + b"&" * 65536 + GET + CLOSE + b"\r\n")) == [400, 401]
-    assert statuses(server.raw(head + b"code=x" + b"&" * 32 + b"a" * 65498 + GET + CLOSE + b"\r\n")) == [400, 401]  # 33 pairs
+    # 33 pairs
+    assert statuses(
+        server.raw(head + b"code=x" + b"&" * 32 + b"a" * 65498 + GET + CLOSE + b"\r\n")
+    ) == [400, 401]
     wxfake.fault(mode="slow", delay_ms=3000, count=200)
     calls, before = wxfake.calls(), rss_kb(server.process.pid)
     with contextlib.ExitStack() as held:
         for n in range(60):
             body = b"code=%032d" % n + b"&" * 31
-            forms.append(held.enter_context(begun(server.port, head + body + b"a" * (65536 - len(body)))))
-            held.enter_context(begun(server.port, head + b"&" * 65535))  # and as many whose last byte is missing
+            forms.append(
+                held.enter_context(begun(server.port, head + body + b"a" * (65536 - len(body))))
+            )
+            # and as many whose last byte is missing
+            held.enter_context(begun(server.port, head + b"&" * 65535))
         poll(lambda: wxfake.calls() == calls + 60, seconds=30, what="sixty logins in flight")
         assert rss_kb(server.process.pid) - before < 24 * 1024
         for s in forms:
@@ -257,33 +428,61 @@ def test_what_a_form_costs(stack, redis, wxfake):
 @pytest.mark.parametrize("method", ["FOO", "PATCH", "CONNECT", "get"])
 def test_methods_that_nobody_asked_for(server, method):
     """A known address takes the methods it takes, and names them; the connection goes on."""
-    out = server.raw(method.encode() + b" /v1/login HTTP/1.1\r\nHost: x\r\n\r\n" + GET + CLOSE + b"\r\n")
+    out = server.raw(
+        method.encode() + b" /v1/login HTTP/1.1\r\nHost: x\r\n\r\n" + GET + CLOSE + b"\r\n"
+    )
     assert statuses(out) == [405, 401] and b"Allow: POST\r\n" in out
 
 
 def test_head_is_get_without_the_body(server, wxfake):
     token = server.login(wxfake.code()).token
-    head = b" /v1/session HTTP/1.1\r\nHost: x\r\nX-Third-Session: " + token.encode() + b"\r\n" + CLOSE + b"\r\n"
+    head = (
+        b" /v1/session HTTP/1.1\r\nHost: x\r\nX-Third-Session: "
+        + token.encode()
+        + b"\r\n"
+        + CLOSE
+        + b"\r\n"
+    )
     got, headed = server.raw(b"GET" + head), server.raw(b"HEAD" + head)
-    fields = lambda out: {line.partition(b":")[0]: line for line in out.partition(b"\r\n\r\n")[0].split(b"\r\n")}
-    assert headed.endswith(b"\r\n\r\n") and fields(got)[b"Content-Length"] == fields(headed)[b"Content-Length"] != b"Content-Length: 0"
+    fields = lambda out: {
+        line.partition(b":")[0]: line for line in out.partition(b"\r\n\r\n")[0].split(b"\r\n")
+    }
+    assert (
+        headed.endswith(b"\r\n\r\n")
+        and fields(got)[b"Content-Length"]
+        == fields(headed)[b"Content-Length"]
+        != b"Content-Length: 0"
+    )
     assert fields(got).keys() == fields(headed).keys()
 
 
 def test_chunked_bodies(server, wxfake):
     body = json.dumps({"code": wxfake.code()}).encode()
-    head = b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: CHUNKED\r\n" + CLOSE + b"\r\n"
+    head = (
+        b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Transfer-Encoding: CHUNKED\r\n"
+        + CLOSE
+        + b"\r\n"
+    )
     pieces = b"".join(b"1;ext=\"v\"\r\n" + bytes([b]) + b"\r\n" for b in body)
     assert statuses(server.raw(head + pieces + b"0\r\nTrailer: x\r\n\r\n")) == [200]
 
 
 def test_large_forms_and_bodies(server):
     body = b"code=" + b"a" * 65000
-    out = server.raw(b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n" % len(body)
-                     + CLOSE + b"\r\n" + body)
+    out = server.raw(
+        b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+        b"Content-Length: %d\r\n"
+        % len(body)
+        + CLOSE
+        + b"\r\n"
+        + body
+    )
     assert statuses(out) == [400]
     with contextlib.suppress(ConnectionError):  # refused by its length, before it was sent
-        out = server.raw(b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: 5000000\r\n\r\n" + b"a" * 100000)
+        out = server.raw(
+            b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: 5000000\r\n\r\n" + b"a" * 100000
+        )
         assert statuses(out) == [413]
     assert server.call("GET", "/v1/session").status == 401
 
@@ -291,7 +490,12 @@ def test_large_forms_and_bodies(server):
 def test_expect_100(server, wxfake):
     body = json.dumps({"code": wxfake.code()}).encode()
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as s:
-        s.sendall(b"POST /v1/login HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n" % len(body) + CLOSE + b"\r\n")
+        s.sendall(
+            b"POST /v1/login HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n"
+            % len(body)
+            + CLOSE
+            + b"\r\n"
+        )
         assert s.recv(4096) == b"HTTP/1.1 100 Continue\r\n\r\n"
         s.sendall(body)
         assert statuses(b"".join(iter(lambda: s.recv(4096), b""))) == [200]
@@ -300,12 +504,21 @@ def test_expect_100(server, wxfake):
 def test_http_1_0(server):
     out = server.raw(b"GET /v1/session HTTP/1.0\r\n\r\n")
     assert statuses(out) == [401] and b"Connection: close" in out
-    out = server.raw(b"GET /v1/session HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /v1/session HTTP/1.0\r\n\r\n")
+    out = server.raw(
+        b"GET /v1/session HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
+        b"GET /v1/session HTTP/1.0\r\n\r\n"
+    )
     assert statuses(out) == [401, 401]
 
 
 def test_absolute_form_and_multipart(server):
-    assert statuses(server.raw(b"GET http://x/v1/session?a=1 HTTP/1.1\r\nHost: x\r\nContent-Type: multipart\r\n" + CLOSE + b"\r\n")) == [401]
+    assert statuses(
+        server.raw(
+            b"GET http://x/v1/session?a=1 HTTP/1.1\r\nHost: x\r\nContent-Type: multipart\r\n"
+            + CLOSE
+            + b"\r\n"
+        )
+    ) == [401]
 
 
 def test_a_half_close_still_gets_its_answer(server, wxfake):
@@ -343,10 +556,18 @@ def test_one_connection_too_many(stack, redis, wxfake):
     with contextlib.ExitStack() as held:
         for _ in range(5):
             held.enter_context(begun(server.port))
-        poll(lambda: server.metric("wxlogind_connections", listener="public") == 5, what="five connections")
+        poll(
+            lambda: server.metric("wxlogind_connections", listener="public") == 5,
+            what="five connections",
+        )
         assert server.ready()  # the loop has turned: what they sent is read
         out = server.raw(GET + b"\r\n")
-        assert statuses(out) == [503] and b"overloaded" in out and b"Retry-After" in out and b"Connection: close" in out
+        assert (
+            statuses(out) == [503]
+            and b"overloaded" in out
+            and b"Retry-After" in out
+            and b"Connection: close" in out
+        )
         assert server.ready()  # the internal side has places of its own
     poll(lambda: server.call("GET", "/v1/session").status == 401, what="free places")
 
@@ -356,8 +577,13 @@ def test_who_is_idle_for_longest_makes_room(stack, redis, wxfake):
     with contextlib.ExitStack() as held:
         busy, idle = held.enter_context(begun(server.port)), []
         for n in range(4):
-            idle.append(held.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10)))
-            poll(lambda: server.metric("wxlogind_connections", listener="public") == 2 + n, what="accepted")
+            idle.append(
+                held.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10))
+            )
+            poll(
+                lambda: server.metric("wxlogind_connections", listener="public") == 2 + n,
+                what="accepted",
+            )
         idle[0].sendall(GET + b"\r\n")  # now it is the second that has been idle for longest
         assert statuses(idle[0].recv(4096)) == [401]
         assert server.call("GET", "/v1/session").status == 401
@@ -383,7 +609,9 @@ def test_empty_lines_keep_nobody_connected(stack, redis, wxfake):
 
 def test_a_reload_shortens_the_time_of_those_who_wait(stack, redis, wxfake):
     server = stack.server(redis, wxfake, server__client_timeout="1h")
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as idle, begun(server.port) as late:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as idle, begun(
+        server.port
+    ) as late:
         poll(lambda: server.metric("wxlogind_connections", listener="public") == 2, what="accepted")
         server.file.write_text(server.file.read_text().replace("1h", "1s"))
         server.process.signal(signal.SIGHUP)

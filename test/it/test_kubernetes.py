@@ -1,5 +1,5 @@
-"""docs/kubernetes held against the program: a pod's worth of it, with exactly the environment, files, ports and probes that the manifests
-give it, on this machine's addresses."""
+"""docs/kubernetes held against the program: a pod's worth of it, with exactly the environment,
+files, ports and probes that the manifests give it, on this machine's addresses."""
 import contextlib
 import os
 import re
@@ -79,13 +79,14 @@ class Pod:
             and env["WXLOGIND_SERVER_INTERNAL_LISTEN"] == f"0.0.0.0:{PORTS['internal']}"
         )
         env = {k: v.replace(mount, str(directory)) for k, v in env.items()}
+        # away: no reason not to start
         env.update(
             {
                 "WXLOGIND_SERVER_LISTEN": f"127.0.0.1:{self.public}",
                 "WXLOGIND_SERVER_INTERNAL_LISTEN": f"127.0.0.1:{self.internal}",
                 "WXLOGIND_APPID": APPID,
                 "WXLOGIND_REDIS_URL": f"redis://127.0.0.1:{redis.port}/0",
-                "WXLOGIND_USERS_URL": "mysql://wxlogind@127.0.0.1:1/wxlogind",  # away: no reason not to start
+                "WXLOGIND_USERS_URL": "mysql://wxlogind@127.0.0.1:1/wxlogind",
                 "WXLOGIND_WECHAT_BASE_URL": wxfake.url,
                 "WXLOGIND_WECHAT_FALLBACK_URLS": "",
             }
@@ -148,7 +149,8 @@ def test_a_pods_worth_of_it(pod, wxfake):
 
 
 def test_the_end_of_a_pod(pod):
-    """First no endpoint names it, then it stops accepting; all within the time that Kubernetes gives it."""
+    """First no endpoint names it, then it stops accepting; all within the time that Kubernetes
+    gives it."""
     poll(lambda: pod.probe("readinessProbe") == 200, what="ready")
     pod.process.signal(signal.SIGTERM)
     poll(lambda: pod.probe("readinessProbe") == 503, what="not ready")

@@ -34,7 +34,11 @@ def test_clients_that_vanish(stack, redis, wxfake):
     held = []
     try:
         for i in range(rounds):
-            request = login_bytes(rng.choice(codes)) if rng.random() < 0.7 else GET + b"Authorization: Bearer " + b"A" * 43 + b"\r\n\r\n"
+            request = (
+                login_bytes(rng.choice(codes))
+                if rng.random() < 0.7
+                else GET + b"Authorization: Bearer " + b"A" * 43 + b"\r\n\r\n"
+            )
             if rng.random() < 0.3:
                 request = request[:rng.randrange(len(request))]
             elif rng.random() < 0.2:
@@ -61,7 +65,10 @@ def test_clients_that_vanish(stack, redis, wxfake):
             s.close()
     wxfake.clear()
     poll(server.ready, what="ready")
-    poll(lambda: server.metric("wxlogind_connections", listener="public") == 0, what="no connection left")
+    poll(
+        lambda: server.metric("wxlogind_connections", listener="public") == 0,
+        what="no connection left",
+    )
     assert server.login(wxfake.code()).status == 200
 
 
@@ -91,23 +98,32 @@ def test_drain_has_an_end(stack, redis, wxfake):
 
 
 def test_the_end_while_a_token_is_being_kept(stack, redis, wxfake):
-    """Whoever waits for an access_token when the server ends makes no call to WeChat with it any more."""
+    """Whoever waits for an access_token when the server ends makes no call to WeChat with it any
+    more."""
     server = stack.server(redis, wxfake, redis__timeout="20s")
     session = server.login(wxfake.code()).token
     wxfake.fault(api="stable_token", mode="slow", delay_ms=300)
     body = b'{"code":"%s"}' % wxfake.code(kind="phone").encode()
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as gone:
-        gone.sendall(b"POST /v1/user/phone HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s"
-                     % (session.encode(), len(body), body))
+        gone.sendall(
+            b"POST /v1/user/phone HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n"
+            b"Content-Length: %d\r\n\r\n%s"
+            % (session.encode(), len(body), body)
+        )
         poll(lambda: wxfake.calls("stable_token") == 1, what="the call for the token")
         gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         redis.signal(signal.SIGSTOP)
-    poll(lambda: server.metric("wxlogind_wechat_requests_total", api="stable_token", outcome="ok") == 1, what="the token")
+    poll(
+        lambda: server.metric("wxlogind_wechat_requests_total", api="stable_token", outcome="ok")
+        == 1,
+        what="the token",
+    )
     server.process.stop()
 
 
 def test_an_end_while_many_hang_up(stack, redis, wxfake):
-    """All in one turn of the loop. What libevent puts off of theirs is not left behind: a sanitizer would say so."""
+    """All in one turn of the loop. What libevent puts off of theirs is not left behind: a sanitizer
+    would say so."""
     server = stack.server(redis, wxfake)
     wxfake.fault(mode="hang", count=200)
     with contextlib.ExitStack() as held:
@@ -159,7 +175,8 @@ def test_reload(stack, redis, wxfake):
     server.file.write_text(text + "[app wxaaaaaaaaaaaaaaaa]\nsecret = another secret\n")
     server.process.signal(signal.SIGHUP)
     poll(lambda: "msg=reloaded" in server.process.text(), what="reloaded")
-    assert server.login("x", appid="wxaaaaaaaaaaaaaaaa").error == "wechat_config"  # known here, unknown to WeChat
+    # known here, unknown to WeChat
+    assert server.login("x", appid="wxaaaaaaaaaaaaaaaa").error == "wechat_config"
     server.file.write_text("[nonsense]\n")
     server.process.signal(signal.SIGHUP)
     poll(lambda: "reload failed" in server.process.text(), what="failed")
@@ -170,10 +187,14 @@ def test_reload(stack, redis, wxfake):
 
 
 def test_a_reload_does_not_open_the_internal_side(stack, redis, wxfake):
-    """An address waits for a restart, and the token does not: without it, the address in force would be open to everybody."""
+    """An address waits for a restart, and the token does not: without it, the address in force
+    would be open to everybody."""
     server = stack.server(redis, wxfake, server__internal_token="the-internal-token")
     text = server.file.read_text()
-    open_text = text.replace(f"internal_listen = 127.0.0.1:{server.internal}", f"internal_listen = 0.0.0.0:{server.internal}")
+    open_text = text.replace(
+        f"internal_listen = 127.0.0.1:{server.internal}",
+        f"internal_listen = 0.0.0.0:{server.internal}",
+    )
     server.process.stop()
 
     server.file.write_text(open_text)
@@ -184,7 +205,8 @@ def test_a_reload_does_not_open_the_internal_side(stack, redis, wxfake):
         server.process.signal(signal.SIGHUP)
         poll(lambda: server.process.text().count("reload failed") == times, what="refused")
         assert server.inside("GET", "/metrics").error == "unauthorized"
-    server.file.write_text(text)  # the address alone may wait; it is named each time, for as long as it does
+    # the address alone may wait; it is named each time, for as long as it does
+    server.file.write_text(text)
     for times in (1, 2):
         server.process.signal(signal.SIGHUP)
         poll(lambda: server.process.text().count("msg=reloaded") == times, what="reloaded")
@@ -196,12 +218,15 @@ def test_a_reload_does_not_open_the_internal_side(stack, redis, wxfake):
 
 
 def test_a_thousand_slow_clients(stack, redis, wxfake):
-    """A byte a second does not keep a connection: all are cut at client_timeout, and the others notice nothing."""
+    """A byte a second does not keep a connection: all are cut at client_timeout, and the others
+    notice nothing."""
     server = stack.server(redis, wxfake, server__client_timeout="3s")
     token = server.login(wxfake.code()).token
     request = login_bytes("x" * 50)
     with selectors.DefaultSelector() as readable:
-        slow = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(1000)]
+        slow = [
+            socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(1000)
+        ]
         for s in slow:
             readable.register(s, selectors.EVENT_READ)
         began, sent, answers = time.monotonic(), 0, []

@@ -17,7 +17,10 @@ def login_from(server, wxfake, forwarded, code="x"):
 
 
 def limited(stack, redis, wxfake, rate="3/1h", **kw):
-    return stack.server(redis, wxfake, limit__login_per_ip=rate, server__trusted_proxies="127.0.0.0/8, 10.0.0.0/8, 2001:db8:ffff::/48", **kw)
+    return stack.server(
+        redis, wxfake, limit__login_per_ip=rate,
+        server__trusted_proxies="127.0.0.0/8, 10.0.0.0/8, 2001:db8:ffff::/48", **kw,
+    )
 
 
 def test_an_address_has_its_share(stack, redis, wxfake):
@@ -25,7 +28,9 @@ def test_an_address_has_its_share(stack, redis, wxfake):
     for _ in range(3):
         assert login_from(server, wxfake, "203.0.113.1").status == 200
     a = login_from(server, wxfake, "203.0.113.1")
-    assert (a.status, a.error) == (429, "rate_limited") and 1150 <= int(a.headers["Retry-After"]) <= 1200
+    assert (a.status, a.error) == (429, "rate_limited") and 1150 <= int(
+        a.headers["Retry-After"]
+    ) <= 1200
     assert login_from(server, wxfake, "203.0.113.2").status == 200
     assert server.metric("wxlogind_logins_total", outcome="rate_limited") == 1
     calls = wxfake.calls()
@@ -44,10 +49,11 @@ def test_retry_after_is_honest(stack, redis, wxfake):
     assert login_from(server, wxfake, "203.0.113.1").status == 200
 
 
+# what the client wrote itself is not believed
 @pytest.mark.parametrize("first, second, same", [
     ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", True),              # one /64
     ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
-    ("6.6.6.6, 203.0.113.1", "7.7.7.7, 203.0.113.1", True),         # what the client wrote itself is not believed
+    ("6.6.6.6, 203.0.113.1", "7.7.7.7, 203.0.113.1", True),
     ("203.0.113.1, 10.9.9.9", "203.0.113.1", True),                 # a trusted hop between
     ("203.0.113.1, 10.9.9.9, 10.1.1.1", "203.0.113.2, 10.9.9.9, 10.1.1.1", False),
     ("203.0.113.1:4711", "203.0.113.1", True),
@@ -69,7 +75,11 @@ def test_several_headers_are_one_list(stack, redis, wxfake):
 
     def raw(*forwarded):
         head = "".join(f"X-Forwarded-For: {f}\r\n" for f in forwarded)
-        return server.raw(f"POST /v1/login HTTP/1.1\r\nHost: x\r\n{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
+        return server.raw(
+            f"POST /v1/login HTTP/1.1\r\nHost: x\r\n{head}Content-Length: {len(body)}\r\n"
+            "Connection: close\r\n\r\n".encode()
+            + body
+        )
     assert b" 200 " in raw("6.6.6.6", "203.0.113.1, 10.1.1.1")
     assert b" 429 " in raw("7.7.7.7", "203.0.113.1")
     assert b" 200 " in raw("203.0.113.1", "203.0.113.2")
@@ -83,7 +93,10 @@ def test_loopback_that_is_no_proxy_is_not_limited(stack, redis, wxfake):
 
 
 def test_an_app_has_its_share(stack, redis, wxfake):
-    server = stack.server(redis, wxfake, limit__login_per_app="2/1h", **{"app_wxaaaaaaaaaaaaaaaa__secret": "another secret"})
+    server = stack.server(
+        redis, wxfake, limit__login_per_app="2/1h",
+        **{"app_wxaaaaaaaaaaaaaaaa__secret": "another secret"},
+    )
     assert [server.login("x", appid=APPID).status for _ in range(3)] == [200, 200, 429]
     assert server.login("x", appid="wxaaaaaaaaaaaaaaaa").status == 502
 
@@ -91,7 +104,9 @@ def test_an_app_has_its_share(stack, redis, wxfake):
 def test_the_session_names_the_client(stack, redis, wxfake):
     server = limited(stack, redis, wxfake)
     login_from(server, wxfake, "203.0.113.77, 10.1.1.1", wxfake.code(openid="oTestClientAddress"))
-    rows = server.inside("GET", f"/internal/apps/{APPID}/users/oTestClientAddress/sessions").json["sessions"]
+    rows = server.inside("GET", f"/internal/apps/{APPID}/users/oTestClientAddress/sessions").json[
+        "sessions"
+    ]
     assert rows[0]["ip"] == "203.0.113.77"
 
 
@@ -115,13 +130,22 @@ def test_ten_thousand_addresses(stack, redis, wxfake):
     conn = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
 
     def login(address):
-        conn.request("POST", "/v1/login", json.dumps({"code": "no such code"}), {"Content-Type": "application/json", "X-Forwarded-For": address})
+        conn.request(
+            "POST", "/v1/login", json.dumps({"code": "no such code"}),
+            {"Content-Type": "application/json", "X-Forwarded-For": address},
+        )
         r = conn.getresponse()
         r.read()
         return r.status
 
     def rss():
-        return int(next(line for line in open(f"/proc/{server.process.pid}/status") if line.startswith("VmRSS")).split()[1])
+        return int(
+            next(
+                line
+                for line in open(f"/proc/{server.process.pid}/status")
+                if line.startswith("VmRSS")
+            ).split()[1]
+        )
     for i in range(1000):
         login(f"198.18.{i >> 8}.{i & 255}")
     before, seen = rss(), set()
@@ -140,12 +164,15 @@ def test_a_code_that_is_refused_costs_ten(stack, redis):
     wxfake = stack.wxfake()
     server = limited(stack, redis, wxfake, rate="30/1h")
     assert junk_from(server, "203.0.113.1", 4) == [401, 401, 401, 429]
-    assert [login_from(server, wxfake, "203.0.113.2", wxfake.code()).status for _ in range(30)] == [200] * 30
+    assert [login_from(server, wxfake, "203.0.113.2", wxfake.code()).status for _ in range(30)] == [
+        200
+    ] * 30
     assert login_from(server, wxfake, "203.0.113.2", wxfake.code()).status == 429
 
 
 def test_a_48_has_its_share(stack, redis):
-    """Of codes that are refused, from as many /64 as there are in it. Its neighbours are not held back."""
+    """Of codes that are refused, from as many /64 as there are in it. Its neighbours are not held
+    back."""
     wxfake = stack.wxfake()
     server = limited(stack, redis, wxfake, limit__login_per_48="50/1h")
     seen = [junk_from(server, f"2001:db8:7:{i:x}::1")[0] for i in range(8)]
@@ -155,9 +182,14 @@ def test_a_48_has_its_share(stack, redis):
     assert login_from(server, wxfake, "203.0.113.2", wxfake.code()).status == 200
 
 
-@pytest.mark.parametrize("key, method, path, body", [
-    ("phone_per_user", "POST", "/v1/user/phone", {"code": "x"}), ("check_per_user", "GET", "/v1/session?check=wechat", None),
-    ("open_data_per_user", "POST", "/v1/open-data", {"rawData": "{}", "signature": "x"})])
+@pytest.mark.parametrize(
+    "key, method, path, body",
+    [
+        ("phone_per_user", "POST", "/v1/user/phone", {"code": "x"}),
+        ("check_per_user", "GET", "/v1/session?check=wechat", None),
+        ("open_data_per_user", "POST", "/v1/open-data", {"rawData": "{}", "signature": "x"}),
+    ],
+)
 def test_a_user_has_a_share(stack, redis, wxfake, key, method, path, body):
     """However many sessions it has, and whichever worker is asked."""
     server = stack.server(redis, wxfake, server__workers="2", **{f"limit__{key}": "3/1h"})
@@ -168,18 +200,27 @@ def test_a_user_has_a_share(stack, redis, wxfake, key, method, path, body):
         return server.call(method, path, body, {"Authorization": f"Bearer {token}"})
     answers = [ask(mine[i % 2]) for i in range(6)]
     assert [a.status == 429 for a in answers] == [False] * 3 + [True] * 3
-    assert answers[-1].error == "rate_limited" and 1100 <= int(answers[-1].headers["Retry-After"]) <= 1200
+    assert (
+        answers[-1].error == "rate_limited"
+        and 1100 <= int(answers[-1].headers["Retry-After"]) <= 1200
+    )
     assert ask(other).status != 429
     assert server.session(mine[0]).status == 200  # what is not limited
 
 
 def test_junk_phone_codes_of_one_user_harm_nobody(stack, redis):
-    """Many connections of one session: few of its calls reach WeChat, the access_token and other users' numbers come."""
+    """Many connections of one session: few of its calls reach WeChat, the access_token and other
+    users' numbers come."""
     from concurrent.futures import ThreadPoolExecutor
     wxfake = stack.wxfake()
     server = stack.server(redis, wxfake)
-    mine, other = server.login(wxfake.code(openid="oTestJunk")).token, server.login(wxfake.code(openid="oTestHonest")).token
-    phone = lambda token, code: server.call("POST", "/v1/user/phone", {"code": code}, {"Authorization": f"Bearer {token}"})
+    mine, other = (
+        server.login(wxfake.code(openid="oTestJunk")).token,
+        server.login(wxfake.code(openid="oTestHonest")).token,
+    )
+    phone = lambda token, code: server.call(
+        "POST", "/v1/user/phone", {"code": code}, {"Authorization": f"Bearer {token}"}
+    )
     with ThreadPoolExecutor(100) as pool:
         junk = [pool.submit(phone, mine, f"junk{i}") for i in range(1000)]
         assert server.inside("GET", f"/internal/apps/{APPID}/access-token").status == 200

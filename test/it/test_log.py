@@ -7,7 +7,11 @@ from conftest import poll
 
 
 def requests(server, *having):
-    return [line for line in server.process.text().splitlines() if "msg=request" in line and all(h in line for h in having)]
+    return [
+        line
+        for line in server.process.text().splitlines()
+        if "msg=request" in line and all(h in line for h in having)
+    ]
 
 
 def test_the_client_is_who_the_proxy_names(stack, redis, wxfake):
@@ -43,10 +47,14 @@ def test_an_error_of_ours_is_a_warning(server, redis, wxfake):
     assert "level=info" in requests(server, "status=401")[0]
 
 
-@pytest.mark.parametrize("which, expected", [("all", [200, 401, 503]), ("errors", [401, 503]), ("none", [])])
+@pytest.mark.parametrize(
+    "which, expected", [("all", [200, 401, 503]), ("errors", [401, 503]), ("none", [])]
+)
 def test_which_requests_get_a_line(stack, redis, wxfake, which, expected):
     server = stack.server(redis, wxfake, log__requests="none" if which == "all" else "all")
-    server.file.write_text(server.file.read_text().replace("\nrequests = ", f"\nrequests = {which}\n; was "))
+    server.file.write_text(
+        server.file.read_text().replace("\nrequests = ", f"\nrequests = {which}\n; was ")
+    )
     server.process.signal(signal.SIGHUP)
     poll(lambda: "msg=reloaded" in server.process.text(), what="reloaded")
     assert server.login(wxfake.code()).status == 200
@@ -54,4 +62,8 @@ def test_which_requests_get_a_line(stack, redis, wxfake, which, expected):
     redis.kill()
     poll(lambda: server.login(wxfake.code()).status == 503, what="503")
     server.process.stop()
-    assert sorted({int(line.partition("status=")[2][:3]) for line in requests(server, "listener=public")}) == expected
+    assert (
+        sorted(
+            {int(line.partition("status=")[2][:3]) for line in requests(server, "listener=public")}
+        ) == expected
+    )

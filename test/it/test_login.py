@@ -1,7 +1,9 @@
-"""POST /v1/login: the requests that it accepts, and every error that docs/http-api.md lists for it, each within its time limit.
+"""POST /v1/login: the requests that it accepts, and every error that docs/http-api.md lists for it,
+each within its time limit.
 
-wechat__timeout="700ms" sets timeout in [wechat]. Modes of wxfake.fault: docs/wxfake.md, "Faults". A claim is the key in Redis by which
-one login reserves a code; a repeat is another login with the same code."""
+wechat__timeout="700ms" sets timeout in [wechat]. Modes of wxfake.fault: docs/wxfake.md,
+"Faults". A claim is the key in Redis by which one login reserves a code; a repeat is another
+login with the same code."""
 import concurrent.futures
 import contextlib
 import re
@@ -20,19 +22,34 @@ def test_a_login_end_to_end(server, redis, wxfake):
     given = wxfake.call("POST", "/fake/code", {}).json
     wxfake.codes.append(given["code"])
     a = server.login(given["code"], appid=APPID)
-    assert a.status == 200 and TOKEN.match(a.token) and a.json["expires_in"] == 7 * 86400 and set(a.json) == {"third_session", "expires_in"}
+    assert (
+        a.status == 200
+        and TOKEN.match(a.token)
+        and a.json["expires_in"] == 7 * 86400
+        and set(a.json) == {"third_session", "expires_in"}
+    )
     who = server.auth(a.token)
     assert (who.status, who.body) == (200, b"")
     assert who.headers["X-Wx-Openid"] == given["openid"] and who.headers["X-Wx-Appid"] == APPID
-    assert "X-Wx-Unionid" in who.headers and 7 * 86400 - 5 <= int(who.headers["X-Wx-Expires-In"]) <= 7 * 86400
+    assert (
+        "X-Wx-Unionid" in who.headers
+        and 7 * 86400 - 5 <= int(who.headers["X-Wx-Expires-In"]) <= 7 * 86400
+    )
     keys = redis.keys()
-    assert sorted(k.split(":")[1] for k in keys) == ["c", "s", "u"]  # the claim on the code, the session, the index (store/session.h)
+    # the claim on the code, the session, the index (store/session.h)
+    assert sorted(k.split(":")[1] for k in keys) == ["c", "s", "u"]
     assert all(int(redis.cli("TTL", k)) > 0 for k in keys)
     assert wxfake.calls() == 1
     assert server.metric("wxlogind_logins_total", outcome="ok") == 1
 
 
-@pytest.mark.parametrize("mode", ["unescaped", "errcode0", "extra", "expires_in", "bom", "json_type", "no_type", "chunked", "slow"])
+@pytest.mark.parametrize(
+    "mode",
+    [
+        "unescaped", "errcode0", "extra", "expires_in", "bom", "json_type", "no_type", "chunked",
+        "slow",
+    ],
+)
 def test_a_response_of_wechat_that_is_unusual_but_valid_is_accepted(server, wxfake, mode):
     wxfake.fault(mode=mode, delay_ms=300)
     a = server.login(wxfake.code())
@@ -40,12 +57,23 @@ def test_a_response_of_wechat_that_is_unusual_but_valid_is_accepted(server, wxfa
     assert server.auth(a.token).status == 200
 
 
-@pytest.mark.parametrize("mode, status, error", [
-    ("500", 502, "wechat_error"), ("502html", 502, "wechat_error"), ("not_json", 502, "wechat_error"), ("empty", 502, "wechat_error"),
-    ("truncated", 502, "wechat_error"), ("missing_openid", 502, "wechat_error"), ("empty_fields", 502, "wechat_error"),
-    ("huge", 502, "wechat_error"), ("reset", 503, "wechat_unavailable"), ("close", 503, "wechat_unavailable"),
-    ("hang", 503, "wechat_unavailable"), ("drip", 503, "wechat_unavailable"),
-])
+@pytest.mark.parametrize(
+    "mode, status, error",
+    [
+        ("500", 502, "wechat_error"),
+        ("502html", 502, "wechat_error"),
+        ("not_json", 502, "wechat_error"),
+        ("empty", 502, "wechat_error"),
+        ("truncated", 502, "wechat_error"),
+        ("missing_openid", 502, "wechat_error"),
+        ("empty_fields", 502, "wechat_error"),
+        ("huge", 502, "wechat_error"),
+        ("reset", 503, "wechat_unavailable"),
+        ("close", 503, "wechat_unavailable"),
+        ("hang", 503, "wechat_unavailable"),
+        ("drip", 503, "wechat_unavailable"),
+    ],
+)
 def test_a_broken_response_of_wechat_has_its_error(stack, redis, wxfake, mode, status, error):
     server = stack.server(redis, wxfake, wechat__timeout="700ms")
     wxfake.fault(mode=mode)
@@ -57,17 +85,30 @@ def test_a_broken_response_of_wechat_has_its_error(stack, redis, wxfake, mode, s
     assert server.login(wxfake.code()).status == 200  # the next one works
 
 
-@pytest.mark.parametrize("errcode, status, error", [
-    (40029, 401, "invalid_code"), (40163, 401, "invalid_code"), (41008, 401, "invalid_code"), (40226, 403, "user_blocked"),
-    (45011, 429, "rate_limited"), (45009, 429, "rate_limited"), (40013, 502, "wechat_config"), (40125, 502, "wechat_config"),
-    (40164, 502, "wechat_config"), (50007, 502, "wechat_config"), (40066, 502, "wechat_error"), (12345, 502, "wechat_error"),
-    (-1, 503, "wechat_unavailable"),
-])
+@pytest.mark.parametrize(
+    "errcode, status, error",
+    [
+        (40029, 401, "invalid_code"),
+        (40163, 401, "invalid_code"),
+        (41008, 401, "invalid_code"),
+        (40226, 403, "user_blocked"),
+        (45011, 429, "rate_limited"),
+        (45009, 429, "rate_limited"),
+        (40013, 502, "wechat_config"),
+        (40125, 502, "wechat_config"),
+        (40164, 502, "wechat_config"),
+        (50007, 502, "wechat_config"),
+        (40066, 502, "wechat_error"),
+        (12345, 502, "wechat_error"),
+        (-1, 503, "wechat_unavailable"),
+    ],
+)
 def test_each_errcode_has_its_status_and_error(server, wxfake, errcode, status, error):
     wxfake.fault(mode="errcode", errcode=errcode, count=9)  # for more calls than are made
     a = server.login(wxfake.code())
     assert (a.status, a.error, a.json["errcode"]) == (status, error, errcode), a
-    assert wxfake.calls() == (3 if errcode == -1 else 1)  # -1: WeChat is busy, so the call is retried twice
+    # -1: WeChat is busy, so the call is retried twice
+    assert wxfake.calls() == (3 if errcode == -1 else 1)
     assert ("Retry-After" in a.headers) == (status in (429, 503))
     assert server.metric("wxlogind_logins_total", outcome=error) == 1
 
@@ -78,12 +119,18 @@ def test_errcode_minus_1_is_retried(server, wxfake):
     assert wxfake.calls() == 3
 
 
-@pytest.mark.parametrize("body", [
-    b"", b"{", b"[]", b"null", b'"code"', b"{}", b'{"code":""}', b'{"code":7}', b'{"code":null}', b'{"code":"' + b"a" * 257 + b'"}',
-    b'{"code":"a\\u0000b"}', b'{"code":"a\x00b"}', b'{"code":"\xff"}', b'{"code":"\xc3\xa9"}', b'{"code":"a","code":"b"}', b'{"code":"a"}x',
-    b'{"code":"a","appid":7}', b'{"code":"a","appid":""}', b'{"code":"a","nonce":7}', b'{"code":"a","nonce":"' + b"n" * 65 + b'"}',
-    b'{"code":"a\\ud800"}', b"{'code':'a'}", b'{"code":"a\nb"}', b"[" * 5000,
-])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"{", b"[]", b"null", b'"code"', b"{}", b'{"code":""}', b'{"code":7}',
+        b'{"code":null}', b'{"code":"' + b"a" * 257 + b'"}', b'{"code":"a\\u0000b"}',
+        b'{"code":"a\x00b"}', b'{"code":"\xff"}', b'{"code":"\xc3\xa9"}',
+        b'{"code":"a","code":"b"}', b'{"code":"a"}x', b'{"code":"a","appid":7}',
+        b'{"code":"a","appid":""}', b'{"code":"a","nonce":7}',
+        b'{"code":"a","nonce":"' + b"n" * 65 + b'"}', b'{"code":"a\\ud800"}', b"{'code':'a'}",
+        b'{"code":"a\nb"}', b"[" * 5000,
+    ],
+)
 def test_a_bad_body_is_refused_without_asking_wechat_or_redis(server, wxfake, redis, body):
     a = server.call("POST", "/v1/login", body, {"Content-Type": "application/json"})
     assert (a.status, a.error) == (400, "invalid_request"), a
@@ -92,13 +139,21 @@ def test_a_bad_body_is_refused_without_asking_wechat_or_redis(server, wxfake, re
 
 
 def test_form_bodies(server, wxfake):
-    form = lambda **kw: server.call("POST", "/v1/login", urllib.parse.urlencode(kw), {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"})
+    form = lambda **kw: server.call(
+        "POST", "/v1/login", urllib.parse.urlencode(kw),
+        {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"},
+    )
     assert form(code=wxfake.code(), appid=APPID, nonce="a b+c").status == 200
     assert form(appid=APPID).error == "invalid_request"
-    a = server.call("POST", "/v1/login", "code=%zz", {"Content-Type": "application/x-www-form-urlencoded"})
+    a = server.call(
+        "POST", "/v1/login", "code=%zz", {"Content-Type": "application/x-www-form-urlencoded"}
+    )
     assert a.error == "invalid_request"
     code = wxfake.code()
-    a = server.call("POST", "/v1/login", '{"code":"%s"}' % code, {"Content-Type": "application/x-www-form-urlencoded"})
+    a = server.call(
+        "POST", "/v1/login", '{"code":"%s"}' % code,
+        {"Content-Type": "application/x-www-form-urlencoded"},
+    )
     assert a.status == 200  # curl -d sends JSON with this Content-Type
 
 
@@ -111,7 +166,8 @@ def test_which_app(stack, redis):
     assert server.auth(a.token).headers["X-Wx-Appid"] == other
     a = server.login(wxfake.code(appid=other), headers=referer(other))
     assert server.auth(a.token).headers["X-Wx-Appid"] == other
-    assert server.login("c").error == "invalid_request"  # two apps are configured, and the request names none
+    # two apps are configured, and the request names none
+    assert server.login("c").error == "invalid_request"
     assert server.login("c", appid="wxnobody").error == "unknown_app"
     assert server.login("c", headers=referer("wxnobody")).error == "unknown_app"
     assert server.login(wxfake.code(appid=other), appid=APPID).error == "invalid_code"
@@ -165,25 +221,35 @@ def test_a_code_is_used_up_if_the_response_of_wechat_is_lost(stack, redis, wxfak
 
 
 def test_a_login_beyond_the_full_queue_is_refused_at_once(stack, redis, wxfake):
-    """WeChat hangs, and the queue for it is full: one more login gets 503 at once, without a claim, and sessions are still checked."""
+    """WeChat hangs, and the queue for it is full: one more login gets 503 at once, without a claim,
+    and sessions are still checked."""
     import socket
-    server = stack.server(redis, wxfake, wechat__max_connections="1", wechat__timeout="60s", limit__login_per_ip="0",
-                          session__replay_window="5m")
+    server = stack.server(
+        redis, wxfake, wechat__max_connections="1", wechat__timeout="60s", limit__login_per_ip="0",
+        session__replay_window="5m",
+    )
     token = server.login(wxfake.code()).token
     wxfake.fault(mode="hang", count=1)
     body = b'{"code":"c%04d"}'
     request = b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s"
     with contextlib.ExitStack() as held:
-        for i in range(4097):  # 4096 in the queue (LOGIN_QUEUE), and one on the only connection to WeChat
+        # 4096 in the queue (LOGIN_QUEUE), and one on the only connection to WeChat
+        for i in range(4097):
             s = held.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=20))
             s.sendall(request % (len(body % i), body % i))
-        poll(lambda: server.metric("wxlogind_connections", listener="public") == 4097, seconds=60, what="all connected")
+        poll(
+            lambda: server.metric("wxlogind_connections", listener="public") == 4097, seconds=60,
+            what="all connected",
+        )
         claims = lambda: len([k for k in redis.keys() if ":c:" in k])
-        poll(lambda: claims() == 4098, seconds=60, what="the claims of these and of the first login")
+        poll(
+            lambda: claims() == 4098, seconds=60, what="the claims of these and of the first login"
+        )
         redis.cli("CONFIG", "RESETSTAT")
         a = server.login("one more")
         assert (a.status, a.error, a.headers["Retry-After"]) == (503, "overloaded", "1")
-        assert claims() == 4098 and "cmdstat_eval" not in redis.cli("INFO", "commandstats")  # no evalsha either
+        # no evalsha either
+        assert claims() == 4098 and "cmdstat_eval" not in redis.cli("INFO", "commandstats")
         assert server.auth(token).status == 200
     wxfake.process.stop()  # so the call that hangs ends
     stack.wxfake(port=wxfake.port)
@@ -191,30 +257,46 @@ def test_a_login_beyond_the_full_queue_is_refused_at_once(stack, redis, wxfake):
 
 
 def test_a_claim_is_held_while_redis_is_slow(stack, redis, wxfake):
-    """While the first login may still be writing its session (redis.timeout), it holds the claim. A repeat waits, and gets that session."""
-    first, second = [stack.server(redis, wxfake, redis__timeout="8s", wechat__timeout="1s") for _ in range(2)]
+    """While the first login may still be writing its session (redis.timeout), it holds the claim. A
+    repeat waits, and gets that session."""
+    first, second = [
+        stack.server(redis, wxfake, redis__timeout="8s", wechat__timeout="1s") for _ in range(2)
+    ]
     code = wxfake.code()
     wxfake.fault(mode="slow", delay_ms=300)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         a = pool.submit(first.login, code)
         poll(lambda: wxfake.calls() == 1, what="the call")
         redis.signal(signal.SIGSTOP)
-        poll(lambda: first.metric("wxlogind_wechat_requests_total", api="jscode2session", outcome="ok") == 1, what="WeChat's answer")
+        poll(
+            lambda: first.metric(
+                "wxlogind_wechat_requests_total", api="jscode2session", outcome="ok"
+            ) == 1,
+            what="WeChat's answer",
+        )
         stopped = time.monotonic()
-        poll(lambda: time.monotonic() - stopped > 3, what="longer than a claim would last with the default redis.timeout")
+        poll(
+            lambda: time.monotonic() - stopped > 3,
+            what="longer than a claim would last with the default redis.timeout",
+        )
         b = pool.submit(second.login, code)
-        poll(lambda: second.metric("wxlogind_connections", listener="public") == 1, what="the repeat")
+        poll(
+            lambda: second.metric("wxlogind_connections", listener="public") == 1, what="the repeat"
+        )
         redis.signal(signal.SIGCONT)
     assert (a.result().status, b.result().status) == (200, 200), (a.result(), b.result())
     assert a.result().token == b.result().token and wxfake.calls() == 1
 
 
 def test_fallback_host(stack, redis, wxfake):
-    server = stack.server(redis, wxfake, wechat__base_url="http://127.0.0.1:1", wechat__fallback_urls=wxfake.url)
+    server = stack.server(
+        redis, wxfake, wechat__base_url="http://127.0.0.1:1", wechat__fallback_urls=wxfake.url
+    )
     assert server.login(wxfake.code()).status == 200
     nowhere = stack.server(redis, wxfake, wechat__base_url="http://127.0.0.1:1")
     a = nowhere.login("x")
-    assert (a.status, a.error) == (503, "wechat_unavailable") and a.seconds < 3.5  # wechat.timeout is 3 s
+    # wechat.timeout is 3 s
+    assert (a.status, a.error) == (503, "wechat_unavailable") and a.seconds < 3.5
 
 
 def test_over_tls(stack, redis):
@@ -236,9 +318,13 @@ def test_over_tls(stack, redis):
 
 @pytest.mark.parametrize("version_is_known", [True, False])
 def test_a_login_is_one_script_if_the_version_of_redis_is_known(stack, wxfake, version_is_known):
-    """With Redis 7.0 or newer a claim is one plain command. If the version is not known (INFO is not allowed), a script does the same."""
+    """With Redis 7.0 or newer a claim is one plain command. If the version is not known (INFO is
+    not allowed), a script does the same."""
     redis = stack.redis()
-    redis.cli("ACL", "SETUSER", "one", "on", ">p", "~*", "&*", "+@all", *([] if version_is_known else ["-info"]))
+    redis.cli(
+        "ACL", "SETUSER", "one", "on", ">p", "~*", "&*", "+@all",
+        *([] if version_is_known else ["-info"]),
+    )
     server = stack.server(redis, wxfake, redis__url=f"redis://one:p@127.0.0.1:{redis.port}/0")
     server.login(wxfake.code())
     redis.cli("CONFIG", "RESETSTAT")
@@ -246,5 +332,8 @@ def test_a_login_is_one_script_if_the_version_of_redis_is_known(stack, wxfake, v
     answers = [server.login(code, nonce="n") for _ in range(3)]
     assert {a.status for a in answers} == {200} and len({a.token for a in answers}) == 1
     assert server.login(code, nonce="another").error == "invalid_code"
-    calls = dict(re.findall(r"cmdstat_(eval|evalsha):calls=(\d+)", redis.cli("INFO", "commandstats")))
-    assert sum(map(int, calls.values())) == (1 if version_is_known else 5)  # one creates the session; the claims of the four logins
+    calls = dict(
+        re.findall(r"cmdstat_(eval|evalsha):calls=(\d+)", redis.cli("INFO", "commandstats"))
+    )
+    # one creates the session; the claims of the four logins
+    assert sum(map(int, calls.values())) == (1 if version_is_known else 5)

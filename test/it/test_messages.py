@@ -9,7 +9,8 @@ FIELDS = re.compile(r"\b(?:LOG_STR|LOG_INT|LOG_CODE)\(|\(struct log_field")
 
 
 def arguments(text, at):
-    """From behind a call's opening parenthesis to the closing one. Parentheses in strings do not count."""
+    """From behind a call's opening parenthesis to the closing one. Parentheses in strings do not
+    count."""
     end, depth = at, 1
     while depth:
         string = STRING.match(text, end)
@@ -22,7 +23,8 @@ def arguments(text, at):
 
 
 def messages(text):
-    """Every text that a call above level info may have as its message, and the calls that have none of their own."""
+    """Every text that a call above level info may have as its message, and the calls that have none
+    of their own."""
     found, bare = set(), []
     for call in CALL.finditer(text):
         given = FIELDS.split(arguments(text, call.end()))[0]
@@ -53,7 +55,10 @@ def documented():
 
 
 def test_the_reader_of_log_calls():
-    text = 'log_warn("one (of " "two)", LOG_STR("no", "message")); log_at(a ? LOG_WARN : LOG_INFO, b ? "three" : "four"); log_info("five"); log_at(l, msg, x);'
+    text = (
+        'log_warn("one (of " "two)", LOG_STR("no", "message")); log_at(a ? LOG_WARN : LOG_INFO, b '
+        '? "three" : "four"); log_info("five"); log_at(l, msg, x);'
+    )
     assert messages(text) == ({"one (of two)", "three", "four"}, ["log_at(l, msg, x)"])
 
 

@@ -3,7 +3,10 @@ import re
 
 from conftest import APPID
 
-SAMPLE = re.compile(r'^([a-zA-Z_:][a-zA-Z0-9_:]*)(\{(?:[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\["\\n])*",?)*\})? (-?[0-9.e+-]+|\+Inf|NaN)$')
+SAMPLE = re.compile(
+    r'^([a-zA-Z_:][a-zA-Z0-9_:]*)(\{(?:[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n'
+    r']|\\["\\n])*",?)*\})? (-?[0-9.e+-]+|\+Inf|NaN)$'
+)
 LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
 
 
@@ -41,8 +44,11 @@ def test_parses_and_adds_up(server, wxfake):
     text = server.inside("GET", "/metrics")
     assert text.headers["Content-Type"].startswith("text/plain; version=0.0.4")
     families = parse(text.body.decode())
-    names = ["http_requests_total", "http_request_seconds", "wechat_requests_total", "wechat_request_seconds", "redis_commands_total",
-             "redis_connected", "session_cache_total", "logins_total", "connections", "build_info"]
+    names = [
+        "http_requests_total", "http_request_seconds", "wechat_requests_total",
+        "wechat_request_seconds", "redis_commands_total", "redis_connected", "session_cache_total",
+        "logins_total", "connections", "build_info",
+    ]
     assert not [n for n in names if f"wxlogind_{n}" not in families]
     for name, f in families.items():
         assert f["type"] and name.startswith(("wxlogind_", "process_"))
@@ -53,11 +59,24 @@ def test_parses_and_adds_up(server, wxfake):
         for s in series:
             buckets = [(float(dict(lab)["le"]), v) for (n, lab), v in f["samples"].items()
                        if n.endswith("_bucket") and tuple(p for p in lab if p[0] != "le") == s]
-            assert [b[0] for b in buckets] == sorted(b[0] for b in buckets) and buckets[-1][0] == float("inf")
+            assert [b[0] for b in buckets] == sorted(b[0] for b in buckets) and buckets[-1][
+                0
+            ] == float("inf")
             assert [b[1] for b in buckets] == sorted(b[1] for b in buckets)
-            assert buckets[-1][1] == f["samples"][(f"{name}_count", s)] and f["samples"][(f"{name}_sum", s)] >= 0
-    assert server.metric("wxlogind_logins_total", outcome="ok") == 1 and server.metric("wxlogind_logins_total", outcome="invalid_code") == 1
-    assert server.metric("wxlogind_http_requests_total", listener="internal", route="/internal/auth", status="200") == 3
+            assert (
+                buckets[-1][1] == f["samples"][(f"{name}_count", s)]
+                and f["samples"][(f"{name}_sum", s)] >= 0
+            )
+    assert (
+        server.metric("wxlogind_logins_total", outcome="ok") == 1
+        and server.metric("wxlogind_logins_total", outcome="invalid_code") == 1
+    )
+    assert (
+        server.metric(
+            "wxlogind_http_requests_total", listener="internal", route="/internal/auth",
+            status="200",
+        ) == 3
+    )
     assert server.metric("wxlogind_redis_connected") == 1
 
 
@@ -67,4 +86,8 @@ def test_labels_are_bounded(server):
         server.inside("GET", f"/nothing/{i}")
         server.inside("GET", f"/internal/apps/{APPID}/users/o{i}/sessions")
     text = server.inside("GET", "/metrics").body.decode()
-    assert "nothing" not in text and "/o1/" not in text and 'route="/internal/apps/{appid}/users/{openid}/sessions"' in text
+    assert (
+        "nothing" not in text
+        and "/o1/" not in text
+        and 'route="/internal/apps/{appid}/users/{openid}/sessions"' in text
+    )

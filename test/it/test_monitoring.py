@@ -1,5 +1,6 @@
-"""docs/monitoring against a real Prometheus that scrapes a real wxlogind under load: every query of the dashboard, of the rules and of
-docs/metrics.md finds data, and every alert fires when what it is about happens."""
+"""docs/monitoring against a real Prometheus that scrapes a real wxlogind under load: every query of
+the dashboard, of the rules and of docs/metrics.md finds data, and every alert fires when what it
+is about happens."""
 import contextlib
 import json
 import re
@@ -28,7 +29,8 @@ INSIDE = {"X-Internal-Token": "the-token"}
 
 
 class Prometheus:
-    """The documented configuration, with this test's address, each second, and without the patience of the alerts."""
+    """The documented configuration, with this test's address, each second, and without the patience
+    of the alerts."""
 
     def __init__(self, directory, target, token):
         config = yaml.safe_load((MONITORING / "prometheus.yml").read_text())
@@ -82,7 +84,8 @@ class Prometheus:
 
 
 class Load:
-    """Logins, repeats, refusals, checks, profiles, phone numbers and logouts, until it is told to stop."""
+    """Logins, repeats, refusals, checks, profiles, phone numbers and logouts, until it is told to
+    stop."""
 
     def __init__(self, server, wxfake):
         self.server, self.wxfake, self.going = server, wxfake, True
@@ -294,15 +297,18 @@ def test_every_alert_fires(stack, redis, wxfake, prometheus):
     fires = watch.fires
     load = Load(server, wxfake)
     try:
-        fires("WxlogindUsersAway", "WxlogindCodesRefused", "WxlogindAuditLost", "WxlogindWechatHostAway")
+        fires(
+            "WxlogindUsersAway", "WxlogindCodesRefused", "WxlogindAuditLost",
+            "WxlogindWechatHostAway",
+        )
         for api in ("jscode2session", "stable_token"):  # AppSecret wrong
             wxfake.fault(api=api, mode="errcode", errcode=40125, count=100000)
         redis.cli("DEL", f"wxlogin:t:{{{APPID}}}")
         fires(
-            "WxlogindAppRefused",
-            "WxlogindLoginsFail",
-            "WxlogindTokenFails",
-            meanwhile=lambda: server.inside("GET", f"/internal/apps/{APPID}/access-token", headers=INSIDE),
+            "WxlogindAppRefused", "WxlogindLoginsFail", "WxlogindTokenFails",
+            meanwhile=lambda: server.inside(
+                "GET", f"/internal/apps/{APPID}/access-token", headers=INSIDE
+            ),
         )
         wxfake.clear()
         wxfake.fault(mode="hang", count=100000)  # WeChat slow

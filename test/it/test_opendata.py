@@ -13,18 +13,34 @@ from conftest import APPID, SECRET, poll
 
 PAGE_APP = "wx4f4bc4dec97d474b"
 V1_KEY, V1_IV = "tiihtNczf5v6AKRyjwEUhQ==", "r7BXXKkLb8qrSNn05n0qiA=="
-V1 = ("CiyLU1Aw2KjvrjMdj8YKliAjtP4gsMZMQmRzooG2xrDcvSnxIMXFufNstNGTyaGS9uT5geRa0W4oTOb1WT7fJlAC+oNPdbB+3hVbJSRgv+4lGOETKUQz6OYStslQ142d"
-      "NCuabNPGBzlooOmB231qMM85d2/fV6ChevvXvQP8Hkue1poOFtnEtpyxVLW1zAo6/1Xx1COxFvrc2d7UL/lmHInNlxuacJXwu0fjpXfz/YqYzBIBzD6WUfTIF9GRHpOn"
-      "/Hz7saL8xz+W//FRAUid1OksQaQx4CMs8LOddcQhULW4ucetDf96JcR3g0gfRK4PC7E/r7Z6xNrXd2UIeorGj5Ef7b1pJAYB6Y5anaHqZ9J6nKEBvB4DnNLIVWSgARns"
-      "/8wR2SiRS7MNACwTyrGvt9ts8p12PKFdlqYTopNHR1Vf7XjfhQlVsAJdNiKdYmYVoKlaRv85IfVunYzO0IKXsyl7JCUjCpoG20f0a04COwfneQAGGwd5oa+T8yO5hzuy"
-      "Db/XcxxmK01EpqOyuxINew==")
+V1 = (
+    "CiyLU1Aw2KjvrjMdj8YKliAjtP4gsMZMQmRzooG2xrDcvSnxIMXFufNstNGTyaGS9uT5geRa0W4oTOb1WT7fJlAC+oNPdb"
+    "B+3hVbJSRgv+4lGOETKUQz6OYStslQ142d"
+    "NCuabNPGBzlooOmB231qMM85d2/fV6ChevvXvQP8Hkue1poOFtnEtpyxVLW1zAo6/1Xx1COxFvrc2d7UL/lmHInNlxuacJ"
+    "Xwu0fjpXfz/YqYzBIBzD6WUfTIF9GRHpOn"
+    "/Hz7saL8xz+W//FRAUid1OksQaQx4CMs8LOddcQhULW4ucetDf96JcR3g0gfRK4PC7E/r7Z6xNrXd2UIeorGj5Ef7b1pJA"
+    "YB6Y5anaHqZ9J6nKEBvB4DnNLIVWSgARns"
+    "/8wR2SiRS7MNACwTyrGvt9ts8p12PKFdlqYTopNHR1Vf7XjfhQlVsAJdNiKdYmYVoKlaRv85IfVunYzO0IKXsyl7JCUjCp"
+    "oG20f0a04COwfneQAGGwd5oa+T8yO5hzuy"
+    "Db/XcxxmK01EpqOyuxINew=="
+)
 OTHER_KEY, OTHER_IV = "HyVFkGl5F5OQWJZZaNzBBg==", "AAECAwQFBgcICQoLDA0ODw=="
-V5 = ("A9tSD1UlZPDo99Jgs8ev5ckAzt0m4Vu087o89x1K+AbcTp8BFMvHPI6c+cqln+OrMEcpfCrpdVB+z+Q4QKNH/8GpUYh9kngeQi1IyoDq/+KC6Yh2jZydVDhHiYs4"
-      "iYJ6egpiCC8VLkgLpY75JX6otQpayoUhfmEkxIKPvaVcq2D/9mNlvXQ/6EnBlqWVtCVHWBxbpWt62wMOA4G5ggR1Hg==")
-V2_RAW = ('{"nickName":"Band","gender":1,"language":"zh_CN","city":"Guangzhou","province":"Guangdong","country":"CN","avatarUrl":'
-          '"http://wx.qlogo.cn/mmopen/vi_32/1vZvI39NWFQ9XM4LtQpFrQJ1xlgZxx3w7bQxKARol6503Iuswjjn6nIGBiaycAjAtpujxyzYsrztuuICqIM5ibXQ/0"}')
+V5 = (
+    "A9tSD1UlZPDo99Jgs8ev5ckAzt0m4Vu087o89x1K+AbcTp8BFMvHPI6c+cqln+OrMEcpfCrpdVB+z+Q4QKNH/8GpUYh9kn"
+    "geQi1IyoDq/+KC6Yh2jZydVDhHiYs4"
+    "iYJ6egpiCC8VLkgLpY75JX6otQpayoUhfmEkxIKPvaVcq2D/9mNlvXQ/6EnBlqWVtCVHWBxbpWt62wMOA4G5ggR1Hg=="
+)
+V2_RAW = (
+    '{"nickName":"Band","gender":1,"language":"zh_CN","city":"Guangzhou","province":"Guangdong","co'
+    'untry":"CN","avatarUrl":'
+    '"http://wx.qlogo.cn/mmopen/vi_32/1vZvI39NWFQ9XM4LtQpFrQJ1xlgZxx3w7bQxKARol6503Iuswjjn6nIGBiayc'
+    'AjAtpujxyzYsrztuuICqIM5ibXQ/0"}'
+)
 V2_SIGNATURE = "75e81ceda165f4ffa64f4068af58c64b8f54b88c"
-V8_RAW = '{"nickName":"小明🐼","gender":0,"language":"zh_CN","city":"","province":"","country":"","avatarUrl":""}'
+V8_RAW = (
+    '{"nickName":"小明🐼","gender":0,"language":"zh_CN","city":"","province":"","country":"","avatarUr'
+    'l":""}'
+)
 V8_SIGNATURE = "95a652c9e116c1f84a7a2f1370e6277b077ac23b"
 
 
@@ -37,8 +53,13 @@ def known(stack, redis):
     """A user of the app of WeChat's page, with a given session_key and openid."""
     def make(session_key, openid="oGZUI0egBJY1zhBYw2KhdUfwVJJE", appid=PAGE_APP):
         wxfake = stack.wxfake("--app", f"{appid}:secret-of-the-page")
-        server = stack.server(redis, wxfake, session__encryption_key="", **{f"app_{appid}__secret": "secret-of-the-page"})
-        a = wxfake.call("POST", "/fake/user", {"appid": appid, "openid": openid, "session_key": session_key})
+        server = stack.server(
+            redis, wxfake, session__encryption_key="",
+            **{f"app_{appid}__secret": "secret-of-the-page"},
+        )
+        a = wxfake.call(
+            "POST", "/fake/user", {"appid": appid, "openid": openid, "session_key": session_key}
+        )
         assert a.status == 204, a
         code = wxfake.call("POST", "/fake/code", {"appid": appid, "openid": openid}).json["code"]
         return server, server.login(code, appid=appid).token
@@ -49,19 +70,32 @@ def test_the_published_vector(known):
     server, token = known(V1_KEY)
     a = ask(server, token, {"encryptedData": V1, "iv": V1_IV})
     assert a.status == 200 and a.json["data"]["nickName"] == "Band"
-    assert set(a.json["data"]) == {"nickName", "gender", "language", "city", "province", "country", "avatarUrl"}
-    for text in (V1.replace("+", " "), V1.replace("/", "\\/")):  # what forms, and WeChat's own JSON, make of it
+    assert set(a.json["data"]) == {
+        "nickName", "gender", "language", "city", "province", "country", "avatarUrl",
+    }
+    # what forms, and WeChat's own JSON, make of it
+    for text in (V1.replace("+", " "), V1.replace("/", "\\/")):
         body = json.dumps({"encryptedData": "@@", "iv": V1_IV}).replace("@@", text)
-        assert server.call("POST", "/v1/open-data", body, {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}).status == 200
+        assert (
+            server.call(
+                "POST", "/v1/open-data", body,
+                {"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+            ).status == 200
+        )
 
 
+# the wrong key: bad padding
+# the wrong iv: no JSON
+# another app's watermark
+# another user's
+# no multiple of a block
 @pytest.mark.parametrize("key, openid, appid, data, iv", [
-    (OTHER_KEY, "oGZUI0egBJY1zhBYw2KhdUfwVJJE", PAGE_APP, V1, V1_IV),                     # the wrong key: bad padding
-    (V1_KEY, "oGZUI0egBJY1zhBYw2KhdUfwVJJE", PAGE_APP, V1, OTHER_IV),                     # the wrong iv: no JSON
-    (V1_KEY, "oGZUI0egBJY1zhBYw2KhdUfwVJJE", "wx0000000000000000", V1, V1_IV),            # another app's watermark
-    (V1_KEY, "oGZUI0egBJY1zhBYw2KhdUfwXXXX", PAGE_APP, V1, V1_IV),                        # another user's
+    (OTHER_KEY, "oGZUI0egBJY1zhBYw2KhdUfwVJJE", PAGE_APP, V1, V1_IV),
+    (V1_KEY, "oGZUI0egBJY1zhBYw2KhdUfwVJJE", PAGE_APP, V1, OTHER_IV),
+    (V1_KEY, "oGZUI0egBJY1zhBYw2KhdUfwVJJE", "wx0000000000000000", V1, V1_IV),
+    (V1_KEY, "oGZUI0egBJY1zhBYw2KhdUfwXXXX", PAGE_APP, V1, V1_IV),
     (V1_KEY, "oGZUI0egBJY1zhBYw2KhdUfwVJJE", PAGE_APP, V1[:-24], V1_IV),                  # cut
-    (V1_KEY, "oGZUI0egBJY1zhBYw2KhdUfwVJJE", PAGE_APP, V1[4:], V1_IV),                    # no multiple of a block
+    (V1_KEY, "oGZUI0egBJY1zhBYw2KhdUfwVJJE", PAGE_APP, V1[4:], V1_IV),
     (V1_KEY, "oGZUI0egBJY1zhBYw2KhdUfwVJJE", PAGE_APP, "not base64!", V1_IV),
     (V1_KEY, "oGZUI0egBJY1zhBYw2KhdUfwVJJE", PAGE_APP, V1, "AAEC"),
 ])
@@ -75,7 +109,11 @@ def test_one_error_for_all_that_does_not_open(known, key, openid, appid, data, i
 def test_phone_numbers_of_the_old_way(known):
     server, token = known(OTHER_KEY)
     a = ask(server, token, {"encryptedData": V5, "iv": OTHER_IV})
-    assert a.json == {"data": {"phoneNumber": "13580006666", "purePhoneNumber": "13580006666", "countryCode": "86"}}
+    assert a.json == {
+        "data": {
+            "phoneNumber": "13580006666", "purePhoneNumber": "13580006666", "countryCode": "86",
+        }
+    }
 
 
 @pytest.mark.parametrize("raw, signature", [(V2_RAW, V2_SIGNATURE), (V8_RAW, V8_SIGNATURE)])
@@ -83,15 +121,39 @@ def test_signatures(known, raw, signature):
     server, token = known(OTHER_KEY)
     a = ask(server, token, {"rawData": raw, "signature": signature})
     assert a.status == 200 and a.json["data"] == json.loads(raw)
-    for wrong in (signature.upper(), signature[:-1] + "0" if signature[-1] != "0" else signature[:-1] + "1", "x", signature + "0"):
-        assert ask(server, token, {"rawData": raw, "signature": wrong}).error == "signature_mismatch"
-    assert ask(server, token, {"rawData": raw + " ", "signature": signature}).error == "signature_mismatch"
-    assert ask(server, token, {"rawData": raw, "signature": signature, "encryptedData": V1, "iv": V1_IV}).error == "decrypt_failed"
+    for wrong in (
+        signature.upper(), signature[:-1] + "0" if signature[-1] != "0" else signature[:-1] + "1",
+        "x", signature + "0",
+    ):
+        assert (
+            ask(server, token, {"rawData": raw, "signature": wrong}).error == "signature_mismatch"
+        )
+    assert (
+        ask(server, token, {"rawData": raw + " ", "signature": signature}).error
+        == "signature_mismatch"
+    )
+    assert (
+        ask(
+            server, token,
+            {"rawData": raw, "signature": signature, "encryptedData": V1, "iv": V1_IV},
+        ).error == "decrypt_failed"
+    )
 
 
-@pytest.mark.parametrize("body", [
-    {}, {"encryptedData": V1}, {"iv": V1_IV}, {"rawData": "{}"}, {"signature": "x"}, {"encryptedData": V1, "iv": V1_IV, "rawData": "{}"},
-    {"encryptedData": 1, "iv": V1_IV}, {"encryptedData": "", "iv": V1_IV}, [], "text"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"encryptedData": V1},
+        {"iv": V1_IV},
+        {"rawData": "{}"},
+        {"signature": "x"},
+        {"encryptedData": V1, "iv": V1_IV, "rawData": "{}"},
+        {"encryptedData": 1, "iv": V1_IV},
+        {"encryptedData": "", "iv": V1_IV},
+        [], "text",
+    ],
+)
 def test_bad_bodies(server, wxfake, body):
     token = server.login(wxfake.code()).token
     a = ask(server, token, body if isinstance(body, (dict, list)) else body.encode())
@@ -100,12 +162,15 @@ def test_bad_bodies(server, wxfake, body):
 
 
 def encrypted(wxfake, openid, data):
-    return wxfake.call("POST", "/fake/encrypt", {"appid": APPID, "openid": openid, "data": data}).json
+    return wxfake.call(
+        "POST", "/fake/encrypt", {"appid": APPID, "openid": openid, "data": data}
+    ).json
 
 
 @pytest.mark.parametrize("sealed", [True, False])
 def test_rotation(stack, redis, wxfake, sealed):
-    """Data under the older key opens through either of the user's sessions; under one older still it does not."""
+    """Data under the older key opens through either of the user's sessions; under one older still
+    it does not."""
     server = stack.server(redis, wxfake, **({} if sealed else {"session__encryption_key": ""}))
     openid, tokens, sets = "oTestRotation", [], []
     for i in range(3):
@@ -121,7 +186,8 @@ def test_rotation(stack, redis, wxfake, sealed):
 
 
 def test_encryption_keys_rotate(stack, redis, wxfake):
-    """What the key before sealed still opens once a new one stands before it; without it, it does not."""
+    """What the key before sealed still opens once a new one stands before it; without it, it does
+    not."""
     old, new = "11" * 32, "22" * 32
     openid = "oTestEncryptionKeys"
     first = stack.server(redis, wxfake, session__encryption_key=old)
@@ -130,7 +196,10 @@ def test_encryption_keys_rotate(stack, redis, wxfake):
     both = stack.server(redis, wxfake, session__encryption_key=f"{new}, {old}")
     assert ask(both, token, e).status == 200
     only = stack.server(redis, wxfake, session__encryption_key=new)
-    assert ask(only, token, {"encryptedData": e["encryptedData"], "iv": e["iv"]}).error == "decrypt_failed"
+    assert (
+        ask(only, token, {"encryptedData": e["encryptedData"], "iv": e["iv"]}).error
+        == "decrypt_failed"
+    )
     assert "cannot be decrypted" in only.process.text()
 
 
@@ -139,7 +208,9 @@ def test_check_wechat(server, wxfake):
     token = server.login(wxfake.code(openid=openid)).token
 
     def check(query="?check=wechat"):
-        return server.call("GET", "/v1/session" + query, headers={"Authorization": f"Bearer {token}"})
+        return server.call(
+            "GET", "/v1/session" + query, headers={"Authorization": f"Bearer {token}"}
+        )
     a = check()
     assert a.status == 200 and a.json["session_key_valid"] is True and a.json["appid"] == APPID
     wxfake.call("POST", "/fake/expire", {"openid": openid})
@@ -155,10 +226,14 @@ def test_check_wechat(server, wxfake):
 def test_nothing_of_it_reaches_the_log(server, wxfake):
     openid = "oTestOpenDataLog"
     token = server.login(wxfake.code(openid=openid)).token
-    e = encrypted(wxfake, openid, {"phoneNumber": "13912345678", "openId": openid, "unionId": "uSecretUnion"})
+    e = encrypted(
+        wxfake, openid, {"phoneNumber": "13912345678", "openId": openid, "unionId": "uSecretUnion"}
+    )
     a = ask(server, token, e)
     assert a.json == {"data": {"phoneNumber": "13912345678"}}
-    for secret in ("13912345678", openid, "uSecretUnion", hashlib.sha256(SECRET.encode()).hexdigest()):
+    for secret in (
+        "13912345678", openid, "uSecretUnion", hashlib.sha256(SECRET.encode()).hexdigest(),
+    ):
         assert secret not in server.process.text()
 
 
@@ -167,8 +242,13 @@ def test_what_ended_while_wechat_was_asked(server, wxfake):
     session = server.login(wxfake.code()).token
     wxfake.fault(api="checksession", mode="slow", delay_ms=1000)
     answers = []
-    asking = threading.Thread(target=lambda: answers.append(
-        server.call("GET", "/v1/session?check=wechat", headers={"Authorization": f"Bearer {session}"})))
+    asking = threading.Thread(
+        target=lambda: answers.append(
+            server.call(
+                "GET", "/v1/session?check=wechat", headers={"Authorization": f"Bearer {session}"}
+            )
+        )
+    )
     asking.start()
     poll(lambda: wxfake.calls("checksession") == 1, what="the question")
     assert server.session(session, "DELETE").status == 204
@@ -177,10 +257,13 @@ def test_what_ended_while_wechat_was_asked(server, wxfake):
 
 
 class SlowAnswers:
-    """Stands before Redis. Holds back what Redis answers from when a command names `word` until let_go; held: there is such an answer."""
+    """Stands before Redis. Holds back what Redis answers from when a command names `word` until
+    let_go; held: there is such an answer."""
 
     def __init__(self, redis):
-        self.redis, self.word, self.asked, self.held, self.go = redis, None, False, threading.Event(), threading.Event()
+        self.redis, self.word, self.asked, self.held, self.go = (
+            redis, None, False, threading.Event(), threading.Event(),
+        )
         self.server = socket.create_server(("127.0.0.1", 0))
         self.port = self.server.getsockname()[1]
         threading.Thread(target=self.accept, daemon=True).start()
@@ -188,7 +271,9 @@ class SlowAnswers:
     def accept(self):
         with contextlib.suppress(OSError):
             while True:
-                near, far = self.server.accept()[0], socket.create_connection(("127.0.0.1", self.redis.port))
+                near, far = self.server.accept()[0], socket.create_connection(
+                    ("127.0.0.1", self.redis.port)
+                )
                 for pair in ((near, far, True), (far, near, False)):
                     threading.Thread(target=self.pump, args=pair, daemon=True).start()
 
@@ -210,9 +295,12 @@ class SlowAnswers:
 
 
 def test_data_of_a_session_that_ended_meanwhile(stack, redis, wxfake):
-    """The session_keys are on their way from Redis when the session is ended elsewhere: what they open is not told."""
+    """The session_keys are on their way from Redis when the session is ended elsewhere: what they
+    open is not told."""
     slow = SlowAnswers(redis)
-    server, other = stack.server(slow, wxfake, redis__timeout="10s", session__cache_entries="0"), stack.server(redis, wxfake)
+    server, other = stack.server(
+        slow, wxfake, redis__timeout="10s", session__cache_entries="0"
+    ), stack.server(redis, wxfake)
     openid, answers = "oTestEndedMeanwhile", []
     token = server.login(wxfake.code(openid=openid)).token
     e = encrypted(wxfake, openid, {"n": 1})
@@ -228,18 +316,27 @@ def test_data_of_a_session_that_ended_meanwhile(stack, redis, wxfake):
 
 
 def forged(e, key):
-    """encryptedData cut and given another iv by somebody who knows what stands in its first block, but not the key."""
+    """encryptedData cut and given another iv by somebody who knows what stands in its first block,
+    but not the key."""
     data = base64.b64decode(e["encryptedData"])
-    plain = subprocess.run(["openssl", "enc", "-d", "-aes-128-cbc", "-K", base64.b64decode(key).hex(), "-iv", base64.b64decode(e["iv"]).hex()],
-                           input=data, capture_output=True, check=True).stdout
+    plain = subprocess.run(
+        [
+            "openssl", "enc", "-d", "-aes-128-cbc", "-K", base64.b64decode(key).hex(), "-iv",
+            base64.b64decode(e["iv"]).hex(),
+        ],
+        input=data, capture_output=True, check=True,
+    ).stdout
     at = plain.index(b'~~~~') // 16 * 16 + 16  # a block within the filling
     want = b'{          "a":"'
     iv = bytes(a ^ b ^ c for a, b, c in zip(data[at - 16:at], plain[at:at + 16], want))
-    return {"encryptedData": base64.b64encode(data[at:]).decode(), "iv": base64.b64encode(iv).decode()}
+    return {
+        "encryptedData": base64.b64encode(data[at:]).decode(), "iv": base64.b64encode(iv).decode(),
+    }
 
 
 def test_nothing_of_encrypted_data_is_kept(stack, redis, wxfake):
-    """It has no MAC: a user can make it say any unionId. What the row has comes from logins alone."""
+    """It has no MAC: a user can make it say any unionId. What the row has comes from logins
+    alone."""
     server = stack.server(redis, wxfake, users__url=f"sqlite://{stack.dir}/users.db")
     openid = "oTestForged"
     token = server.login(wxfake.code(openid=openid)).token
@@ -248,5 +345,6 @@ def test_nothing_of_encrypted_data_is_kept(stack, redis, wxfake):
     e = encrypted(wxfake, openid, {"nickName": "~" * 64, "openId": openid, "unionId": "oVICTIM"})
     assert ask(server, token, e).status == 200
     a = ask(server, token, forged(e, key))
-    assert a.status == 200 and "nickName" not in a.json["data"], a  # it opens: nothing can tell that it was changed
+    # it opens: nothing can tell that it was changed
+    assert a.status == 200 and "nickName" not in a.json["data"], a
     assert server.inside("GET", f"/internal/apps/{APPID}/users/{openid}").json == before

@@ -1,4 +1,5 @@
-"""Users for those who run the service: erase, block, find, import, export; and phone numbers at rest. Through each database."""
+"""Users for those who run the service: erase, block, find, import, export; and phone numbers at
+rest. Through each database."""
 import concurrent.futures
 import json
 import pathlib
@@ -40,13 +41,17 @@ def reason(server, token):
 
 
 def phone(server, wxfake, token, openid=OPENID):
-    a = server.call("POST", "/v1/user/phone", {"code": wxfake.code(kind="phone", openid=openid)}, bearer(token))
+    a = server.call(
+        "POST", "/v1/user/phone", {"code": wxfake.code(kind="phone", openid=openid)}, bearer(token)
+    )
     assert a.status == 200, a
     return a.json
 
 
 def find(server, **query):
-    a = server.inside("GET", f"/internal/apps/{APPID}/users?" + "&".join(f"{k}={v}" for k, v in query.items()))
+    a = server.inside(
+        "GET", f"/internal/apps/{APPID}/users?" + "&".join(f"{k}={v}" for k, v in query.items())
+    )
     assert a.status == 200, a
     return a.json
 
@@ -63,18 +68,30 @@ def test_erase(server, redis, wxfake, who):
     other = login(server, wxfake, "oTestSomebodyElse").token
     phone(server, wxfake, tokens[0])
     for _ in range(2 if who == "backend" else 1):
-        a = server.inside("DELETE", path()) if who == "backend" else server.call("DELETE", "/v1/user", headers=bearer(tokens[1]))
+        a = (
+            server.inside("DELETE", path())
+            if who == "backend"
+            else server.call("DELETE", "/v1/user", headers=bearer(tokens[1]))
+        )
         assert (a.status, a.body) == (204, b"")
-    assert [reason(server, t) for t in tokens] == ["revoked"] * 3 and server.auth(other).status == 200
-    assert user(server).status == 404 and server.inside("GET", path(more="/sessions")).json == {"sessions": []}
+    assert [reason(server, t) for t in tokens] == ["revoked"] * 3 and server.auth(
+        other
+    ).status == 200
+    assert user(server).status == 404 and server.inside("GET", path(more="/sessions")).json == {
+        "sessions": []
+    }
     assert not [k for k in redis.keys() if ":m:" in k]
     assert server.inside("GET", path(more="/export")).status == 404
-    assert poll(lambda: new_user(server, wxfake) is not None) and user(server).json["unionid"] is not None
+    assert (
+        poll(lambda: new_user(server, wxfake) is not None)
+        and user(server).json["unionid"] is not None
+    )
     assert user(server).json["phoneNumber"] is None
 
 
 def test_a_late_write_does_not_bring_the_user_back(server, wxfake):
-    """A profile whose session was made before the erasure; here it comes after all of it. One of a later session is kept."""
+    """A profile whose session was made before the erasure; here it comes after all of it. One of a
+    later session is kept."""
     token = login(server, wxfake).token
     assert server.inside("DELETE", path()).status == 204
     assert server.call("PUT", "/v1/user", {"city": "late"}, bearer(token)).status == 401
@@ -85,7 +102,8 @@ def test_a_late_write_does_not_bring_the_user_back(server, wxfake):
 
 
 def test_logins_and_writes_that_race_with_erasures(server, wxfake):
-    """In the end there is no user, or a whole new one: whoever has a living session can be found by a backend."""
+    """In the end there is no user, or a whole new one: whoever has a living session can be found by
+    a backend."""
     stop = time.monotonic() + 3
 
     def person(i):
@@ -93,7 +111,9 @@ def test_logins_and_writes_that_race_with_erasures(server, wxfake):
             a = login(server, wxfake)
             assert a.status in (200, 401, 429, 503), a
             if a.status == 200:
-                assert server.call("PUT", "/v1/user", {"city": f"c{i}"}, bearer(a.token)).status in (200, 401)
+                assert server.call(
+                    "PUT", "/v1/user", {"city": f"c{i}"}, bearer(a.token)
+                ).status in (200, 401)
 
     def eraser():
         n = 0
@@ -107,7 +127,10 @@ def test_logins_and_writes_that_race_with_erasures(server, wxfake):
             f.result()
         assert erased.result() > 3
     sessions = server.inside("GET", path(more="/sessions")).json["sessions"]
-    poll(lambda: (user(server).status == 200) == bool(sessions) or not sessions, what="a user for the sessions")
+    poll(
+        lambda: (user(server).status == 200) == bool(sessions) or not sessions,
+        what="a user for the sessions",
+    )
     assert server.inside("DELETE", path()).status == 204
     assert user(server).status == 404
 
@@ -117,8 +140,11 @@ def test_an_unfinished_erasure_keeps_logins_away_and_a_repeat_finishes(server, r
     base = server.inside("GET", path(more="/sessions")).json["sessions"][0]["id"]
     key = next(k for k in redis.keys() if k.endswith(base))
     tag = key[key.index("{"):key.index("}") + 1]
-    name = redis.cli("EVAL", "return string.sub(redis.sha1hex(ARGV[1]), 1, 16)", 0, f"{APPID}:{OPENID}").strip()
-    redis.cli("SET", f"wxlogin:m:{tag}:{name}", 1, "PX", 60000)  # as a process that was killed leaves it
+    name = redis.cli(
+        "EVAL", "return string.sub(redis.sha1hex(ARGV[1]), 1, 16)", 0, f"{APPID}:{OPENID}"
+    ).strip()
+    # as a process that was killed leaves it
+    redis.cli("SET", f"wxlogin:m:{tag}:{name}", 1, "PX", 60000)
     a = login(server, wxfake)
     assert (a.status, a.error) == (503, "store_unavailable") and a.headers["Retry-After"]
     assert server.inside("DELETE", path()).status == 204
@@ -141,16 +167,23 @@ def test_block(stack, server, redis, wxfake, users_url):  # noqa: F811
     other = stack.server(redis, wxfake, users__url=users_url)
     tokens = [login(s, wxfake).token for s in (server, other)]
     assert user(server).json["blocked"] is None
-    assert server.inside("PUT", path(more="/block"), {"note": "垃圾", "until": int(time.time()) + 5000}).status == 204
+    assert (
+        server.inside(
+            "PUT", path(more="/block"), {"note": "垃圾", "until": int(time.time()) + 5000}
+        ).status == 204
+    )
     assert [reason(s, t) for s in (server, other) for t in tokens] == ["blocked"] * 4
     for s in (server, other):
         a = login(s, wxfake)
-        assert (a.status, a.error, a.json["message"]) == (403, "user_blocked", "This user is blocked.")
+        assert (a.status, a.error, a.json["message"]) == (
+            403, "user_blocked", "This user is blocked.",
+        )
     blocked = user(server).json["blocked"]
     assert blocked["note"] == "垃圾" and blocked["until"] > blocked["since"]
     assert [u["openid"] for u in find(server, blocked=1)["users"]] == [OPENID]
     assert server.inside("DELETE", path()).status == 204
-    assert user(server).json["blocked"] == blocked and user(server).json["created_at"] is None  # a block stays
+    # a block stays
+    assert user(server).json["blocked"] == blocked and user(server).json["created_at"] is None
     assert login(server, wxfake).status == 403
     for _ in range(2):
         assert server.inside("DELETE", path(more="/block")).status == 204
@@ -165,13 +198,20 @@ def test_a_block_that_is_over(server, wxfake):
     assert find(server, blocked=1)["users"] == [] and login(server, wxfake).status == 200
 
 
-@pytest.mark.parametrize("body", [{"until": 1}, {"until": "soon"}, {"note": 1}, {"note": "n" * 201}, [], "text"])
+@pytest.mark.parametrize(
+    "body", [{"until": 1}, {"until": "soon"}, {"note": 1}, {"note": "n" * 201}, [], "text"]
+)
 def test_blocks_that_are_none(server, wxfake, body):
-    assert server.inside("PUT", path(more="/block"), body if isinstance(body, (dict, list)) else body.encode()).status == 400
+    assert (
+        server.inside(
+            "PUT", path(more="/block"), body if isinstance(body, (dict, list)) else body.encode()
+        ).status == 400
+    )
     assert login(server, wxfake).status == 200
 
 
-def test_a_redis_that_was_emptied_learns_the_blocks(stack, server, redis, wxfake, users_url):  # noqa: F811
+# noqa: F811
+def test_a_redis_that_was_emptied_learns_the_blocks(stack, server, redis, wxfake, users_url):
     assert server.inside("PUT", path(more="/block")).status == 204
     redis.cli("FLUSHALL")
     a = poll(lambda: (a := login(server, wxfake)).status != 200 and a)  # SQL knows
@@ -182,8 +222,10 @@ def test_a_redis_that_was_emptied_learns_the_blocks(stack, server, redis, wxfake
     poll(lambda: [k for k in redis.keys() if ":b:" in k], what="the block, told again")
 
 
-def test_a_login_while_both_were_away_is_ended(stack, server, redis, wxfake, users_url):  # noqa: F811
-    """Redis is emptied, and the user database does not answer: the login passes. Then a process sees both again."""
+# noqa: F811
+def test_a_login_while_both_were_away_is_ended(stack, server, redis, wxfake, users_url):
+    """Redis is emptied, and the user database does not answer: the login passes. Then a process
+    sees both again."""
     blind = stack.server(redis, wxfake, users__url="mysql://nobody@127.0.0.1:1/nowhere")
     assert server.inside("PUT", path(more="/block")).status == 204
     redis.cli("FLUSHALL")
@@ -197,18 +239,40 @@ def test_a_login_while_both_were_away_is_ended(stack, server, redis, wxfake, use
 # ---- find, import, export ----
 
 def test_import_and_find(server, wxfake):
-    a = server.inside("PUT", path(), {"created_at": 1600000000, "unionid": "uImported", "phoneNumber": "13812345678", "nickName": "好", "gender": 1})
-    assert a.status == 200 and (a.json["created_at"], a.json["phoneNumber"], a.json["last_login_at"]) == (1600000000, "13812345678", None), a
+    a = server.inside(
+        "PUT", path(),
+        {
+            "created_at": 1600000000, "unionid": "uImported", "phoneNumber": "13812345678",
+            "nickName": "好", "gender": 1,
+        },
+    )
+    assert a.status == 200 and (
+        a.json["created_at"], a.json["phoneNumber"], a.json["last_login_at"],
+    ) == (1600000000, "13812345678", None), a
     for query in ({"phone": "13812345678"}, {"unionid": "uImported"}, {}):
         [row] = find(server, **query)["users"]
         assert row == {**a.json, "phoneNumber": "138****5678"}
-    assert find(server, phone="13812345679")["users"] == [] and find(server, unionid="u")["users"] == []
+    assert (
+        find(server, phone="13812345679")["users"] == []
+        and find(server, unionid="u")["users"] == []
+    )
     assert poll(lambda: (n := new_user(server, wxfake)) is not None and [n]) == [False]
     assert server.inside("PUT", path(), {"phoneNumber": None}).json["phoneNumber"] is None
     assert find(server, phone="13812345678")["users"] == []
 
 
-@pytest.mark.parametrize("body", [{"created_at": 1 << 40}, {"created_at": "1"}, {"unionid": ""}, {"phoneNumber": "x9"}, {"openid": "o"}, {"gender": 7}, []])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"created_at": 1 << 40},
+        {"created_at": "1"},
+        {"unionid": ""},
+        {"phoneNumber": "x9"},
+        {"openid": "o"},
+        {"gender": 7},
+        [],
+    ],
+)
 def test_imports_that_are_none(server, body):
     assert server.inside("PUT", path(), body).status == 400 and user(server).status == 404
 
@@ -230,7 +294,9 @@ def test_pages(server):
 def test_find_by_either_number(server, wxfake):
     got = phone(server, wxfake, login(server, wxfake).token)
     for number in (got["phoneNumber"], got["purePhoneNumber"]):
-        assert [u["openid"] for u in find(server, phone=number.replace("+", "%2B"))["users"]] == [OPENID]
+        assert [u["openid"] for u in find(server, phone=number.replace("+", "%2B"))["users"]] == [
+            OPENID
+        ]
 
 
 def test_export(server, wxfake):
@@ -238,19 +304,26 @@ def test_export(server, wxfake):
     got = phone(server, wxfake, token)
     a = server.inside("GET", path(more="/export"))
     assert a.status == 200 and set(a.json) == {"user", "sessions", "exported_at"}
-    assert a.json["user"] == user(server).json and a.json["user"]["phoneNumber"] == got["phoneNumber"]
+    assert (
+        a.json["user"] == user(server).json and a.json["user"]["phoneNumber"] == got["phoneNumber"]
+    )
     assert len(a.json["sessions"]) == 1
 
 
 # ---- phone numbers at rest ----
 
 def files(stack):
-    return b"".join(f.read_bytes() for f in stack.dir.glob("users.db*") if not f.name.endswith("-shm"))
+    return b"".join(
+        f.read_bytes() for f in stack.dir.glob("users.db*") if not f.name.endswith("-shm")
+    )
 
 
 def test_numbers_are_sealed_in_batches_and_anew(stack, redis, wxfake):
-    """In clear, then under a key, then under another: no plain number is left in any file, and each is found all the while."""
-    url, numbers = f"sqlite://{stack.dir}/users.db", [f"139{i:08d}" for i in range(70000000, 70000150)]
+    """In clear, then under a key, then under another: no plain number is left in any file, and each
+    is found all the while."""
+    url, numbers = f"sqlite://{stack.dir}/users.db", [
+        f"139{i:08d}" for i in range(70000000, 70000150)
+    ]
     server = stack.server(redis, wxfake, users__url=url, session__encryption_key="")
     for i, n in enumerate(numbers):
         assert server.inside("PUT", path(f"oTestSealed{i}"), {"phoneNumber": n}).status == 200
@@ -261,12 +334,17 @@ def test_numbers_are_sealed_in_batches_and_anew(stack, redis, wxfake):
         server = stack.server(redis, wxfake, users__url=url, session__encryption_key=keys)
         poll(lambda: not [n for n in numbers if n.encode() in files(stack)], what="sealed")
         for i in (0, 77, 149):
-            assert [u["openid"] for u in find(server, phone=numbers[i])["users"]] == [f"oTestSealed{i}"]
+            assert [u["openid"] for u in find(server, phone=numbers[i])["users"]] == [
+                f"oTestSealed{i}"
+            ]
             assert user(server, f"oTestSealed{i}").json["phoneNumber"] == numbers[i]
         with sqlite3.connect(stack.dir / "users.db") as db:
             def under():
                 return db.execute("SELECT DISTINCT hex(key_id) FROM phones").fetchall()
-            poll(lambda: len(under()) == 1 and (under() != before) == change, what="all under the first key")
+            poll(
+                lambda: len(under()) == 1 and (under() != before) == change,
+                what="all under the first key",
+            )
             before = under()
         assert "key that is not configured" not in server.process.text()
         server.process.stop()
@@ -278,7 +356,10 @@ def test_numbers_under_a_key_that_is_gone(stack, redis, wxfake):
     server.inside("PUT", path(), {"phoneNumber": "13900000000"})
     server.process.stop()
     server = stack.server(redis, wxfake, users__url=url, session__encryption_key=OTHER_KEY)
-    poll(lambda: "phone numbers are encrypted under a key that is not configured" in server.process.text(), what="said")
+    poll(
+        lambda: "phone numbers are encrypted under a key that is not configured"
+        in server.process.text(), what="said",
+    )
     assert user(server).json["phoneNumber"] is None
     assert server.inside("PUT", path(), {"city": "kept"}).status == 200
     server.process.stop()
@@ -290,13 +371,25 @@ def test_numbers_under_a_key_that_is_gone(stack, redis, wxfake):
 
 def test_the_audit_log(stack, redis, wxfake):
     file = stack.dir / "audit.log"
-    server = stack.server(redis, wxfake, users__url=f"sqlite://{stack.dir}/users.db", audit__file=str(file))
+    server = stack.server(
+        redis, wxfake, users__url=f"sqlite://{stack.dir}/users.db", audit__file=str(file)
+    )
     token = login(server, wxfake).token
     phone(server, wxfake, token)
     actor = {"X-Wx-Actor": "alice"}
     name = user(server).json["audit_user"]
-    for method, more in (("PUT", ""), ("PUT", "/block"), ("DELETE", "/block"), ("GET", "/export"), ("DELETE", "")):
-        assert server.inside(method, path(more=more), {} if more == "" and method == "PUT" else None, actor).status < 300
+    for method, more in (
+        ("PUT", ""),
+        ("PUT", "/block"),
+        ("DELETE", "/block"),
+        ("GET", "/export"),
+        ("DELETE", ""),
+    ):
+        assert (
+            server.inside(
+                method, path(more=more), {} if more == "" and method == "PUT" else None, actor
+            ).status < 300
+        )
     token = login(server, wxfake).token
     assert server.session(token, "DELETE").status == 204
     last = login(server, wxfake).token
@@ -304,9 +397,14 @@ def test_the_audit_log(stack, redis, wxfake):
 
     def lines():
         return [json.loads(x) for x in pathlib.Path(file).read_text().splitlines()]
-    poll(lambda: [x for x in lines() if x["event"] == "user_erased" and x["by"] == "user"], what="the last line")
+    poll(
+        lambda: [x for x in lines() if x["event"] == "user_erased" and x["by"] == "user"],
+        what="the last line",
+    )
     told = [(x["event"], x["by"], x.get("actor")) for x in lines() if x.get("user") == name]
-    for event in ("user_imported", "user_blocked", "user_unblocked", "user_exported", "user_erased"):
+    for event in (
+        "user_imported", "user_blocked", "user_unblocked", "user_exported", "user_erased",
+    ):
         assert (event, "backend", "alice") in told, told
     assert ("phone_read", "backend", None) in told and ("phone_read", "backend", "alice") in told
     assert ("logout", "user", None) in told and ("user_erased", "user", None) in told
@@ -314,12 +412,16 @@ def test_the_audit_log(stack, redis, wxfake):
 
 # ---- the program before ----
 
-def test_the_schema_that_the_program_before_knows(stack, redis, wxfake, users_url, request):  # noqa: F811
-    """Neither a column nor the version that it checks may change: it goes on to work on the same database. What came later are
-    tables and indexes of their own."""
+# noqa: F811
+def test_the_schema_that_the_program_before_knows(stack, redis, wxfake, users_url, request):
+    """Neither a column nor the version that it checks may change: it goes on to work on the same
+    database. What came later are tables and indexes of their own."""
     stack.server(redis, wxfake, users__url=users_url)
-    columns = ("appid openid unionid phone nickname avatar_url province city country language gender created_at last_login_at "
-               "updated_at").split()
+    columns = (
+        "appid openid unionid phone nickname avatar_url province city country language gender "
+        "created_at last_login_at "
+        "updated_at"
+    ).split()
     if users_url.startswith("sqlite"):
         with sqlite3.connect(stack.dir / "users.db") as db:
             assert db.execute("PRAGMA user_version").fetchone() == (1,)
@@ -327,11 +429,15 @@ def test_the_schema_that_the_program_before_knows(stack, redis, wxfake, users_ur
     else:
         sql, name = request.getfixturevalue("shared_mariadb").sql, users_url.rpartition("/")[2]
         assert sql(f"SELECT version FROM {name}.wxlogind_schema").split() == ["1"]
-        assert [line.split("\t")[0] for line in sql(f"SHOW COLUMNS FROM {name}.wxlogind_users").splitlines()] == columns
+        assert [
+            line.split("\t")[0]
+            for line in sql(f"SHOW COLUMNS FROM {name}.wxlogind_users").splitlines()
+        ] == columns
 
 
 def test_what_the_program_before_writes(stack, redis, wxfake):
-    """It writes the row anew as it knows it, and a number in clear: the first loses nothing, the second is sealed."""
+    """It writes the row anew as it knows it, and a number in clear: the first loses nothing, the
+    second is sealed."""
     server = stack.server(redis, wxfake, users__url=f"sqlite://{stack.dir}/users.db")
     server.inside("PUT", path(), {"phoneNumber": "13900000000"})
     with sqlite3.connect(stack.dir / "users.db") as db:

@@ -1,6 +1,6 @@
-"""What a hostile or an unusual caller sends through the recipes of docs/forward-auth. Whatever reaches
-the backend has the three genuine headers, and no other that any reading of names takes for one of them.
-The check never fails for what proxy and backend accept."""
+"""What a hostile or an unusual caller sends through the recipes of docs/forward-auth. Whatever
+reaches the backend has the three genuine headers, and no other that any reading of names takes
+for one of them. The check never fails for what proxy and backend accept."""
 import base64
 import contextlib
 import hashlib
@@ -27,7 +27,8 @@ from test_proxies import (  # noqa: F401: fixtures among them
     wx_headers,
 )
 
-SPECIALS = "!#$%&'*+-.^_`|~"  # of a header's name, RFC 9110 5.6.2: whatever a backend makes an underscore of is among them
+# of a header's name, RFC 9110 5.6.2: whatever a backend makes an underscore of is among them
+SPECIALS = "!#$%&'*+-.^_`|~"
 OPENID = "oTheGenuineOne"
 REFUSED = (400, 414, 431, 494)  # by the proxy or the backend, for its own reasons
 ALL = {
@@ -41,14 +42,18 @@ ALL = {
 
 DUMP = """<?php
 $headers = [];
-foreach ($_SERVER as $name => $value) if (str_starts_with($name, "HTTP_")) $headers[] = [$name, $value];
-echo json_encode(["headers" => $headers, "method" => $_SERVER["REQUEST_METHOD"]], JSON_INVALID_UTF8_SUBSTITUTE);
+foreach ($_SERVER as $name => $value)
+	if (str_starts_with($name, "HTTP_"))
+		$headers[] = [$name, $value];
+echo json_encode(["headers" => $headers, "method" => $_SERVER["REQUEST_METHOD"]],
+	JSON_INVALID_UTF8_SUBSTITUTE);
 """
 
 
 @pytest.fixture
 def teller(kind, recorder, backend, tmp_path):  # noqa: F811
-    """A backend without bounds of its own, and without an opinion: it says which headers came, with or without a caller among them."""
+    """A backend without bounds of its own, and without an opinion: it says which headers came, with
+    or without a caller among them."""
     script = tmp_path / "dump.php"
     script.write_text(DUMP)
     recorder.body = None
@@ -73,7 +78,9 @@ def genuine(a):
     )
 
 
-@pytest.mark.skipif(SANITIZED, reason="tries the proxy for long, and wxlogind no further than the others")
+@pytest.mark.skipif(
+    SANITIZED, reason="tries the proxy for long, and wxlogind no further than the others"
+)
 def test_every_spelling_of_every_name(front, token):
     names = [
         "Openid",
@@ -103,7 +110,8 @@ def test_every_spelling_of_every_name(front, token):
         if (a, b) != ("-", "-")
     ]
     spells = (str, str.upper, str.lower, str.swapcase)
-    for spell in spells[:1] if front.kind == MANAGER else spells:  # the same lines, in the same nginx
+    # the same lines, in the same nginx
+    for spell in spells[:1] if front.kind == MANAGER else spells:
         for name in forged:
             a = front.call("GET", "/", token=token, headers={spell(name): "forged"})
             assert genuine(a), (spell(name), a)
@@ -173,7 +181,10 @@ def test_hop_by_hop(front, token, extra, recorder):  # noqa: F811
 
 
 def test_trailers_are_no_headers(front, token):
-    chunks = b"3\r\nabc\r\n0\r\nX-Wx-Openid: forged\r\nX_Wx_Openid: forged\r\nX-Wx-From-Openid: forged\r\n\r\n"
+    chunks = (
+        b"3\r\nabc\r\n0\r\nX-Wx-Openid: forged\r\nX_Wx_Openid: forged\r\n"
+        b"X-Wx-From-Openid: forged\r\n\r\n"
+    )
     head = [
         "POST / HTTP/1.1",
         "Host: x",
@@ -187,7 +198,8 @@ def test_trailers_are_no_headers(front, token):
     ):  # they send the body with its length
         got = raw(front.port, head, chunks)
         assert got.startswith(b"200 ") and OPENID.encode() in got and b"forged" not in got, got
-    else:  # the body goes on in chunks, which the recorder does not read: what counts are the headers
+    # the body goes on in chunks, which the recorder does not read: what counts are the headers
+    else:
         got = raw(front.port, head, chunks)
         assert b"forged" not in got, got
 
@@ -249,7 +261,8 @@ def test_many_headers(front, token):
 
 
 def test_long_credentials(front, server, token):
-    """What cannot be a session is none, however long it is; and what is for somebody else is no obstacle."""
+    """What cannot be a session is none, however long it is; and what is for somebody else is no
+    obstacle."""
     for size in (200, 251, 257, 1000, 4096, 7000, 8000, 8180, 9000, 14000, 60000):
         for name, value, also in (
             ("Authorization", "Bearer " + "A" * size, {}),
@@ -347,7 +360,8 @@ class Echo:
                 ).digest()
             )
             s.sendall(
-                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Accept: "
                 + accept
                 + b"\r\n\r\n"
             )
@@ -389,11 +403,21 @@ def test_websockets(proxies, server, token, kind):  # noqa: F811
     refused = raw(front.port, ["GET /chat HTTP/1.1", "Host: x", *WEBSOCKET])
     assert refused.startswith(b"401 ") and not echo.heads
     # no other protocol, not even beside it: a tunnel that the check would not see into
-    others = (["h2c"], ["TLS/1.0"], ["websocket, h2c"], ["h2c, websocket"], ["websocket", "h2c"], ["h2c", "websocket"])
+    others = (
+        ["h2c"],
+        ["TLS/1.0"],
+        ["websocket, h2c"],
+        ["h2c, websocket"],
+        ["websocket", "h2c"],
+        ["h2c", "websocket"],
+    )
     for other in others:
         for keys in ([], WEBSOCKET[2:]):
             lines = [f"Upgrade: {o}" for o in other] + keys
-            head = ["GET / HTTP/1.1", "Host: x", f"Authorization: Bearer {token}", "Connection: Upgrade"]
+            head = [
+                "GET / HTTP/1.1", "Host: x", f"Authorization: Bearer {token}",
+                "Connection: Upgrade",
+            ]
             raw(front.port, [*head, *lines])
     reached = [re.findall(r"^upgrade: *(.*?)\r$", h, re.M | re.I) for h in echo.heads]
     assert all([u.lower() for u in found] in ([], ["websocket"]) for found in reached), echo.heads
@@ -408,7 +432,8 @@ PREFLIGHT = {
 
 
 def test_preflights_reach_the_backend(front, token, server):
-    """A browser sends no session with them. They get no X-Wx-* header either, whatever the caller forged; and nothing else gets through so."""
+    """A browser sends no session with them. They get no X-Wx-* header either, whatever the caller
+    forged; and nothing else gets through so."""
     forged = {
         "X-Wx-Openid": "forged",
         "X_Wx_Openid": "forged",
@@ -451,7 +476,8 @@ def test_large_uploads_without_a_session(front, recorder):  # noqa: F811
 
 
 class Keeper:
-    """Answers every request at once, keeps the connection, and notes how long each stood idle until the other side closed it."""
+    """Answers every request at once, keeps the connection, and notes how long each stood idle until
+    the other side closed it."""
 
     def __init__(self):
         self.listener, self.idle, self.open = socket.create_server(("127.0.0.1", 0)), [], 0
@@ -471,7 +497,8 @@ class Keeper:
         with s, contextlib.suppress(OSError):
             while s.recv(65536):
                 s.sendall(
-                    b"HTTP/1.1 200 OK\r\nX-Wx-Openid: o\r\nX-Wx-Appid: a\r\nX-Wx-Unionid: \r\nContent-Length: 0\r\n\r\n"
+                    b"HTTP/1.1 200 OK\r\nX-Wx-Openid: o\r\nX-Wx-Appid: a\r\nX-Wx-Unionid: \r\n"
+                    b"Content-Length: 0\r\n\r\n"
                 )
                 last = time.monotonic()
         if last:
@@ -479,7 +506,9 @@ class Keeper:
         self.open -= 1
 
 
-@pytest.mark.skipif(SANITIZED, reason="tries the proxy for long, and wxlogind no further than the others")
+@pytest.mark.skipif(
+    SANITIZED, reason="tries the proxy for long, and wxlogind no further than the others"
+)
 def test_the_proxy_closes_idle_connections_first(proxies, backend):  # noqa: F811
     """Before client_timeout (15 s) does, which would cut a request that is just being sent."""
     wxlogind = Keeper()

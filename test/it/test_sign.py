@@ -65,15 +65,19 @@ def test_an_empty_body_is_never_signed(world):
     a = server.inside("POST", USER + "oSign/sign", b"")
     assert a.status == 400 and a.error == "invalid_request"
     empty = server.inside("POST", USER + "oSign/sign")
-    chunked = server.raw(f"POST {USER}oSign/sign HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
-                         "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n".encode(), internal=True)
+    chunked = server.raw(
+        f"POST {USER}oSign/sign HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n".encode(), internal=True,
+    )
     assert empty.status == 400 and b" 400 " in chunked.split(b"\r\n")[0]
 
 
 def test_who_cannot_be_signed_for(world):
     server = world.server(server__internal_token="t" * 20)
     token = world.login(server)
-    ask = lambda user, **h: server.inside("POST", user + "/sign", "x", {"X-Internal-Token": "t" * 20, **h})
+    ask = lambda user, **h: server.inside(
+        "POST", user + "/sign", "x", {"X-Internal-Token": "t" * 20, **h}
+    )
     assert ask(USER + "oSign").status == 200
     assert server.inside("POST", USER + "oSign/sign", "x").error == "unauthorized"
     assert ask(USER + "oNobody").error == "not_found"
@@ -91,23 +95,35 @@ def test_signing_leaves_a_line_in_the_audit_log(world, tmp_path):
     a = server.inside("POST", USER + "oSign/sign", "x", {"X-Wx-Actor": "alice"})
     assert a.status == 200
     server.inside("POST", USER + "oNobody/sign", "x")
-    lines = poll(lambda: [e for e in map(json.loads, file.read_text().splitlines()) if e["event"] == "signed"])
-    assert [(e["user"], e["by"], e["actor"], e["result"]) for e in lines] == [("oSign", "backend", "alice", "ok")]
+    lines = poll(
+        lambda: [
+            e for e in map(json.loads, file.read_text().splitlines()) if e["event"] == "signed"
+        ]
+    )
+    assert [(e["user"], e["by"], e["actor"], e["result"]) for e in lines] == [
+        ("oSign", "backend", "alice", "ok")
+    ]
     assert a.json["signature"] not in file.read_text()
 
 
-RESET = ("wxa/resetusersessionkey", "WXA/ResetUserSessionKey", "wxa/resetusersessionkey/", "wxa//resetusersessionkey",
-         "/wxa/resetusersessionkey", "wxa/./resetusersessionkey", "wxa/x/../resetusersessionkey", "wxa%2fresetusersessionkey",
-         "wxa/%72esetusersessionkey", "wxa/resetusersessionkey;x", "wxa/resetusersessionkey%00", "wxa/resetusersessionkey/x",
-         "wxa\\resetusersessionkey", "wxa/resetusersessionkey%3fx")
+RESET = (
+    "wxa/resetusersessionkey", "WXA/ResetUserSessionKey", "wxa/resetusersessionkey/",
+    "wxa//resetusersessionkey", "/wxa/resetusersessionkey", "wxa/./resetusersessionkey",
+    "wxa/x/../resetusersessionkey", "wxa%2fresetusersessionkey", "wxa/%72esetusersessionkey",
+    "wxa/resetusersessionkey;x", "wxa/resetusersessionkey%00", "wxa/resetusersessionkey/x",
+    "wxa\\resetusersessionkey", "wxa/resetusersessionkey%3fx",
+)
 
 
 @pytest.mark.parametrize("path", RESET)
 def test_the_pass_through_does_not_reset_a_session_key(world, path):
     server = world.server(server__internal_token="t" * 20)
     for method in ("GET", "POST"):
-        a = server.inside(method, f"/internal/apps/{APPID}/wechat/{path}?openid=oSign&sig_method=hmac_sha256", "{}",
-                          {"X-Internal-Token": "t" * 20})
+        a = server.inside(
+            method, f"/internal/apps/{APPID}/wechat/{path}?openid=oSign&sig_method=hmac_sha256",
+            "{}",
+            {"X-Internal-Token": "t" * 20},
+        )
         assert a.status == 400, a
     calls = world.wxfake.call("GET", "/fake/stats").json["calls"]
     assert calls["resetusersessionkey"] == calls["other"] == 0
@@ -130,7 +146,9 @@ def test_encrypt_keys_are_kept_sealed(world):
     assert 3500 <= newest["expires_in"] <= 3600 and len(newest["iv"]) == 16
     for server in (first, second):
         b = keys(server)
-        assert [k["encrypt_key"] for k in b.json["keys"]] == [k["encrypt_key"] for k in a.json["keys"]]
+        assert [k["encrypt_key"] for k in b.json["keys"]] == [
+            k["encrypt_key"] for k in a.json["keys"]
+        ]
     assert world.wxfake.calls("getuserencryptkey") == 1
     [name] = [k for k in world.redis.keys() if k.startswith("wxlogin:e:{")]
     session = next(k for k in world.redis.keys() if k.startswith("wxlogin:s:{"))
@@ -143,8 +161,14 @@ def test_a_newer_version_is_asked_for(world):
     server = world.server()
     world.login(server)
     version = max(k["version"] for k in keys(server).json["keys"])
-    assert keys(server, query=f"?version={version}").status == 200 and world.wxfake.calls("getuserencryptkey") == 1
-    assert keys(server, query=f"?version={version + 1}").status == 200 and world.wxfake.calls("getuserencryptkey") == 2
+    assert (
+        keys(server, query=f"?version={version}").status == 200
+        and world.wxfake.calls("getuserencryptkey") == 1
+    )
+    assert (
+        keys(server, query=f"?version={version + 1}").status == 200
+        and world.wxfake.calls("getuserencryptkey") == 2
+    )
     for bad in ("x", "-1", "", "1" * 16, "1.5"):
         assert keys(server, query=f"?version={bad}").error == "invalid_request"
 
@@ -207,9 +231,15 @@ def test_nothing_is_kept_of_a_user_without_a_session(world):
     assert not [k for k in world.redis.keys() if k.startswith("wxlogin:e:{")]
 
 
-@pytest.mark.parametrize("fault, error", [
-    ({"mode": "errcode", "errcode": 45011}, "rate_limited"), ({"mode": "not_json"}, "wechat_error"),
-    ({"mode": "errcode", "errcode": 48001}, "wechat_config"), ({"mode": "errcode", "errcode": -1}, "wechat_unavailable")])
+@pytest.mark.parametrize(
+    "fault, error",
+    [
+        ({"mode": "errcode", "errcode": 45011}, "rate_limited"),
+        ({"mode": "not_json"}, "wechat_error"),
+        ({"mode": "errcode", "errcode": 48001}, "wechat_config"),
+        ({"mode": "errcode", "errcode": -1}, "wechat_unavailable"),
+    ],
+)
 def test_other_answers_of_wechats(world, fault, error):
     server = world.server()
     world.login(server)
@@ -234,12 +264,18 @@ XPAY_VECTOR = "fb4703e6b7da545a7f43428f02f2a9fa42e895704c6319d01a0aa859cf63253c"
 def test_wxfake_checks_wechats_vector(stack):
     wxfake = stack.wxfake("--app-key", "12345")
     wxfake.call("POST", "/fake/user", {"openid": "xxx", "session_key": VECTOR_KEY})
-    token = wxfake.call("POST", "/cgi-bin/stable_token", {
-        "grant_type": "client_credential", "appid": APPID, "secret": "fa4efa4e" * 4}).json["access_token"]
+    token = wxfake.call(
+        "POST", "/cgi-bin/stable_token",
+        {"grant_type": "client_credential", "appid": APPID, "secret": "fa4efa4e" * 4},
+    ).json["access_token"]
 
     def balance(signature=VECTOR_SIGNATURE, pay_sig=XPAY_VECTOR, body=VECTOR_BODY):
-        return wxfake.call("POST", f"/xpay/query_user_balance?access_token={token}&signature={signature}&pay_sig={pay_sig}",
-                           body).json
+        return wxfake.call(
+            "POST",
+            f"/xpay/query_user_balance?access_token={token}&"
+            f"signature={signature}&pay_sig={pay_sig}",
+            body,
+        ).json
     assert balance()["balance"] == 1000 and balance()["errcode"] == 0
     assert balance(signature="0" * 64)["errcode"] == 87009
     assert balance(pay_sig="0" * 64)["errcode"] == 268490003
@@ -251,9 +287,15 @@ def shop(stack, tmp_path):
     redis, wxfake = stack.redis(), stack.wxfake("--app-key", APP_KEY)
     server = stack.server(redis, wxfake, server__internal_token=TOKEN)
     port = free_port()
-    backend = Process(["python3", ROOT / "docs/examples/virtual-payment/backend.py"], tmp_path / "backend.log", env={
-        "WXLOGIND": f"http://127.0.0.1:{server.internal}", "WX_INTERNAL_TOKEN": TOKEN, "WX_APPID": APPID,
-        "WX_OFFER_ID": "1450000000", "WX_APP_KEY": APP_KEY, "PORT": str(port)})
+    backend = Process(
+        ["python3", ROOT / "docs/examples/virtual-payment/backend.py"],
+        tmp_path / "backend.log",
+        env={
+            "WXLOGIND": f"http://127.0.0.1:{server.internal}", "WX_INTERNAL_TOKEN": TOKEN,
+            "WX_APPID": APPID, "WX_OFFER_ID": "1450000000", "WX_APP_KEY": APP_KEY,
+            "PORT": str(port),
+        },
+    )
 
     def ask(path, token, **asked):
         return call(port, "POST", path, asked, {"Authorization": f"Bearer {token}"})
@@ -278,7 +320,9 @@ def test_the_example_makes_a_whole_virtual_payment(shop):
     assert a.json["signature"] == signature(VECTOR_KEY, data)
     assert a.json["paySig"] == signature(APP_KEY, "requestVirtualPayment&" + data)
     assert ask("/balance", token).json["balance"] == 1000
-    assert ask("/spend", token, coins=300, order="o1").json == {"errcode": 0, "errmsg": "ok", "order_id": "o1", "balance": 700}
+    assert ask("/spend", token, coins=300, order="o1").json == {
+        "errcode": 0, "errmsg": "ok", "order_id": "o1", "balance": 700,
+    }
     assert ask("/spend", token, coins=300, order="o1").json["errcode"] == 268490004
     assert ask("/spend", token, coins=701, order="o2").json["errcode"] == 268490006
     assert ask("/give-back", token, coins=300, order="o1").json["errcode"] == 0

@@ -1,4 +1,5 @@
-"""One access_token for everybody: shared, renewed by one, dropped when dead, forced only within WeChat's limits; and calls passed through."""
+"""One access_token for everybody: shared, renewed by one, dropped when dead, forced only within
+WeChat's limits; and calls passed through."""
 import contextlib
 import os
 import signal
@@ -32,7 +33,9 @@ def test_one_for_all(stack, redis, wxfake):
     """Eight processes on an empty Redis, at once: one call."""
     servers = [stack.server(redis, wxfake) for _ in range(8)]
     answers = everywhere(servers * 3, token)
-    assert {a.status for a in answers} == {200} and len({a.json["access_token"] for a in answers}) == 1
+    assert {a.status for a in answers} == {200} and len(
+        {a.json["access_token"] for a in answers}
+    ) == 1
     assert all(7100 < a.json["expires_in"] <= 7200 for a in answers)
     assert wxfake.calls("stable_token") == 1
     assert answers[0].headers["Cache-Control"] == "no-store"
@@ -43,20 +46,37 @@ def test_one_for_all(stack, redis, wxfake):
 
 def test_unknown_app_and_wrong_secret(stack, redis, wxfake):
     server = stack.server(redis, wxfake, **{"app_wxaaaaaaaaaaaaaaaa__secret": "another secret"})
-    assert server.inside("GET", "/internal/apps/wxbbbbbbbbbbbbbbbb/access-token").error == "unknown_app"
-    assert server.inside("GET", "/internal/apps/wxaaaaaaaaaaaaaaaa/access-token").error == "wechat_config"
+    assert (
+        server.inside("GET", "/internal/apps/wxbbbbbbbbbbbbbbbb/access-token").error
+        == "unknown_app"
+    )
+    assert (
+        server.inside("GET", "/internal/apps/wxaaaaaaaaaaaaaaaa/access-token").error
+        == "wechat_config"
+    )
     assert server.inside("POST", TOKEN).status == 405
 
 
-@pytest.mark.parametrize("errcode, status, error, wait", [
-    (40125, 502, "wechat_config", None), (40164, 502, "wechat_config", None), (45009, 429, "rate_limited", 3600), (45011, 429, "rate_limited", 60),
-    (12345, 502, "wechat_error", None), (-1, 503, "wechat_unavailable", 1)])
+@pytest.mark.parametrize(
+    "errcode, status, error, wait",
+    [
+        (40125, 502, "wechat_config", None),
+        (40164, 502, "wechat_config", None),
+        (45009, 429, "rate_limited", 3600),
+        (45011, 429, "rate_limited", 60),
+        (12345, 502, "wechat_error", None),
+        (-1, 503, "wechat_unavailable", 1),
+    ],
+)
 def test_wechats_refusal_is_told_to_all(stack, redis, wxfake, errcode, status, error, wait):
-    """With its errcode, whoever asked for the token and in whichever process; Retry-After only where waiting helps."""
+    """With its errcode, whoever asked for the token and in whichever process; Retry-After only
+    where waiting helps."""
     servers = [stack.server(redis, wxfake) for _ in range(2)]
     session = servers[0].login(wxfake.code()).token
     wxfake.fault(api="stable_token", mode="errcode", errcode=errcode, count=100)
-    phone = lambda s: s.call("POST", "/v1/user/phone", {"code": "x"}, {"Authorization": f"Bearer {session}"})
+    phone = lambda s: s.call(
+        "POST", "/v1/user/phone", {"code": "x"}, {"Authorization": f"Bearer {session}"}
+    )
     for a in everywhere(servers * 2, token) + everywhere(servers, phone):
         assert (a.status, a.error, a.json.get("errcode")) == (status, error, errcode), a
         assert a.headers["Retry-After"] == (str(wait) if wait else None)
@@ -86,8 +106,11 @@ def test_other_calls_do_not_hold_it_up(stack, redis, wxfake):
     with contextlib.ExitStack() as hanging:
         for _ in range(20):
             s = hanging.enter_context(socket.create_connection(("127.0.0.1", server.port)))
-            s.sendall(f'POST /v1/user/phone HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {session}\r\nContent-Length: 12\r\n\r\n'
-                      '{"code":"c"}'.encode())
+            s.sendall(
+                f'POST /v1/user/phone HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {session}\r\n'
+                'Content-Length: 12\r\n\r\n'
+                '{"code":"c"}'.encode()
+            )
         poll(lambda: wxfake.calls("getuserphonenumber") == 16, what="every connection hangs")
         a = token(server, "?refresh=" + first)
         assert a.status == 200 and a.json["access_token"] != first, a
@@ -109,11 +132,13 @@ def test_a_report_of_another_does_not_hide_the_dead_one(server, wxfake):
 
 
 def test_one_that_does_not_open_is_none(stack, redis, wxfake):
-    """The key was replaced, not added: WeChat is asked again, and nobody waits for the old token's end."""
+    """The key was replaced, not added: WeChat is asked again, and nobody waits for the old token's
+    end."""
     first = token(stack.server(redis, wxfake)).json["access_token"]
     server = stack.server(redis, wxfake, session__encryption_key=KEY[::-1])
     a = token(server)
-    assert (a.status, a.json["access_token"]) == (200, first) and a.seconds < 2  # not forced: others may hold it
+    # not forced: others may hold it
+    assert (a.status, a.json["access_token"]) == (200, first) and a.seconds < 2
     assert wxfake.calls("stable_token") == 2
     assert token(server).status == 200 and wxfake.calls("stable_token") == 2
     assert server.process.text().count("cannot be decrypted") == 1
@@ -127,18 +152,22 @@ def test_never_forced_twice_within_30_seconds(stack, redis, wxfake):
     for a in answers:
         assert (a.status, a.error) == (503, "wechat_unavailable")
     assert any(25 <= int(a.headers["Retry-After"]) <= 30 for a in answers)
-    forced = [line for line in redis.cli("LRANGE", f"wxlogin:t:{{{APPID}}}:forced", 0, -1).split() if line]
+    forced = [
+        line for line in redis.cli("LRANGE", f"wxlogin:t:{{{APPID}}}:forced", 0, -1).split() if line
+    ]
     assert len(forced) == 1
 
 
 def test_a_forced_one_is_asked_for_once(server, wxfake):
-    """WeChat counts a forced renewal whatever it answers: -1 may be asked again, but not within 30 seconds."""
+    """WeChat counts a forced renewal whatever it answers: -1 may be asked again, but not within 30
+    seconds."""
     first = token(server).json["access_token"]
     wxfake.fault(api="stable_token", mode="slow", delay_ms=0, count=1)
     wxfake.fault(api="stable_token", mode="errcode", errcode=-1, count=9)
     a = token(server, "?refresh=" + first)
     assert (a.status, a.error) == (503, "wechat_unavailable")
-    assert wxfake.calls("stable_token") == 3  # the first, a normal renewal that brought the dead one, and one forced
+    # the first, a normal renewal that brought the dead one, and one forced
+    assert wxfake.calls("stable_token") == 3
 
 
 def test_twenty_forced_a_day(server, redis, wxfake):
@@ -161,20 +190,33 @@ def test_renewed_ahead_of_its_end(server, redis, wxfake):
 
 
 def test_what_metrics_tell(stack, redis, wxfake):
-    """When each app's token ends, and how its renewals went: for every app from the start, and never the token."""
+    """When each app's token ends, and how its renewals went: for every app from the start, and
+    never the token."""
     other = "wxaaaaaaaaaaaaaaaa"
-    servers = [stack.server(redis, wxfake, **{f"app_{other}__secret": "another secret"}) for _ in range(2)]
-    end = lambda s, appid=APPID: s.metric("wxlogind_access_token_end_timestamp_seconds", appid=appid)
-    renewals = lambda s, appid, outcome: s.metric("wxlogind_access_token_renewals_total", appid=appid, outcome=outcome)
+    servers = [
+        stack.server(redis, wxfake, **{f"app_{other}__secret": "another secret"}) for _ in range(2)
+    ]
+    end = lambda s, appid=APPID: s.metric(
+        "wxlogind_access_token_end_timestamp_seconds", appid=appid
+    )
+    renewals = lambda s, appid, outcome: s.metric(
+        "wxlogind_access_token_renewals_total", appid=appid, outcome=outcome
+    )
     for appid in (APPID, other):
-        assert f'access_token_end_timestamp_seconds{{appid="{appid}"}} 0' in servers[0].inside("GET", "/metrics").body.decode()
+        assert (
+            f'access_token_end_timestamp_seconds{{appid="{appid}"}} 0'
+            in servers[0].inside("GET", "/metrics").body.decode()
+        )
     given = [token(s).json["access_token"] for s in servers]
     for s in servers:
         assert abs(end(s) - time.time() - 7200) < 60
         assert given[0] not in s.inside("GET", "/metrics").body.decode()
     assert [renewals(s, APPID, "ok") for s in servers] == [1, 0]
     assert servers[0].inside("GET", f"/internal/apps/{other}/access-token").error == "wechat_config"
-    assert (end(servers[0], other), renewals(servers[0], other, "wechat_config"), renewals(servers[0], other, "ok")) == (0, 1, 0)
+    assert (
+        end(servers[0], other), renewals(servers[0], other, "wechat_config"),
+        renewals(servers[0], other, "ok"),
+    ) == (0, 1, 0)
     redis.cli("DEL", f"wxlogin:t:{{{APPID}}}")
     wxfake.fault(api="stable_token", mode="errcode", errcode=40125, count=100)
     assert token(servers[0]).error == "wechat_config"
@@ -182,7 +224,8 @@ def test_what_metrics_tell(stack, redis, wxfake):
 
 
 def test_a_killed_holder_is_followed(stack, redis, wxfake):
-    a = stack.server(redis, wxfake, server__workers="2", wechat__timeout="1s")  # so that a child can be killed, and the exit stays good
+    # so that a child can be killed, and the exit stays good
+    a = stack.server(redis, wxfake, server__workers="2", wechat__timeout="1s")
     b = stack.server(redis, wxfake, wechat__timeout="1s")
     wxfake.fault(api="stable_token", mode="hang", count=1)
     lost = []
@@ -206,7 +249,9 @@ def test_a_failed_renewal_is_shared(stack, redis, wxfake):
     servers = [stack.server(redis, wxfake) for _ in range(3)]
     wxfake.fault(api="stable_token", mode="500", count=100)
     answers = everywhere(servers * 5, token)
-    assert {a.error for a in answers} <= {"wechat_error", "wechat_unavailable"} and wxfake.calls("stable_token") <= 6
+    assert {a.error for a in answers} <= {"wechat_error", "wechat_unavailable"} and wxfake.calls(
+        "stable_token"
+    ) <= 6
     wxfake.clear()
     poll(lambda: token(servers[1]).status == 200, what="good again")
 
@@ -240,13 +285,18 @@ def test_logins_do_not_notice(stack, redis, wxfake):
 
 
 def test_a_good_token_outlives_reports(stack, redis, wxfake):
-    """Calls that WeChat answers 40001 or 41001 though the token is good: nobody loses it, and WeChat is asked about it once."""
-    servers = [stack.server(redis, wxfake, users__url="none", limit__phone_per_user="0") for _ in range(2)]
+    """Calls that WeChat answers 40001 or 41001 though the token is good: nobody loses it, and
+    WeChat is asked about it once."""
+    servers = [
+        stack.server(redis, wxfake, users__url="none", limit__phone_per_user="0") for _ in range(2)
+    ]
     session = servers[0].login(wxfake.code()).token
     first = token(servers[0]).json["access_token"]
     for errcode in (40001, 41001, 42001, 40014):
         wxfake.fault(api="getuserphonenumber", mode="errcode", errcode=errcode, count=8)
-        phone = lambda s: s.call("POST", "/v1/user/phone", {"code": "x"}, {"Authorization": f"Bearer {session}"})
+        phone = lambda s: s.call(
+            "POST", "/v1/user/phone", {"code": "x"}, {"Authorization": f"Bearer {session}"}
+        )
         everywhere(servers * 4, phone)
         wxfake.clear()
         answers = everywhere(servers * 12, token)
@@ -259,7 +309,11 @@ def test_a_token_that_is_dead_is_replaced(stack, redis, wxfake):
     session = server.login(wxfake.code(openid="oTestDeadToken")).token
     first = token(server).json["access_token"]
     assert wxfake.call("POST", "/fake/expire-token", {}).status == 204
-    a = server.call("POST", "/v1/user/phone", {"code": wxfake.code(kind="phone", openid="oTestDeadToken")}, {"Authorization": f"Bearer {session}"})
+    a = server.call(
+        "POST", "/v1/user/phone",
+        {"code": wxfake.code(kind="phone", openid="oTestDeadToken")},
+        {"Authorization": f"Bearer {session}"},
+    )
     assert a.status == 200, a
     second = token(server).json["access_token"]
     assert second != first and wxfake.calls("stable_token") == 2
@@ -272,7 +326,9 @@ def test_what_cannot_be_dropped_is_kept_for_the_others(stack, redis, wxfake):
     second = token(server, "?refresh=" + first).json["access_token"]
     a = token(server, "?refresh=" + second)
     assert (a.status, a.error) == (503, "wechat_unavailable")
-    assert {(b.status, b.json["access_token"]) for b in everywhere([server] * 24, token)} == {(200, second)}
+    assert {(b.status, b.json["access_token"]) for b in everywhere([server] * 24, token)} == {
+        (200, second)
+    }
 
 
 # ---- a backend's own calls ----
@@ -283,14 +339,23 @@ def passing(stack, redis, wxfake):
 
 
 def through(server, path, method="GET", body=None, headers=None):
-    return server.inside(method, f"/internal/apps/{APPID}/wechat/{path}", body, {**INTERNAL, **(headers or {})})
+    return server.inside(
+        method, f"/internal/apps/{APPID}/wechat/{path}", body, {**INTERNAL, **(headers or {})}
+    )
 
 
 def test_passed_on_with_the_token(passing, wxfake):
     poll(passing.ready, what="ready")
     phone = wxfake.code(kind="phone", openid="oTestPassing")
-    a = through(passing, "wxa/business/getuserphonenumber?access_token=mine&%61ccess_token=mine", "POST", {"code": phone})
-    assert a.status == 200 and a.json["errcode"] == 0 and a.json["phone_info"]["watermark"]["appid"] == APPID
+    a = through(
+        passing, "wxa/business/getuserphonenumber?access_token=mine&%61ccess_token=mine", "POST",
+        {"code": phone},
+    )
+    assert (
+        a.status == 200
+        and a.json["errcode"] == 0
+        and a.json["phone_info"]["watermark"]["appid"] == APPID
+    )
     assert wxfake.calls("getuserphonenumber") == 1
     assert "mine" not in passing.process.text()
 
@@ -307,15 +372,22 @@ def test_a_stale_token_is_renewed_once(passing, wxfake):
     assert a.status in (200, 503) and wxfake.calls("getuserphonenumber") <= 4
 
 
-REFUSED = ["cgi-bin/token", "cgi-bin/stable_token", "cgi-bin/clear_quota", "cgi-bin/clear_quota/v2", "cgi-bin/openapi/quota/clear",
-           "sns/jscode2session", "sns/component/jscode2session", "wxa/resetusersessionkey"]
+REFUSED = [
+    "cgi-bin/token", "cgi-bin/stable_token", "cgi-bin/clear_quota", "cgi-bin/clear_quota/v2",
+    "cgi-bin/openapi/quota/clear", "sns/jscode2session", "sns/component/jscode2session",
+    "wxa/resetusersessionkey",
+]
 
 
 def spellings(path):
     first, rest = path.split("/", 1)
-    yield from (path, path.upper(), path.title(), "/" + path, "//" + path, path + "/", path + "//", f"{first}//{rest}", f"{first}/./{rest}", "./" + path,
-                f"x/../{path}", f"x/%2e%2e/{path}", f"%{ord(path[0]):02x}{path[1:]}", f"%25{ord(path[0]):02x}{path[1:]}", path.replace("/", "%2f"),
-                path.replace("/", "%2F", 1), path.replace("/", "\\"), path + "%00", path + "%20", path + ".", path + ";x", path + "/x", path + "%3fx")
+    yield from (
+        path, path.upper(), path.title(), "/" + path, "//" + path, path + "/", path + "//",
+        f"{first}//{rest}", f"{first}/./{rest}", "./" + path, f"x/../{path}", f"x/%2e%2e/{path}",
+        f"%{ord(path[0]):02x}{path[1:]}", f"%25{ord(path[0]):02x}{path[1:]}",
+        path.replace("/", "%2f"), path.replace("/", "%2F", 1), path.replace("/", "\\"),
+        path + "%00", path + "%20", path + ".", path + ";x", path + "/x", path + "%3fx",
+    )
 
 
 @pytest.mark.parametrize("path", REFUSED)
@@ -328,7 +400,9 @@ def test_refused_paths(passing, wxfake, path):
     assert set(wxfake.call("GET", "/fake/stats").json["calls"].values()) <= {0}
 
 
-@pytest.mark.parametrize("path", ["", "@evil.example/", "wxa%2f..%2fcgi-bin", "a\\b", "/evil.example/x", "wxa/x.y"])
+@pytest.mark.parametrize(
+    "path", ["", "@evil.example/", "wxa%2f..%2fcgi-bin", "a\\b", "/evil.example/x", "wxa/x.y"]
+)
 def test_paths_that_are_none(passing, path):
     poll(passing.ready, what="ready")
     a = through(passing, path)
@@ -359,19 +433,37 @@ class Says(threading.Thread):
                 s = self.server.accept()[0]
                 s.settimeout(5)
                 head = s.recv(65536)
-                s.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(token), token) if b"stable_token" in head else self.answer)
+                s.sendall(
+                    b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s"
+                    % (len(token), token)
+                    if b"stable_token" in head
+                    else self.answer
+                )
                 s.close()
 
 
-@pytest.mark.parametrize("answer, status", [
-    (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nhello", 502),
-    (b"HTTP/1.1 199 What\r\n\r\n", (502, 503)), (b"HTTP/1.1 100 Continue\r\n\r\n", (502, 503)),
-    (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 200),
-    (b"HTTP/1.1 204 No Content\r\n\r\n", 204), (b"HTTP/1.1 304 Not Modified\r\n\r\n", 304), (b"HTTP/1.1 418 Tea\r\nContent-Length: 2\r\n\r\nhi", 418)])
+@pytest.mark.parametrize(
+    "answer, status",
+    [
+        (
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nhello",
+            502,
+        ),
+        (b"HTTP/1.1 199 What\r\n\r\n", (502, 503)),
+        (b"HTTP/1.1 100 Continue\r\n\r\n", (502, 503)),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 200),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", 204),
+        (b"HTTP/1.1 304 Not Modified\r\n\r\n", 304),
+        (b"HTTP/1.1 418 Tea\r\nContent-Length: 2\r\n\r\nhi", 418),
+    ],
+)
 def test_statuses_that_are_passed(stack, redis, answer, status):
     """What is no answer at all is none of the caller's either."""
     says = Says(answer)
-    server = stack.server(redis, None, server__internal_token="the-internal-token", wechat__base_url=f"http://127.0.0.1:{says.port}", wait=False)
+    server = stack.server(
+        redis, None, server__internal_token="the-internal-token",
+        wechat__base_url=f"http://127.0.0.1:{says.port}", wait=False,
+    )
     poll(server.ready, what="ready")
     a = through(server, "wxa/x")
     assert a.status in (status if isinstance(status, tuple) else (status,)), a
@@ -388,8 +480,14 @@ def test_what_wechat_says_comes_back(passing, wxfake):
     a = through(passing, "wxa/no_such_call", "POST", {"x": 1})
     assert a.status == 200 and a.json["errcode"] == 40066
     wxfake.fault(api="getuserphonenumber", mode="huge", count=1)
-    assert through(passing, "wxa/business/getuserphonenumber", "POST", {"code": "x"}).error == "wechat_error"
+    assert (
+        through(passing, "wxa/business/getuserphonenumber", "POST", {"code": "x"}).error
+        == "wechat_error"
+    )
     wxfake.fault(api="getuserphonenumber", mode="reset", count=1)
     before = wxfake.calls("getuserphonenumber")
-    assert through(passing, "wxa/business/getuserphonenumber", "POST", {"code": "x"}).error == "wechat_unavailable"
+    assert (
+        through(passing, "wxa/business/getuserphonenumber", "POST", {"code": "x"}).error
+        == "wechat_unavailable"
+    )
     assert wxfake.calls("getuserphonenumber") == before + 1  # never sent twice

@@ -44,7 +44,8 @@ def test_what_is_malformed_is_ignored(server, bad):
     a = server.call("GET", "/v1/session", headers={"traceparent": bad})
     assert a.status == 401 and "traceparent" not in a.headers
     assert b"traceparent" not in server.raw(
-        f"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{f'traceparent: {TRACEPARENT}' * 1}\r\n"
+        "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        f"{f'traceparent: {TRACEPARENT}' * 1}\r\n"
         f"traceparent: {TRACEPARENT}\r\n\r\n".encode()
     )
     server.auth("x")

@@ -1,4 +1,5 @@
-"""One process takes the place of another without a refused connection: SIGUSR2, socket activation; and what systemd is told."""
+"""One process takes the place of another without a refused connection: SIGUSR2, socket activation;
+and what systemd is told."""
 import contextlib
 import fcntl
 import os
@@ -14,7 +15,10 @@ from conftest import APPID, BUILD, SECRET, Process, call, free_port, poll
 
 
 def successors(server):
-    return [int(p) for p in re.findall(r'msg="starting the program anew" pid=(\d+)', server.process.text())]
+    return [
+        int(p)
+        for p in re.findall(r'msg="starting the program anew" pid=(\d+)', server.process.text())
+    ]
 
 
 def gone(pid):
@@ -43,7 +47,11 @@ def no_successor_stays(stack):
 def test_sigusr2(stack, redis, wxfake, workers):
     path = stack.dir / "x.sock"
     server = stack.server(redis, wxfake, server__workers=workers)
-    server.file.write_text(server.file.read_text().replace(f"listen = 127.0.0.1:{server.port}", f"listen = 127.0.0.1:{server.port}, unix:{path}", 1))
+    server.file.write_text(
+        server.file.read_text().replace(
+            f"listen = 127.0.0.1:{server.port}", f"listen = 127.0.0.1:{server.port}, unix:{path}", 1
+        )
+    )
     server.process.stop()
     server.process = Process([BUILD / "wxlogind", "-c", server.file], server.process.log)
     poll(server.is_up, what="wxlogind")
@@ -67,7 +75,10 @@ def test_sigusr2(stack, redis, wxfake, workers):
         for n in range(1, 4):
             os.kill(pid, signal.SIGUSR2)
             poll(lambda: len(successors(server)) == n, what="a successor")
-            poll(lambda: server.process.text().count("this one drains") == n, seconds=30, what="handed over")
+            poll(
+                lambda: server.process.text().count("this one drains") == n, seconds=30,
+                what="handed over",
+            )
             pid = successors(server)[-1]
     finally:
         stop.set()
@@ -100,14 +111,20 @@ def bound():
 def activated(stack, sockets, names, workers=1):
     """As systemd does it: descriptors from 3 on."""
     file = stack.dir / "activated.ini"
-    file.write_text(f"[server]\nworkers = {workers}\n[users]\nurl = none\n[redis]\nurl = redis://127.0.0.1:1/0\n[app {APPID}]\nsecret = {SECRET}\n")
+    file.write_text(
+        f"[server]\nworkers = {workers}\n[users]\nurl = none\n[redis]\n"
+        f"url = redis://127.0.0.1:1/0\n[app {APPID}]\nsecret = {SECRET}\n"
+    )
     fds = [s.fileno() for s in sockets]
 
     def hand_over():
         high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 100) for fd in fds]
         for i, fd in enumerate(high):
             os.dup2(fd, 3 + i, inheritable=True)
-    script = f"export LISTEN_PID=$$ LISTEN_FDS={len(fds)} LISTEN_FDNAMES={names}; exec {BUILD}/wxlogind -c {file}"
+    script = (
+        f"export LISTEN_PID=$$ LISTEN_FDS={len(fds)} LISTEN_FDNAMES={names}; exec {BUILD}/wxlogind "
+        f"-c {file}"
+    )
     return Activated(["sh", "-c", script], stack.dir / "activated.log", hand_over)
 
 
@@ -115,12 +132,18 @@ class Activated(Process):
     def __init__(self, argv, log, preexec):
         self.log = log
         with open(log, "ab") as f:
-            self.proc = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=f, stderr=f, preexec_fn=preexec, close_fds=False)
+            self.proc = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=f, stderr=f, preexec_fn=preexec,
+                close_fds=False,
+            )
 
 
 def test_socket_activation(stack):
-    """Connections that came before the server wait for it; the configured addresses do not count."""
-    with bound() as public, bound() as internal, socket.create_connection(public.getsockname(), timeout=10) as early:
+    """Connections that came before the server wait for it; the configured addresses do not
+    count."""
+    with bound() as public, bound() as internal, socket.create_connection(
+        public.getsockname(), timeout=10
+    ) as early:
         p = activated(stack, [public, internal], "public:internal")
         early.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert early.recv(4096).startswith(b"HTTP/1.1 200")
@@ -131,7 +154,8 @@ def test_socket_activation(stack):
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_restarts_behind_sockets_that_stay(stack, workers):
-    """A socket unit's promise: connections wait while the server is away, and none of their requests fails."""
+    """A socket unit's promise: connections wait while the server is away, and none of their
+    requests fails."""
     with bound() as public, bound() as internal:
         port, bad, stop, asked = public.getsockname()[1], [], threading.Event(), [0]
 
@@ -186,8 +210,10 @@ def test_what_systemd_is_told(stack, redis, wxfake, workers):
             while not any(what in s for s in said):
                 said.append(notify.recv(4096).decode())
             said.clear()
-        server = stack.server(redis, wxfake, server__workers=workers,
-                              env={"NOTIFY_SOCKET": str(stack.dir / "notify"), "WATCHDOG_USEC": "400000"})
+        server = stack.server(
+            redis, wxfake, server__workers=workers,
+            env={"NOTIFY_SOCKET": str(stack.dir / "notify"), "WATCHDOG_USEC": "400000"},
+        )
         told("READY=1")
         told("WATCHDOG=1")
         server.process.signal(signal.SIGHUP)

@@ -39,7 +39,9 @@ def test_a_hung_call_holds_up_nobody(wxfake):
     with contextlib.ExitStack() as held:
         for _ in range(5):
             s = held.enter_context(socket.create_connection(("127.0.0.1", wxfake.port), timeout=5))
-            path = "/sns/jscode2session" + query(appid=APPID, secret=SECRET, js_code=wxfake.code(), grant_type="authorization_code")
+            path = "/sns/jscode2session" + query(
+                appid=APPID, secret=SECRET, js_code=wxfake.code(), grant_type="authorization_code"
+            )
             s.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         poll(lambda: wxfake.calls() == 5, what="five calls")
         assert login(wxfake)
@@ -60,7 +62,11 @@ def test_a_hung_call_ends_after_a_minute(later):
 
 def test_fault_slow(wxfake):
     code, a = one_fault(wxfake, mode="slow", delay_ms=400)
-    assert LOGIN_BODY.fullmatch(a.body.decode()) and 0.4 - TICK <= a.seconds < 1.5 and spent(wxfake, code)
+    assert (
+        LOGIN_BODY.fullmatch(a.body.decode())
+        and 0.4 - TICK <= a.seconds < 1.5
+        and spent(wxfake, code)
+    )
     code, a = one_fault(wxfake, mode="slow")
     assert LOGIN_BODY.fullmatch(a.body.decode()) and 2 - TICK <= a.seconds < 3.5
     code, a = one_fault(wxfake, mode="slow", delay_ms=0)
@@ -70,7 +76,12 @@ def test_fault_slow(wxfake):
 @pytest.mark.parametrize("mode, status", [("500", 500), ("502html", 502)])
 def test_fault_status(wxfake, mode, status):
     code, a = one_fault(wxfake, mode=mode)
-    assert a.status == status and a.headers["Content-Type"] == "text/html" and a.body.startswith(b"<html>") and a.json is None
+    assert (
+        a.status == status
+        and a.headers["Content-Type"] == "text/html"
+        and a.body.startswith(b"<html>")
+        and a.json is None
+    )
     assert "openid" in sns(wxfake, code).json  # the code was not looked at
 
 
@@ -84,7 +95,9 @@ def test_fault_reset_and_close(wxfake):
 
 def test_fault_drip(wxfake):
     wxfake.fault(mode="drip")
-    path = "/sns/jscode2session" + query(appid=APPID, secret=SECRET, js_code=wxfake.code(), grant_type="authorization_code")
+    path = "/sns/jscode2session" + query(
+        appid=APPID, secret=SECRET, js_code=wxfake.code(), grant_type="authorization_code"
+    )
     with socket.create_connection(("127.0.0.1", wxfake.port), timeout=5) as s:
         s.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         got = [(s.recv(100), time.monotonic()) for _ in range(7)]
@@ -98,10 +111,16 @@ def test_fault_huge(wxfake):
     wxfake.fault(mode="huge")
     out, _ = raw_login(wxfake, wxfake.code())
     head, _, body = out.partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 200 ") and len(body) > 10 * 1024 * 1024 and body[-9:] == b"AAAAAAAAA"
+    assert (
+        head.startswith(b"HTTP/1.1 200 ")
+        and len(body) > 10 * 1024 * 1024
+        and body[-9:] == b"AAAAAAAAA"
+    )
     assert spent(wxfake, wxfake.codes[-1])
     wxfake.fault(mode="huge")
-    path = "/sns/jscode2session" + query(appid=APPID, secret=SECRET, js_code=wxfake.code(), grant_type="authorization_code")
+    path = "/sns/jscode2session" + query(
+        appid=APPID, secret=SECRET, js_code=wxfake.code(), grant_type="authorization_code"
+    )
     with socket.create_connection(("127.0.0.1", wxfake.port), timeout=5) as s:
         s.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         poll(lambda: wxfake.calls() == 3, what="the call")
@@ -129,10 +148,22 @@ def test_fault_errcode_is_busy_unless_told(wxfake):
     assert a.json["errcode"] == 89503 and a.status == 200
 
 
-@pytest.mark.parametrize("mode, body", [("not_json", rb"openid=o1&session_key=k"), ("empty", rb""), ("truncated", rb'\{"session_key":"[^}]+')])
+@pytest.mark.parametrize(
+    "mode, body",
+    [
+        ("not_json", rb"openid=o1&session_key=k"),
+        ("empty", rb""),
+        ("truncated", rb'\{"session_key":"[^}]+'),
+    ],
+)
 def test_fault_bodies_that_are_no_json(wxfake, mode, body):
     code, a = one_fault(wxfake, mode=mode)
-    assert a.status == 200 and a.headers["Content-Type"] == "text/plain" and re.fullmatch(body, a.body) and a.json is None, a
+    assert (
+        a.status == 200
+        and a.headers["Content-Type"] == "text/plain"
+        and re.fullmatch(body, a.body)
+        and a.json is None
+    ), a
     assert int(a.headers["Content-Length"]) == len(a.body)
     assert spent(wxfake, code)
 
@@ -141,7 +172,11 @@ def test_fault_chunked(wxfake):
     wxfake.fault(mode="chunked")
     code = wxfake.code()
     head, _, body = raw_login(wxfake, code)[0].partition(b"\r\n\r\n")
-    assert b"Transfer-Encoding: chunked" in head and b"Content-Length" not in head and b"Content-Type: text/plain" in head
+    assert (
+        b"Transfer-Encoding: chunked" in head
+        and b"Content-Length" not in head
+        and b"Content-Type: text/plain" in head
+    )
     assert body.endswith(b"\r\n0\r\n\r\n")
     pieces = body[:-5].split(b"\r\n")
     assert set(pieces[0:-1:2]) == {b"1"} and LOGIN_BODY.fullmatch(b"".join(pieces[1::2]).decode())
@@ -155,7 +190,11 @@ def test_fault_types(wxfake):
     code, a = one_fault(wxfake, mode="json_type")
     assert is_json_type(a) and LOGIN_BODY.fullmatch(a.body.decode()) and spent(wxfake, code)
     code, a = one_fault(wxfake, mode="no_type")
-    assert "Content-Type" not in a.headers and LOGIN_BODY.fullmatch(a.body.decode()) and spent(wxfake, code)
+    assert (
+        "Content-Type" not in a.headers
+        and LOGIN_BODY.fullmatch(a.body.decode())
+        and spent(wxfake, code)
+    )
 
 
 def test_fault_unescaped(wxfake):
@@ -167,13 +206,24 @@ def test_fault_unescaped(wxfake):
     raise AssertionError("no / in 60 keys")
 
 
-@pytest.mark.parametrize("mode, extra", [
-    ("errcode0", {"errcode": 0, "errmsg": "ok"}), ("expires_in", {"expires_in": 7200}), ("extra", None), ("quoted_errcode", {}), ("old_hints", {}),
-])
+@pytest.mark.parametrize(
+    "mode, extra",
+    [
+        ("errcode0", {"errcode": 0, "errmsg": "ok"}),
+        ("expires_in", {"expires_in": 7200}),
+        ("extra", None),
+        ("quoted_errcode", {}),
+        ("old_hints", {}),
+    ],
+)
 def test_fault_fields(wxfake, mode, extra):
     code, a = one_fault(wxfake, mode=mode)
     plain = {k: a.json.pop(k) for k in ("session_key", "openid", "unionid")}
-    assert all(plain.values()) and a.json == ({"x_new": {"list": [1, None, {"a": True}], "text": "你好 🐼"}, "x_null": None} if extra is None else extra)
+    assert all(plain.values()) and a.json == (
+        {"x_new": {"list": [1, None, {"a": True}], "text": "你好 🐼"}, "x_null": None}
+        if extra is None
+        else extra
+    )
     if mode == "expires_in":
         assert re.match(rb'\{"session_key":"[^"]+","expires_in":7200,"openid"', a.body)
     if mode == "extra":
@@ -192,9 +242,13 @@ def test_fault_quoted_errcode(wxfake):
 
 def test_fault_old_hints(wxfake):
     wxfake.fault(mode="old_hints")
-    assert re.fullmatch(r"invalid code, hints: \[ req_id: [A-Za-z0-9_-]+ \]", sns(wxfake, "x").json["errmsg"])
+    assert re.fullmatch(
+        r"invalid code, hints: \[ req_id: [A-Za-z0-9_-]+ \]", sns(wxfake, "x").json["errmsg"]
+    )
     wxfake.fault("token", mode="old_hints")
-    assert re.fullmatch(r"invalid appid hint: \[[A-Za-z0-9_-]+\]", plain_token(wxfake, appid="x").json["errmsg"])
+    assert re.fullmatch(
+        r"invalid appid hint: \[[A-Za-z0-9_-]+\]", plain_token(wxfake, appid="x").json["errmsg"]
+    )
 
 
 def test_fault_missing_and_empty_fields(wxfake):
@@ -206,7 +260,11 @@ def test_fault_missing_and_empty_fields(wxfake):
 
 def test_fault_bom(wxfake):
     code, a = one_fault(wxfake, mode="bom")
-    assert a.body[:3] == b"\xef\xbb\xbf" and LOGIN_BODY.fullmatch(a.body[3:].decode()) and spent(wxfake, code)
+    assert (
+        a.body[:3] == b"\xef\xbb\xbf"
+        and LOGIN_BODY.fullmatch(a.body[3:].decode())
+        and spent(wxfake, code)
+    )
 
 
 def test_faults_count_queue_and_end(wxfake):
@@ -217,15 +275,18 @@ def test_faults_count_queue_and_end(wxfake):
     wxfake.fault("token", mode="500", count=7)
     wxfake.fault(mode="errcode", errcode=40164)
     assert wxfake.call("GET", "/fake/stats").json["faults"] == [
-        {"api": "jscode2session", "mode": "errcode", "count": 2}, {"api": "token", "mode": "500", "count": 7},
-        {"api": "jscode2session", "mode": "errcode", "count": 1}]
+        {"api": "jscode2session", "mode": "errcode", "count": 2},
+        {"api": "token", "mode": "500", "count": 7},
+        {"api": "jscode2session", "mode": "errcode", "count": 1},
+    ]
     assert errcodes(4) == [45009, 45009, 40164, 0]
     assert plain_token(wxfake).status == 500
     wxfake.fault(mode="errcode", count=1000000)
     assert errcodes(2) == [-1, -1]
     assert wxfake.call("DELETE", "/fake/fault?api=jscode2session").status == 204
     assert errcodes(2) == [0, 0] and plain_token(wxfake).status == 500
-    assert wxfake.call("DELETE", "/fake/fault?api=jscode2sessions").status == 400  # was wrong: a quiet 204
+    # was wrong: a quiet 204
+    assert wxfake.call("DELETE", "/fake/fault?api=jscode2sessions").status == 400
     assert wxfake.call("DELETE", "/fake/fault").status == 204
     assert plain_token(wxfake).status == 200
     stats = wxfake.call("GET", "/fake/stats").json
@@ -235,29 +296,43 @@ def test_faults_count_queue_and_end(wxfake):
 def test_too_many_faults(wxfake):
     for _ in range(64):
         wxfake.fault("token", mode="500")
-    assert wxfake.call("POST", "/fake/fault", {"api": "token", "mode": "500"}).error == "invalid_request"
+    assert (
+        wxfake.call("POST", "/fake/fault", {"api": "token", "mode": "500"}).error
+        == "invalid_request"
+    )
     wxfake.clear()
     wxfake.fault("token", mode="500")
 
 CALLS = {
     "jscode2session": lambda w: sns(w, "x"), "token": plain_token, "stable_token": stable_token,
     "checksession": lambda w: check(w, {"openid": "o", "session_key": "k"}, "x"),
-    "resetusersessionkey": lambda w: check(w, {"openid": "o", "session_key": "k"}, "x", "/wxa/resetusersessionkey"),
+    "resetusersessionkey": lambda w: check(
+        w, {"openid": "o", "session_key": "k"}, "x", "/wxa/resetusersessionkey"
+    ),
     "getuserphonenumber": lambda w: phone(w, "x", "x"),
     "getuserencryptkey": lambda w: w.call("POST", "/wxa/business/getuserencryptkey"),
-    **{api: lambda w, api=api: w.call("POST", "/xpay/" + api)
-       for api in ("query_user_balance", "currency_pay", "cancel_currency_pay")}, "other": lambda w: w.call("GET", "/nope"),
+    **{
+        api: lambda w, api=api: w.call("POST", "/xpay/" + api)
+        for api in ("query_user_balance", "currency_pay", "cancel_currency_pay")
+    },
+    "other": lambda w: w.call("GET", "/nope"),
 }
 
 
 def test_faults_and_stats_by_api(wxfake):
-    assert wxfake.call("GET", "/fake/stats").json == {"calls": {a: 0 for a in CALLS}, "faulted": 0, "users": 0, "faults": []}
+    assert wxfake.call("GET", "/fake/stats").json == {
+        "calls": {a: 0 for a in CALLS}, "faulted": 0, "users": 0, "faults": [],
+    }
     for n, (api, ask) in enumerate(CALLS.items(), 1):
         wxfake.fault(api, mode="500")
         assert ask(wxfake).status == 500, api
         for _ in range(n):
             assert ask(wxfake).status == 200, api
     stats = wxfake.call("GET", "/fake/stats")
-    assert stats.json["calls"] == {a: n + 1 for n, a in enumerate(CALLS, 1)} and stats.json["faulted"] == len(CALLS) and is_json_type(stats)
+    assert (
+        stats.json["calls"] == {a: n + 1 for n, a in enumerate(CALLS, 1)}
+        and stats.json["faulted"] == len(CALLS)
+        and is_json_type(stats)
+    )
     login(wxfake)
     assert wxfake.call("GET", "/fake/stats").json["users"] == 1

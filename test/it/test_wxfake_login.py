@@ -1,4 +1,5 @@
-"""wxfake alone: jscode2session and the life of a session_key, held against what is known of WeChat and docs/wxfake.md."""
+"""wxfake alone: jscode2session and the life of a session_key, held against what is known of WeChat
+and docs/wxfake.md."""
 import base64
 import concurrent.futures
 import hashlib
@@ -23,8 +24,14 @@ def test_success_has_wechats_shape(wxfake):
     wxfake.codes.append(given["code"])
     assert re.fullmatch("0[0-9A-Za-z]{31}", given["code"]) and re.fullmatch(OPENID, given["openid"])
     a = sns(wxfake, given["code"])
-    assert a.status == 200 and a.headers["Content-Type"] == "text/plain" and LOGIN_BODY.fullmatch(a.body.decode()), a
-    assert a.json["openid"] == given["openid"] and len(base64.b64decode(a.json["session_key"])) == 16
+    assert (
+        a.status == 200
+        and a.headers["Content-Type"] == "text/plain"
+        and LOGIN_BODY.fullmatch(a.body.decode())
+    ), a
+    assert (
+        a.json["openid"] == given["openid"] and len(base64.b64decode(a.json["session_key"])) == 16
+    )
 
 
 def test_slashes_are_escaped(wxfake):
@@ -41,7 +48,9 @@ def test_who_has_a_unionid(wxfake):
     assert login(wxfake, openid="oFirst", unionid="oUnion")["unionid"] == "oUnion"
     assert "unionid" not in login(wxfake, openid="oSecond", unionid="")
     assert "unionid" not in login(wxfake, openid="oSecond")
-    assert wxfake.call("POST", "/fake/user", {"openid": "oSecond", "unionid": "oThird"}).status == 204
+    assert (
+        wxfake.call("POST", "/fake/user", {"openid": "oSecond", "unionid": "oThird"}).status == 204
+    )
     assert login(wxfake, openid="oSecond")["unionid"] == "oThird"
 
 
@@ -73,7 +82,13 @@ def test_a_code_lives_five_minutes(later):
     assert "openid" in sns(later, later.code(appid=APPID)).json
 
 
-@pytest.mark.parametrize("code", ["nobody-made-this", "the code is a mock onee", "0" * 32, "a" * 256, "a&b=c/d?e#f+g", "你好", "%"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "nobody-made-this", "the code is a mock onee", "0" * 32, "a" * 256, "a&b=c/d?e#f+g",
+        "你好", "%",
+    ],
+)
 def test_unknown_codes(wxfake, code):
     refused(sns(wxfake, code), 40029, True)
 
@@ -97,15 +112,32 @@ def test_rid_begins_with_the_time(wxfake):
     assert abs(refused(plain_token(wxfake, appid="x"), 40013) - time.time()) < 5
 
 
-@pytest.mark.parametrize("change, errcode", [
-    ({"appid": None}, 41002), ({"appid": ""}, 41002), ({"appid": OTHER}, 40013), ({"appid": APPID.upper()}, 40013), ({"appid": APPID + " "}, 40013),
-    ({"secret": None}, 41004), ({"secret": ""}, 41004), ({"secret": SECRET[:-1]}, 40125), ({"secret": SECRET + "0"}, 40125),
-    ({"secret": SECRET.upper()}, 40125), ({"grant_type": None}, 40002), ({"grant_type": "client_credential"}, 40002),
-    ({"grant_type": "authorization_code;"}, 40002), ({"code": None}, 41008), ({"code": ""}, 41008),
-    # two at once: in the order that the page gives
-    ({"appid": None, "secret": None, "code": None}, 41002), ({"appid": OTHER, "secret": None}, 40013), ({"secret": "x", "grant_type": "x"}, 40125),
-    ({"grant_type": None, "code": None}, 40002), ({"secret": None, "grant_type": None, "code": None}, 41004),
-])
+@pytest.mark.parametrize(
+    "change, errcode",
+    [
+        ({"appid": None}, 41002),
+        ({"appid": ""}, 41002),
+        ({"appid": OTHER}, 40013),
+        ({"appid": APPID.upper()}, 40013),
+        ({"appid": APPID + " "}, 40013),
+        ({"secret": None}, 41004),
+        ({"secret": ""}, 41004),
+        ({"secret": SECRET[:-1]}, 40125),
+        ({"secret": SECRET + "0"}, 40125),
+        ({"secret": SECRET.upper()}, 40125),
+        ({"grant_type": None}, 40002),
+        ({"grant_type": "client_credential"}, 40002),
+        ({"grant_type": "authorization_code;"}, 40002),
+        ({"code": None}, 41008),
+        ({"code": ""}, 41008),
+        # two at once: in the order that the page gives
+        ({"appid": None, "secret": None, "code": None}, 41002),
+        ({"appid": OTHER, "secret": None}, 40013),
+        ({"secret": "x", "grant_type": "x"}, 40125),
+        ({"grant_type": None, "code": None}, 40002),
+        ({"secret": None, "grant_type": None, "code": None}, 41004),
+    ],
+)
 def test_parameters_missing_or_wrong(wxfake, change, errcode):
     code = wxfake.code()
     refused(sns(wxfake, **{"code": code, **change}), errcode, True)
@@ -149,13 +181,27 @@ def test_a_hundred_logins_a_minute(later):
     assert "openid" in sns(later, spare).json  # the refusal did not spend it
 
 
-@pytest.mark.parametrize("method, path, errcode", [
-    ("POST", "/sns/jscode2session", 43001), ("PUT", "/sns/jscode2session", 43001), ("GET", "/sns/jsCode2Session", 40066),
-    ("GET", "/sns/jscode2session/", 40066), ("GET", "/nope", 40066), ("POST", "/cgi-bin/token", 43001), ("GET", "/cgi-bin/stable_token", 43002),
-    ("POST", "/wxa/checksession", 43001), ("GET", "/wxa/business/getuserphonenumber", 43002), ("POST", "/nope", 40066), ("GET", "/fake", 40066),
-])
+@pytest.mark.parametrize(
+    "method, path, errcode",
+    [
+        ("POST", "/sns/jscode2session", 43001),
+        ("PUT", "/sns/jscode2session", 43001),
+        ("GET", "/sns/jsCode2Session", 40066),
+        ("GET", "/sns/jscode2session/", 40066),
+        ("GET", "/nope", 40066),
+        ("POST", "/cgi-bin/token", 43001),
+        ("GET", "/cgi-bin/stable_token", 43002),
+        ("POST", "/wxa/checksession", 43001),
+        ("GET", "/wxa/business/getuserphonenumber", 43002),
+        ("POST", "/nope", 40066),
+        ("GET", "/fake", 40066),
+    ],
+)
 def test_wrong_method_or_path(wxfake, method, path, errcode):
-    refused(wxfake.call(method, path + query(appid=APPID, secret=SECRET)), errcode, path.startswith("/sns/"))
+    refused(
+        wxfake.call(method, path + query(appid=APPID, secret=SECRET)), errcode,
+        path.startswith("/sns/"),
+    )
 
 
 # ---- session_key ----
@@ -166,7 +212,10 @@ def test_checksession(wxfake):
     assert a.status == 200 and a.body == b'{"errcode":0,"errmsg":"ok"}' and is_json_type(a), a
     decoded = hmac.new(base64.b64decode(user["session_key"]), b"", hashlib.sha256).hexdigest()
     swapped = hmac.new(b"", user["session_key"].encode(), hashlib.sha256).hexdigest()
-    for wrong in (sign(other["session_key"]), sign(user["session_key"]).upper(), decoded, swapped, hashlib.sha1(b"").hexdigest(), "", None):
+    for wrong in (
+        sign(other["session_key"]), sign(user["session_key"]).upper(), decoded, swapped,
+        hashlib.sha1(b"").hexdigest(), "", None,
+    ):
         refused(check(wxfake, user, signature=wrong), 87009)
     for wrong in ("hmac_sha1", "", None):
         refused(check(wxfake, user, sig_method=wrong), 87008)
@@ -177,15 +226,37 @@ def test_checksession(wxfake):
 
 
 def test_signature_vectors():
-    """WeChat's own, and those computed for the page: this file signs and decrypts as WeChat does."""
-    assert sign("o0q0otL8aEzpcZL/FT9WsQ==", b'{"foo":"bar"}') == "654571f79995b2ce1e149e53c0a33dc39c0a74090db514261454e8dbe432aa0b"
-    assert sign("tiihtNczf5v6AKRyjwEUhQ==") == "7154f9f8b4b76b92f541cbf0e37d48840fa06e5e42da92a6f80168a1516a4735"
-    raw = '{"nickName":"小明🐼","gender":0,"language":"zh_CN","city":"","province":"","country":"","avatarUrl":""}'
-    assert hashlib.sha1((raw + "HyVFkGl5F5OQWJZZaNzBBg==").encode()).hexdigest() == "95a652c9e116c1f84a7a2f1370e6277b077ac23b"
-    plain = decrypt("HyVFkGl5F5OQWJZZaNzBBg==", "AAECAwQFBgcICQoLDA0ODw==",
-                    "ntxbJ342ENErI48OuOK8l9HYBNnE3t/ypgGqoD7dflMyGVLYSP4nSF7TgT4IiXzS4viN7MEz3l8wC2a8vSNMOsCjV5pcewWDVPK+69xy+6VzHwSKTksv"
-                    "WqrCQkIWcFSnconVDFuAT/oY3t0SW9lpcg==")
-    assert plain == b'{"openGId":"tGid","watermark":{"timestamp":1700000000,"appid":"wx4f4bc4dec97d474b"},"pad":"xxx"}'
+    """WeChat's own, and those computed for the page: this file signs and decrypts as WeChat
+    does."""
+    assert (
+        sign("o0q0otL8aEzpcZL/FT9WsQ==", b'{"foo":"bar"}')
+        == "654571f79995b2ce1e149e53c0a33dc39c0a74090db514261454e8dbe432aa0b"
+    )
+    assert (
+        sign("tiihtNczf5v6AKRyjwEUhQ==")
+        == "7154f9f8b4b76b92f541cbf0e37d48840fa06e5e42da92a6f80168a1516a4735"
+    )
+    raw = (
+        '{"nickName":"小明🐼","gender":0,"language":"zh_CN","city":"","province":"","country":"","avat'
+        'arUrl":""}'
+    )
+    assert (
+        hashlib.sha1((raw + "HyVFkGl5F5OQWJZZaNzBBg==").encode()).hexdigest()
+        == "95a652c9e116c1f84a7a2f1370e6277b077ac23b"
+    )
+    plain = decrypt(
+        "HyVFkGl5F5OQWJZZaNzBBg==", "AAECAwQFBgcICQoLDA0ODw==",
+        "ntxbJ342ENErI48OuOK8l9HYBNnE3t/ypgGqoD7dflMyGVLYSP4nSF7TgT4IiXzS4viN7MEz3l8wC2a8vSNMOsCjV5"
+        "pcewWDVPK+69xy+6VzHwSKTksv"
+        "WqrCQkIWcFSnconVDFuAT/oY3t0SW9lpcg==",
+    )
+    assert (
+        plain
+        == (
+            b'{"openGId":"tGid","watermark":{"timestamp":1700000000,"appid":"wx4f4bc4dec97d474b"},"'
+            b'pad":"xxx"}'
+        )
+    )
 
 
 def test_the_key_stays_or_a_login_replaces_it(stack):
@@ -216,7 +287,9 @@ def test_reset_session_key(wxfake):
     refused(check(wxfake, user, path=path, signature="0" * 64), 87009)
     refused(check(wxfake, user, path=path, sig_method="md5"), 87008)
     a = check(wxfake, user, path=path)
-    assert list(a.json) == ["errcode", "errmsg", "openid", "session_key"] and (a.json["errcode"], a.json["openid"]) == (0, user["openid"])
+    assert list(a.json) == ["errcode", "errmsg", "openid", "session_key"] and (
+        a.json["errcode"], a.json["openid"],
+    ) == (0, user["openid"])
     assert a.json["session_key"] != user["session_key"]
     refused(check(wxfake, user), 87009)
     assert check(wxfake, a.json).json["errcode"] == 0

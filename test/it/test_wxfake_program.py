@@ -30,35 +30,49 @@ def test_any_code(stack):
     assert phone(w, "any phone code", token).json["phone_info"]["watermark"]["appid"] == APPID
     refused(sns(w, "x", secret="y"), 40125, True)
     refused(sns(w, ""), 41008, True)
-    assert {sns(w, "same").json["openid"] for _ in range(150)} == {sns(w, "same").json["openid"]}  # and no rate
+    # and no rate
+    assert {sns(w, "same").json["openid"] for _ in range(150)} == {sns(w, "same").json["openid"]}
     assert w.call("GET", "/fake/stats").json["users"] == 0  # remembers none
     code = w.code(openid="oMine")
     assert sns(w, code).json == sns(w, code).json and sns(w, code).json["openid"] == "oMine"
     made = encrypt(w, first.json["openid"], {"a": 1})
-    assert json.loads(decrypt(first.json["session_key"], made["iv"], made["encryptedData"]))["a"] == 1
+    assert (
+        json.loads(decrypt(first.json["session_key"], made["iv"], made["encryptedData"]))["a"] == 1
+    )
 
 
 def test_the_backend_that_the_page_calls(stack):
     plain = stack.wxfake()
-    assert plain.call("GET", "/fake/backend").status == plain.call("GET", "/fake/users").status == 404
+    assert (
+        plain.call("GET", "/fake/backend").status == plain.call("GET", "/fake/users").status == 404
+    )
     assert not plain.call("GET", "/fake/about").json["internal"]
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        w = stack.wxfake("--internal", f"http://127.0.0.1:{silent.getsockname()[1]}", "--internal-token", "t")
+        w = stack.wxfake(
+            "--internal", f"http://127.0.0.1:{silent.getsockname()[1]}", "--internal-token", "t"
+        )
         assert w.call("GET", "/fake/about").json["internal"]
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(call, w.port, "GET", "/fake/backend", headers={"Authorization": "Bearer x"})
+            waiting = pool.submit(
+                call, w.port, "GET", "/fake/backend", headers={"Authorization": "Bearer x"}
+            )
             proxy, _ = silent.accept()
             with proxy:
                 asked = proxy.recv(4096).decode()
                 assert asked.startswith("GET /internal/auth HTTP/1.1\r\n")
-                assert "\r\nAuthorization: Bearer x\r\n" in asked and "\r\nX-Internal-Token: t\r\n" in asked
+                assert (
+                    "\r\nAuthorization: Bearer x\r\n" in asked
+                    and "\r\nX-Internal-Token: t\r\n" in asked
+                )
                 proxy.sendall(b'HTTP/1.1 200 OK\r\nX-Wx-Openid: o"bad\r\nContent-Length: 0\r\n\r\n')
-            assert waiting.result().json == {"orders": [], "of": "…"}  # what is no openid is not repeated
+            # what is no openid is not repeated
+            assert waiting.result().json == {"orders": [], "of": "…"}
             waiting = pool.submit(w.call, "GET", "/fake/backend")
             silent.accept()[0].close()
             a = waiting.result()
             assert a.status == 503 and a.headers["Retry-After"] == "1"
-        with socket.create_connection(("127.0.0.1", w.port)) as phone:  # a question that waits when wxfake ends
+        # a question that waits when wxfake ends
+        with socket.create_connection(("127.0.0.1", w.port)) as phone:
             phone.sendall(b"GET /fake/backend HTTP/1.1\r\nHost: x\r\n\r\n")
             with silent.accept()[0]:
                 w.process.stop()
@@ -80,7 +94,8 @@ def test_latency(stack):
 def test_over_tls(stack):
     tls = stack.tls()
     w = stack.wxfake(tls=tls)
-    w.context = ssl.create_default_context(cafile=str(tls.ca))  # the certificate is the one given, its name too
+    # the certificate is the one given, its name too
+    w.context = ssl.create_default_context(cafile=str(tls.ca))
     with Events(w) as e:
         user = login(w)
         assert check(w, user).json["errcode"] == 0
@@ -95,7 +110,8 @@ def test_over_tls(stack):
                 sns(w, w.code())
         e.until(lambda: len(e.seen("wechat")) >= 9, "events over TLS")
     with contextlib.suppress(http.client.HTTPException, OSError):
-        assert call(w.port, "GET", "/fake/stats").status == 400  # plain HTTP: no answer, or a refusal
+        # plain HTTP: no answer, or a refusal
+        assert call(w.port, "GET", "/fake/stats").status == 400
     with pytest.raises(ssl.SSLError):
         call(w.port, "GET", "/fake/stats", tls=ssl.create_default_context())
     assert login(w)
@@ -105,20 +121,63 @@ def test_over_tls(stack):
 
 
 def run(*args, **kw):
-    return subprocess.run([str(BUILD / "wxfake"), *[str(a) for a in args]], capture_output=True, text=True, timeout=20, **kw)
+    return subprocess.run(
+        [str(BUILD / "wxfake"), *[str(a) for a in args]],
+        capture_output=True, text=True, timeout=20, **kw,
+    )
 
 
-@pytest.mark.parametrize("args", [
-    ["--nope"], ["nope"], ["-h"], ["--listen"], ["--app"], ["--app", "wx1"], ["--app", ":s"], ["--app", "wx1:"], ["--app", "wx 1:s"],
-    ["--app", "wx1:s", "--app", "wx1:t"], ["--app", "w" * 65 + ":s"], ["--latency"], ["--latency", "50"], ["--latency", "ms"],
-    ["--latency", "-1ms"], ["--latency", "61s"], ["--latency", "9" * 30 + "s"], ["--latency", "5m"], ["--latency", "1.5s"], ["--tls-cert", "x"],
-    ["--tls-key", "x"], ["--watch-redis"], ["--watch-redis", "x"], ["--watch-redis", "redis://"], ["--watch-redis", "redis://127.0.0.1:0"],
-    ["--watch-redis", "redis://127.0.0.1:65536"], ["--watch-redis", "redis://word@127.0.0.1"], ["--watch-redis", "redis://:%zz@127.0.0.1"],
-    ["--watch-redis", "redis://h:1x"], ["--watch-redis", "redis://h/x"], ["--watch-redis", "unix://x"], ["--watch-redis", "unix:///" + "x" * 120],
-    ["--any-code", "yes"], ["--wxlogind"], ["--wxlogind", "x"], ["--wxlogind", "ftp://x"], ["--wxlogind", "http://"], ["--wxlogind", "http://a b"],
-    ["--internal", "x"], ["--internal", "http://x"], ["--internal", "http://x:0"], ["--internal", "http://x:1/y"], ["--internal", "https://x:1"],
-    ["--wxlogind", "http://a;b"], ["--wxlogind", "http://a/?b"], ["--wxlogind", "http://u@h"],
-])
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--nope"],
+        ["nope"],
+        ["-h"],
+        ["--listen"],
+        ["--app"],
+        ["--app", "wx1"],
+        ["--app", ":s"],
+        ["--app", "wx1:"],
+        ["--app", "wx 1:s"],
+        ["--app", "wx1:s", "--app", "wx1:t"],
+        ["--app", "w" * 65 + ":s"],
+        ["--latency"],
+        ["--latency", "50"],
+        ["--latency", "ms"],
+        ["--latency", "-1ms"],
+        ["--latency", "61s"],
+        ["--latency", "9" * 30 + "s"],
+        ["--latency", "5m"],
+        ["--latency", "1.5s"],
+        ["--tls-cert", "x"],
+        ["--tls-key", "x"],
+        ["--watch-redis"],
+        ["--watch-redis", "x"],
+        ["--watch-redis", "redis://"],
+        ["--watch-redis", "redis://127.0.0.1:0"],
+        ["--watch-redis", "redis://127.0.0.1:65536"],
+        ["--watch-redis", "redis://word@127.0.0.1"],
+        ["--watch-redis", "redis://:%zz@127.0.0.1"],
+        ["--watch-redis", "redis://h:1x"],
+        ["--watch-redis", "redis://h/x"],
+        ["--watch-redis", "unix://x"],
+        ["--watch-redis", "unix:///" + "x" * 120],
+        ["--any-code", "yes"],
+        ["--wxlogind"],
+        ["--wxlogind", "x"],
+        ["--wxlogind", "ftp://x"],
+        ["--wxlogind", "http://"],
+        ["--wxlogind", "http://a b"],
+        ["--internal", "x"],
+        ["--internal", "http://x"],
+        ["--internal", "http://x:0"],
+        ["--internal", "http://x:1/y"],
+        ["--internal", "https://x:1"],
+        ["--wxlogind", "http://a;b"],
+        ["--wxlogind", "http://a/?b"],
+        ["--wxlogind", "http://u@h"],
+    ],
+)
 def test_bad_command_lines(args):
     """Was wrong: a bad --watch-redis ended with 3, as if the address could not be bound."""
     done = run("--listen", f"127.0.0.1:{free_port()}", *args)
@@ -143,31 +202,49 @@ def test_an_address_in_use(wxfake):
 
 def test_certificates_that_cannot_be_read(stack):
     tls = stack.tls()
-    for cert, key in ((tls.ca, tls.key), ("/nope", tls.key), (tls.cert, "/nope"), (tls.key, tls.cert)):
+    for cert, key in (
+        (tls.ca, tls.key),
+        ("/nope", tls.key),
+        (tls.cert, "/nope"),
+        (tls.key, tls.cert),
+    ):
         done = run("--listen", f"127.0.0.1:{free_port()}", "--tls-cert", cert, "--tls-key", key)
         assert done.returncode == 1 and "TLS" in done.stderr, done
 
 
 def test_help_and_version():
     done = run("--help")
-    assert done.returncode == 0 and not done.stderr and done.stdout.startswith("usage: wxfake") and APPID in done.stdout
+    assert (
+        done.returncode == 0
+        and not done.stderr
+        and done.stdout.startswith("usage: wxfake")
+        and APPID in done.stdout
+    )
     page = (ROOT / "docs/wxfake.md").read_text().partition("\n\n")[2]
     options = set(re.findall(r"--[a-z-]+", page.partition("Without")[0]))
-    assert options >= {"--listen", "--tls-cert", "--tls-key", "--app", "--latency", "--any-code", "--watch-redis"}
+    assert options >= {
+        "--listen", "--tls-cert", "--tls-key", "--app", "--latency", "--any-code", "--watch-redis",
+    }
     assert options <= set(re.findall(r"--[a-z-]+", done.stdout))
     done = run("--version")
     assert done.returncode == 0 and re.fullmatch(r"wxfake \d+\.\d+\.\d+\n", done.stdout)
 
 
 def test_the_page_knows_every_mode(wxfake):
-    """Both ways: what the page names is taken, and what is taken is named. Was wrong: spent_hang."""
+    """Both ways: what the page names is taken, and what is taken is named. Was wrong:
+    spent_hang."""
     page = (ROOT / "docs/wxfake.md").read_text()
     named = set(re.findall(r"`([a-z0-9_]+)`", page[page.index("`hang` never"):])) - {"delay_ms"}
     for mode in named:
         wxfake.fault(mode=mode)
     source = (ROOT / "test/wxfake/fault.c").read_text()
     assert named == set(re.findall(r'\{"([a-z0-9_]+)", M_', source))
-    asked = set(re.findall(r'mode="([a-z0-9_]+)"|\("([a-z0-9_]+)", (?:\{|None|rb|True|False|50)', (ROOT / "test/it/test_wxfake_faults.py").read_text()))
+    asked = set(
+        re.findall(
+            r'mode="([a-z0-9_]+)"|\("([a-z0-9_]+)", (?:\{|None|rb|True|False|50)',
+            (ROOT / "test/it/test_wxfake_faults.py").read_text(),
+        )
+    )
     assert named <= {a or b for a, b in asked}, "a mode without a test"
 
 
@@ -191,5 +268,8 @@ def test_its_log_holds_no_secret(wxfake):
     sns(wxfake, "a-code-nobody-made")
     text = wxfake.process.text()
     assert "jscode2session" in text
-    for secret in (SECRET, user["session_key"], token, plain, sign(user["session_key"]), "a-code-nobody-made", *wxfake.codes):
+    for secret in (
+        SECRET, user["session_key"], token, plain, sign(user["session_key"]), "a-code-nobody-made",
+        *wxfake.codes,
+    ):
         assert secret not in text

@@ -24,16 +24,29 @@ def good_token(w, token):
 @pytest.mark.parametrize("get", [plain_token, stable_token])
 def test_token_shape(wxfake, get):
     a = get(wxfake)
-    assert a.status == 200 and is_json_type(a) and re.fullmatch(rb'\{"access_token":"[A-Za-z0-9_-]{64,512}","expires_in":7200\}', a.body), a
+    assert (
+        a.status == 200
+        and is_json_type(a)
+        and re.fullmatch(rb'\{"access_token":"[A-Za-z0-9_-]{64,512}","expires_in":7200\}', a.body)
+    ), a
     assert good_token(wxfake, a.json["access_token"]) is True
     assert good_token(wxfake, a.json["access_token"][:-1]) == 40001
 
 
 @pytest.mark.parametrize("get", [plain_token, stable_token])
-@pytest.mark.parametrize("change, errcode", [
-    ({"appid": None}, 41002), ({"appid": ""}, 41002), ({"appid": OTHER}, 40013), ({"secret": None}, 41004), ({"secret": ""}, 41004),
-    ({"secret": "x"}, 40125), ({"grant_type": None}, 40002), ({"grant_type": "authorization_code"}, 40002),
-])
+@pytest.mark.parametrize(
+    "change, errcode",
+    [
+        ({"appid": None}, 41002),
+        ({"appid": ""}, 41002),
+        ({"appid": OTHER}, 40013),
+        ({"secret": None}, 41004),
+        ({"secret": ""}, 41004),
+        ({"secret": "x"}, 40125),
+        ({"grant_type": None}, 40002),
+        ({"grant_type": "authorization_code"}, 40002),
+    ],
+)
 def test_token_refusals(wxfake, get, change, errcode):
     refused(get(wxfake, **change), errcode)
 
@@ -45,8 +58,18 @@ def test_stable_token_reads_its_body_only(wxfake):
     for body in ("{", "[]", "null", '"x"', "\xff"):
         assert wxfake.call("POST", "/cgi-bin/stable_token", body).json["errcode"] in (41002, 47001)
     for wrong in (7, None, [], {}):
-        refused(wxfake.call("POST", "/cgi-bin/stable_token", {"appid": wrong, "secret": SECRET, "grant_type": "client_credential"}), 41002)
-    assert access_token(wxfake, force_refresh=False) == access_token(wxfake, force_refresh="true") == access_token(wxfake)
+        refused(
+            wxfake.call(
+                "POST", "/cgi-bin/stable_token",
+                {"appid": wrong, "secret": SECRET, "grant_type": "client_credential"},
+            ),
+            41002,
+        )
+    assert (
+        access_token(wxfake, force_refresh=False)
+        == access_token(wxfake, force_refresh="true")
+        == access_token(wxfake)
+    )
 
 
 def test_a_token_replaced_works_five_minutes_more(later):
@@ -83,21 +106,32 @@ def test_stable_token_normal(later):
     later.later(6)
     new = stable_token(later).json
     assert new["access_token"] != first["access_token"] and new["expires_in"] == 7200
-    assert good_token(later, first["access_token"]) is good_token(later, new["access_token"]) is True
+    assert (
+        good_token(later, first["access_token"]) is good_token(later, new["access_token"]) is True
+    )
     later.later(301)
-    assert good_token(later, first["access_token"]) == 40001 and good_token(later, new["access_token"]) is True
+    assert (
+        good_token(later, first["access_token"]) == 40001
+        and good_token(later, new["access_token"]) is True
+    )
 
 
 def test_stable_token_forced(later):
     first, second = access_token(later), access_token(later, force_refresh=True)
-    assert first != second and good_token(later, first) == 40001 and good_token(later, second) is True
-    assert access_token(later, force_refresh=True) == access_token(later) == second  # within 30 s: no refresh
+    assert (
+        first != second and good_token(later, first) == 40001 and good_token(later, second) is True
+    )
+    # within 30 s: no refresh
+    assert access_token(later, force_refresh=True) == access_token(later) == second
     later.later(28)
     assert access_token(later, force_refresh=True) == second
     later.later(3)
     third = access_token(later, force_refresh=True)
-    assert third != second and good_token(later, second) == 40001 and good_token(later, third) is True
-    assert access_token(later, appid=OTHER, secret=OTHER_SECRET, force_refresh=True) != third  # an app of its own
+    assert (
+        third != second and good_token(later, second) == 40001 and good_token(later, third) is True
+    )
+    # an app of its own
+    assert access_token(later, appid=OTHER, secret=OTHER_SECRET, force_refresh=True) != third
 
 
 def test_twenty_forced_a_day(later):
@@ -139,12 +173,19 @@ def test_the_two_kinds_of_token_are_apart(wxfake):
 
 def test_expire_token(stack):
     w = stack.wxfake(*TWO_APPS)
-    plain, stable, other = plain_token(w).json["access_token"], access_token(w), access_token(w, appid=OTHER, secret=OTHER_SECRET)
+    plain, stable, other = (
+        plain_token(w).json["access_token"], access_token(w),
+        access_token(w, appid=OTHER, secret=OTHER_SECRET),
+    )
     assert w.call("POST", "/fake/expire-token", {}).status == 400  # which app?
     assert w.call("POST", "/fake/expire-token", {"appid": APPID}).status == 204
     assert good_token(w, plain) == good_token(w, stable) == 42001 and good_token(w, other) is True
     new = stable_token(w).json
-    assert new["access_token"] != stable and new["expires_in"] == 7200 and good_token(w, new["access_token"]) is True
+    assert (
+        new["access_token"] != stable
+        and new["expires_in"] == 7200
+        and good_token(w, new["access_token"]) is True
+    )
     assert good_token(w, stable) == 40001
 
 
@@ -156,4 +197,8 @@ def test_stale_token_shapes(wxfake, errcode):
     wxfake.fault("getuserphonenumber", mode="errcode", errcode=errcode)
     code = wxfake.code(kind="phone")
     refused(phone(wxfake, code, token), errcode)
-    assert check(wxfake, user, token).json["errcode"] == phone(wxfake, code, token).json["errcode"] == 0
+    assert (
+        check(wxfake, user, token).json["errcode"]
+        == phone(wxfake, code, token).json["errcode"]
+        == 0
+    )

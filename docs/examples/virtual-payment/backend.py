@@ -64,7 +64,8 @@ def compact(value):
 
 
 def order(openid, coins):
-    """What the phone hands to wx.requestVirtualPayment, as it is: the signatures are of these bytes."""
+    """What the phone hands to wx.requestVirtualPayment, as it is: the signatures are of these
+    bytes."""
     sign_data = compact(
         {
             "offerId": os.environ["WX_OFFER_ID"],
