@@ -1,14 +1,17 @@
--- Asks wxlogind who is calling. Sets txn.wx_appid, txn.wx_openid, txn.wx_unionid; or answers 401 or 503
--- as wxlogind did; or does neither, and haproxy.cfg answers 503.
+-- Asks wxlogind who is calling. Sets txn.wx_appid, txn.wx_openid, txn.wx_unionid; or answers 401 or
+-- 503 as wxlogind did; or does neither, and haproxy.cfg answers 503.
 local internal_token = os.getenv("WX_INTERNAL_TOKEN")
-local passed_on = {"content-type", "cache-control", "www-authenticate", "retry-after", "x-wx-reason", "x-request-id"}
+local passed_on = {
+	"content-type", "cache-control", "www-authenticate", "retry-after", "x-wx-reason",
+	"x-request-id",
+}
 
 local function first(headers, name)
 	return headers[name] and headers[name][0]
 end
 
--- What wxlogind is asked with, only as long as it takes it: whatever else the caller sends must not make
--- the check fail. A session's token has 43 characters.
+-- What wxlogind is asked with, only as long as it takes it: whatever else the caller sends must not
+-- make the check fail. A session's token has 43 characters.
 local function sane(value, most)
 	return value and #value <= most and not value:find("[^ -~]") and value
 end
@@ -61,7 +64,8 @@ core.register_action("wx_auth", {"http-req"}, function(txn)
 		txn:set_var("txn.wx_appid", first(res.headers, "x-wx-appid") or "")
 		txn:set_var("txn.wx_unionid", first(res.headers, "x-wx-unionid") or "")
 		txn:set_var("txn.wx_openid", first(res.headers, "x-wx-openid") or "")
-	elseif (res.status == 401 and first(res.headers, "x-wx-reason")) or (res.status == 503 and first(res.headers, "retry-after")) then
+	elseif (res.status == 401 and first(res.headers, "x-wx-reason"))
+		or (res.status == 503 and first(res.headers, "retry-after")) then
 		answer_as(txn, res)
 	end
 end)

@@ -1,5 +1,6 @@
--- What the scripts of sessions share. Each block (there is no blank line in one) defines one helper. make puts before a script
--- those helpers that it uses, and no others (scripts/lua-compose). How sessions lie in Redis: session.h and session_create.lua.
+-- What the scripts of sessions share. Each block (there is no blank line in one) defines one
+-- helper. make puts before a script those helpers that it uses, and no others
+-- (scripts/lua-compose). How sessions lie in Redis: session.h and session_create.lua.
 
 -- Redis' clock in ms.
 local function clock_ms()
@@ -7,7 +8,8 @@ local function clock_ms()
 	return tonumber(t[1]) * 1000 + math.floor(t[2] / 1000)
 end
 
--- What a session has in common with the user's others: the unionid and the session_keys. nil when the value is none of a session.
+-- What a session has in common with the user's others: the unionid and the session_keys. nil when
+-- the value is none of a session.
 local function shared(value)
 	return string.match(value or '', '^%d+|%d*|%d*|[^|]*|[^|]*|([^|]*)|[^|]*|[^|]*|(.*)$')
 end
@@ -40,14 +42,15 @@ local function digits(n)
 	return n > 0 and string.format('%d', n) or ''
 end
 
--- Writes a session. ttl, unless it is empty, is longer than its life: it is marked, since max_age ends it.
+-- Writes a session. ttl, unless it is empty, is longer than its life: it is marked, since max_age
+-- ends it.
 local function put(key, value, life, ttl)
 	redis.call('SET', key, value, 'PX', life)
 	if ttl ~= '' then redis.call('SET', mark(key), '', 'PX', ttl) end
 end
 
--- Ends a session. DEL first: a Redis that is full takes the shorter value only from a script that has written before, and a session
--- must end all the same.
+-- Ends a session. DEL first: a Redis that is full takes the shorter value only from a script that
+-- has written before, and a session must end all the same.
 local function bury(key, reason)
 	if not alive(key) then return end
 	local rest = left(key)
@@ -64,8 +67,8 @@ local function id_of(member)
 	return string.sub(member, -20)
 end
 
--- The user's newest session that lives: its member of the index, the unionid and the session_keys. The dead after it leave the
--- index, a thousand at most.
+-- The user's newest session that lives: its member of the index, the unionid and the session_keys.
+-- The dead after it leave the index, a thousand at most.
 local function newest(index, name, base)
 	local from, to = range_of(name)
 	for _ = 1, 1000 do
@@ -88,14 +91,17 @@ local function living(index, base, members)
 	return live
 end
 
--- Ends the user's oldest sessions until no more than most are left; their ids go to out. It ends 250 at most, which takes some ms:
--- true says that it is to be called again. The dead, which count for nothing, are looked for among as many as are to be ended and a
--- hundred more: they are the oldest as a rule. While some are found and not all of the user's were looked at, nothing is ended.
+-- Ends the user's oldest sessions until no more than most are left; their ids go to out. It ends
+-- 250 at most, which takes some ms: true says that it is to be called again. The dead, which count
+-- for nothing, are looked for among as many as are to be ended and a hundred more: they are the
+-- oldest as a rule. While some are found and not all of the user's were looked at, nothing is
+-- ended.
 local function make_room(index, name, base, most, out)
 	local from, to = range_of(name)
 	local count = redis.call('ZLEXCOUNT', index, from, to)
 	if count <= most then return false end
-	local looked = redis.call('ZRANGEBYLEX', index, from, to, 'LIMIT', 0, math.min(count - most, 250) + 100)
+	local some = math.min(count - most, 250) + 100
+	local looked = redis.call('ZRANGEBYLEX', index, from, to, 'LIMIT', 0, some)
 	local live = living(index, base, looked)
 	local over = count - (#looked - #live) - most
 	if #live < #looked and #looked < count then return over > 0 end
@@ -107,7 +113,8 @@ local function make_room(index, name, base, most, out)
 	return over > 250
 end
 
--- Gives the unionid to the sessions that the user has, the thousand newest; the ids of those that had another go to out.
+-- Gives the unionid to the sessions that the user has, the thousand newest; the ids of those that
+-- had another go to out.
 local function spread(index, name, base, unionid, out)
 	local from, to = range_of(name)
 	for _, m in ipairs(redis.call('ZREVRANGEBYLEX', index, to, from, 'LIMIT', 0, 1000)) do
@@ -120,18 +127,19 @@ local function spread(index, name, base, unionid, out)
 	end
 end
 
--- Enters a session, whose life is so many ms, into the index, which is to last as long. It is given an eighth more, a day at most, so
--- that not every login has to move its end.
+-- Enters a session, whose life is so many ms, into the index, which is to last as long. It is given
+-- an eighth more, a day at most, so that not every login has to move its end.
 local function enter(index, member, life)
 	redis.call('ZADD', index, '0', member)
 	life = tonumber(life)
 	if redis.call('PTTL', index) < life then
-		redis.call('PEXPIRE', index, string.format('%d', life + math.floor(math.min(life / 8, 86400000))))
+		local longer = life + math.floor(math.min(life / 8, 86400000))
+		redis.call('PEXPIRE', index, string.format('%d', longer))
 	end
 end
 
--- Looks at sixteen members of the index, somewhere, and goes on while it finds dead ones: these leave. One session in eight does it:
--- an id is as good as a dice, and so is the clock.
+-- Looks at sixteen members of the index, somewhere, and goes on while it finds dead ones: these
+-- leave. One session in eight does it: an id is as good as a dice, and so is the clock.
 local function sweep(index, base, id, now)
 	if string.byte(id, -1) % 8 ~= 0 then return end
 	for round = 1, 25 do

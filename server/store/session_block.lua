@@ -1,6 +1,7 @@
 -- KEYS index block
 -- ARGV session-base name limit until(s) ms
--- The user makes no session until then (0: for ever), and has none: ends as many as the limit, there may be more. Answers their ids.
+-- The user makes no session until then (0: for ever), and has none: ends as many as the limit,
+-- there may be more. Answers their ids.
 redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[5])
 local from, to = range_of(ARGV[2])
 local ids = {}

@@ -1,34 +1,44 @@
 -- KEYS session index erasing block
 -- ARGV life ttl appid|openid| unionid |ip|user-agent| id session-base max_per_user session_key
 --      what-it-begins-with-if-it-is-the-same name
--- life: what is less of ttl and max_age, in ms. ttl: empty when it is no more than life.
--- Answers 1 when the session is there, 1 when more of the user's sessions are to go (session_trim), when it was created in ms, then the
--- ids of those that it changed. Or 0 and why there is none: "erasing" or "blocked".
+-- life: what is less of ttl and max_age, in ms. ttl: empty when it is no more than life. Answers 1
+-- when the session is there, 1 when more of the user's sessions are to go (session_trim), when it
+-- was created in ms, then the ids of those that it changed. Or 0 and why there is none: "erasing"
+-- or "blocked".
 --
--- A session is one string under the hash of its token. The users of a tag (session.h) share one sorted set beside it, in the same
--- slot: the index. Every change of a session and the index is one script, so nobody ever sees half of it.
+-- A session is one string under the hash of its token. The users of a tag (session.h) share one
+-- sorted set beside it, in the same slot: the index. Every change of a session and the index is one
+-- script, so nobody ever sees half of it.
 --
---   session   order|seen(s after it was created)|ahead(ms)|appid|openid|unionid|ip|user agent|session_keys
+--   session   order|seen(s after it was created)|ahead(ms)|appid|openid|unionid|ip|user agent|
+--             session_keys
 --             or, once it was ended, !reason
---   mark      for as long as ttl, where max_age will end the session before that: who asks then is told "expired"
---   index     a user's name (16 hex digits), order (13 digits) and id (20 characters) of each session, all scored 0 and so in the
---             order of their bytes: a user's sessions stand together, the oldest first
+--   mark      exists as long as ttl, if max_age ends the session before that: until then a caller
+--             is told "expired"
+--   index     for each session the user's name (16 hex digits), order (13 digits) and id (20
+--             characters). All have score 0, so they are sorted by their bytes: the sessions of one
+--             user stand together, the oldest first
 --
--- order is when the session was created, in ms, but always after the user's sessions before it: Redis' clock may be set back, or
--- stand still for two logins in one millisecond. ahead is what that added. Empty is 0, in seen and ahead.
+-- order is when the session was created, in ms, but always after the user's sessions before it:
+-- Redis' clock may be set back, or stand still for two logins in one millisecond. ahead is what
+-- that added. Empty is 0, in seen and ahead.
 --
--- session_keys are the user's newest and the different one before it, each after its length in one byte, as store/seal.h makes them.
--- A user's newest session has them, and so has every one that will outlive it: a renewal takes them from the newest, and a newest
--- session that is ended hands them to those that remain. So they go with the user's last session, however that ends.
+-- session_keys are the user's newest and the different one before it, each after its length in one
+-- byte, as store/seal.h makes them. A user's newest session has them, and so has every one that
+-- will outlive it: a renewal takes them from the newest, and a newest session that is ended hands
+-- them to those that remain. So they go with the user's last session, however that ends.
 --
--- unionid is what the newest login brought that brought one, in all of the user's sessions: a check reads it where it reads all else.
+-- unionid is what the newest login brought that brought one, in all of the user's sessions: a check
+-- reads it where it reads all else.
 --
--- The index only says where to look: what is no more leaves it when its user is looked at, and what makes it grow looks at more of its
--- members, somewhere, and goes on while it finds dead ones: few of them stay, though nobody looks at theirs. It lasts as long as the
--- session that lasts longest. Why not a key for each user: it would cost as much as the session. Up to Redis'
+-- The index only says where to look: what is no more leaves it when its user is looked at, and what
+-- makes it grow looks at more of its members, somewhere, and goes on while it finds dead ones: few
+-- of them stay, though nobody looks at theirs. It lasts as long as the session that lasts longest.
+-- Why not a key for each user: it would cost as much as the session. Up to Redis'
 -- zset-max-listpack-entries the members are one small allocation.
 local index, life, ttl, who, unionid, from = KEYS[2], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local id, base, max, keys, same, name = ARGV[6], ARGV[7], tonumber(ARGV[8]), ARGV[9], ARGV[10], ARGV[11]
+local id, base, max = ARGV[6], ARGV[7], tonumber(ARGV[8])
+local keys, same, name = ARGV[9], ARGV[10], ARGV[11]
 local now = clock_ms()
 local stop = redis.call('MGET', KEYS[3], KEYS[4])
 if stop[2] and (stop[2] == '0' or stop[2] * 1000 > now) then return {0, 'blocked'} end

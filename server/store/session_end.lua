@@ -17,7 +17,8 @@ if last and last < member then
 		local key = base .. id_of(m)
 		local heir, _, theirs = alive(key)
 		if heir and theirs ~= keys then
-			redis.call('SET', key, string.sub(heir, 1, #heir - #theirs) .. keys, 'PX', left(key))
+			local rest = string.sub(heir, 1, #heir - #theirs)
+			redis.call('SET', key, rest .. keys, 'PX', left(key))
 		end
 	end
 end

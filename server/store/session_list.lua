@@ -1,6 +1,7 @@
 -- KEYS index
 -- ARGV session-base name limit
--- Answers id, value without session_keys, what remains in ms; and so on, the newest first. Forgets those that are no more.
+-- Answers id, value without session_keys, what remains in ms; and so on, the newest first. Forgets
+-- those that are no more.
 local from, to = range_of(ARGV[2])
 local out = {}
 for _, m in ipairs(redis.call('ZREVRANGEBYLEX', KEYS[1], to, from, 'LIMIT', 0, ARGV[3])) do

@@ -1,7 +1,7 @@
 -- KEYS session index
 -- ARGV ttl max_age id session-base name
--- Answers what remains of the session in ms, or what now stands in its place: !reason or nil. An index that was lost (evicted, deleted
--- by hand) comes back with the sessions that are used.
+-- Answers what remains of the session in ms, or what now stands in its place: !reason or nil. An
+-- index that was lost (evicted, deleted by hand) comes back with the sessions that are used.
 local value = redis.call('GET', KEYS[1])
 local order, ahead, who, unionid, from, keys = string.match(value or '',
 	'^(%d+)|%d*|(%d*)|([^|]*|[^|]*|)([^|]*)(|[^|]*|[^|]*|)(.*)$')
@@ -22,7 +22,8 @@ if last and last > member then
 end
 local seen = string.format('%d', math.max(0, math.floor((now - created) / 1000)))
 life = string.format('%d', life)
-put(KEYS[1], order .. '|' .. seen .. '|' .. ahead .. '|' .. who .. unionid .. from .. keys, life, tonumber(life) < ttl and ARGV[1] or '')
+local renewed = order .. '|' .. seen .. '|' .. ahead .. '|' .. who .. unionid .. from .. keys
+put(KEYS[1], renewed, life, tonumber(life) < ttl and ARGV[1] or '')
 enter(index, member, life)
 sweep(index, base, id, now)
 return tonumber(life)

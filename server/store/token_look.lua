@@ -1,8 +1,9 @@
 -- KEYS token lock bad asked
 -- ARGV report-hash drop holder lock-ms ahead-ms bad-ms asked-ms
--- Answers {value, left, ours, lock}. value is empty where there is none to give: the caller renews (ours is 1), waits, or fails.
--- A token stays until WeChat has named another. About one that a caller only doubts WeChat is asked once in asked-ms, for all. One that
--- is to be dropped is kept back from everybody while it is renewed.
+-- Answers {value, left, ours, lock}. value is empty where there is none to give: the caller renews
+-- (ours is 1), waits, or fails. A token stays until WeChat has named another. About one that a
+-- caller only doubts WeChat is asked once in asked-ms, for all. One that is to be dropped is kept
+-- back from everybody while it is renewed.
 local v, lock, ours = redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2]), 0
 local left = v and redis.call('PTTL', KEYS[1]) or 0
 local renewing = lock and string.sub(lock, 1, 1) ~= '!'
@@ -22,6 +23,8 @@ end
 if must and not lock then
 	redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[4])
 	ours = 1
-	if drop and (is_it(ARGV[1]) or not v) then redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[6]) end
+	if drop and (is_it(ARGV[1]) or not v) then
+		redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[6])
+	end
 end
 return {give and v or '', left, ours, lock or ''}

@@ -13,6 +13,7 @@ function request()
 	local a = n % addresses
 	return wrk.format("POST", "/v1/login", {
 		["Content-Type"] = "application/json",
-		["X-Forwarded-For"] = string.format("10.%d.%d.%d", math.floor(a / 65536), math.floor(a / 256) % 256, a % 256),
+		["X-Forwarded-For"] = string.format("10.%d.%d.%d",
+			math.floor(a / 65536), math.floor(a / 256) % 256, a % 256),
 	}, '{"code":"l' .. run .. "-" .. n .. '"}')
 end

@@ -1,4 +1,5 @@
--- POST /v1/login with a new code each, and LOGINS_PER_USER codes of one user. Needs a WeChat that takes any code (wxfake --any-code).
+-- POST /v1/login with a new code each, and LOGINS_PER_USER codes of one user. Needs a WeChat that
+-- takes any code (wxfake --any-code).
 require("report")
 local thread = 0
 
@@ -12,10 +13,16 @@ function init(args)
 	run = string.format("%x%x", math.random(1, 2147483647), id)
 	n = 0
 	per_user = tonumber(os.getenv("LOGINS_PER_USER") or "1")
-	headers = {["Content-Type"] = "application/json", ["User-Agent"] = (os.getenv("USER_AGENT") or "") ~= "" and os.getenv("USER_AGENT") or nil}
+	local agent = os.getenv("USER_AGENT") or ""
+	headers = {
+		["Content-Type"] = "application/json",
+		["User-Agent"] = agent ~= "" and agent or nil,
+	}
 end
 
 function request()
 	n = n + 1
-	return wrk.format("POST", os.getenv("LOGIN_PATH") or "/v1/login", headers, '{"code":"' .. run .. "-" .. math.floor(n / per_user) .. "~" .. n .. '"}')
+	local code = run .. "-" .. math.floor(n / per_user) .. "~" .. n
+	local path = os.getenv("LOGIN_PATH") or "/v1/login"
+	return wrk.format("POST", path, headers, '{"code":"' .. code .. '"}')
 end

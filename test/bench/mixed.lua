@@ -10,7 +10,8 @@ end
 
 function init(args)
 	for token in io.lines(os.getenv("TOKENS")) do
-		requests[#requests + 1] = wrk.format("GET", "/v1/session", {["Authorization"] = "Bearer " .. token})
+		local headers = {["Authorization"] = "Bearer " .. token}
+		requests[#requests + 1] = wrk.format("GET", "/v1/session", headers)
 	end
 	math.randomseed(os.time() + id)
 	run = string.format("%x%x", math.random(1, 2147483647), id)
@@ -19,7 +20,9 @@ end
 function request()
 	n = n + 1
 	if n % 101 == 0 then
-		return wrk.format("POST", "/v1/login", {["Content-Type"] = "application/json"}, '{"code":"m' .. run .. "-" .. n .. '"}')
+		local headers = {["Content-Type"] = "application/json"}
+		local body = '{"code":"m' .. run .. "-" .. n .. '"}'
+		return wrk.format("POST", "/v1/login", headers, body)
 	end
 	return requests[n % #requests + 1]
 end

@@ -1,4 +1,5 @@
--- REQUESTS times PUT /v1/user, each with a value that is new, for as many users as TOKENS has lines; then stops, and says how long it took.
+-- REQUESTS times PUT /v1/user, each with a value that is new, for as many users as TOKENS has
+-- lines; then stops, and says how long it took.
 local ffi = require("ffi")
 ffi.cdef("typedef struct { long s, ns; } timespec_t; int clock_gettime(int, timespec_t *);")
 tokens, n, answered, bad = {}, 0, 0, 0
@@ -23,8 +24,13 @@ end
 function request()
 	began = began or now()
 	n = n + 1
-	return wrk.format("PUT", "/v1/user", {["Authorization"] = "Bearer " .. tokens[n % #tokens + 1], ["Content-Type"] = "application/json"},
-		'{"nickName":"n' .. run .. "-" .. n .. '","gender":1,"city":"Guangzhou","avatarUrl":"https://example.org/' .. n .. '.png"}')
+	local headers = {
+		["Authorization"] = "Bearer " .. tokens[n % #tokens + 1],
+		["Content-Type"] = "application/json",
+	}
+	local name, picture = run .. "-" .. n, "https://example.org/" .. n .. ".png"
+	return wrk.format("PUT", "/v1/user", headers, '{"nickName":"n' .. name
+		.. '","gender":1,"city":"Guangzhou","avatarUrl":"' .. picture .. '"}')
 end
 
 function response(status)
@@ -37,6 +43,7 @@ function response(status)
 end
 
 function done(summary, latency)
-	io.write(string.format('\n{"requests":%d,"seconds":%.6f,"p50_us":%d,"p99_us":%d,"errors":%d}\n', worker:get("answered"), worker:get("seconds") or -1,
+	io.write(string.format('\n{"requests":%d,"seconds":%.6f,"p50_us":%d,"p99_us":%d,'
+		.. '"errors":%d}\n', worker:get("answered"), worker:get("seconds") or -1,
 		latency:percentile(50), latency:percentile(99), worker:get("bad")))
 end

@@ -41,7 +41,10 @@ const living = async () => {
 };
 
 before(async () => {
-  stack = await Stack.start({ server: { internal_token: TOKEN }, audit: { file: AUDIT, openid: "clear" } });
+  stack = await Stack.start({
+    server: { internal_token: TOKEN },
+    audit: { file: AUDIT, openid: "clear" },
+  });
   browser = await chromium.launch({
     executablePath: BROWSER,
     args: ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"],
@@ -61,7 +64,9 @@ beforeEach(() => {
 
 afterEach(async () => {
   const origin = new URL(stack.internal).origin;
-  const elsewhere = asked.filter((url) => !url.startsWith("blob:") && !url.startsWith(`${origin}/`));
+  const elsewhere = asked.filter(
+    (url) => !url.startsWith("blob:") && !url.startsWith(`${origin}/`),
+  );
   try {
     assert.deepEqual(elsewhere, [], "no other origin is asked");
     assert.ok(!asked.some((url) => url.includes(TOKEN)), "the token is in no address");
@@ -108,7 +113,9 @@ async function find(value, by = "openid") {
   await page.click("#find button");
 }
 
-/** Faults that axe-core finds, as "rule: element". It is run from outside, past the page's policy. */
+/**
+ * Faults that axe-core finds, as "rule: element". It is run from outside, past the page's policy.
+ */
 async function faults() {
   await page.evaluate(fs.readFileSync(AXE, "utf8"));
   const { violations: found } = await page.evaluate(() => window.axe.run(document));
@@ -174,7 +181,10 @@ for (const width of [1280, 390]) {
       await page.waitForSelector("#health .good");
       await find(OPENID);
       await page.waitForSelector("#sessions li");
-      await poll(() => page.evaluate(() => document.querySelector("polyline").points.length > 2), "plots");
+      await poll(
+        () => page.evaluate(() => document.querySelector("polyline").points.length > 2),
+        "plots",
+      );
       assert.equal(await wide(), 0);
       assert.deepEqual(await faults(), []);
       await page.click("#erase");
@@ -187,13 +197,16 @@ for (const width of [1280, 390]) {
       const words = await page.evaluate(() => document.body.innerText);
       assert.equal(/刷新/.test(words), locale === "zh-CN");
       await page.click("#language");
-      assert.equal(/刷新/.test(await page.evaluate(() => document.body.innerText)), locale !== "zh-CN");
+      assert.equal(
+        /刷新/.test(await page.evaluate(() => document.body.innerText)),
+        locale !== "zh-CN",
+      );
       assert.doesNotMatch(await page.evaluate(() => document.body.innerText), /undefined/);
     });
   }
 }
 
-test("a wrong token is said, and stays outside; a reload and Leave forget the right one", async () => {
+test("a wrong token is refused; a reload and Leave forget the right one", async () => {
   await open();
   await enter("wrong");
   await page.getByText("The token is not right.").waitFor();
@@ -288,7 +301,10 @@ test("found by phone, unionid and openid; markup stays text", async () => {
   await someone();
   await open();
   await enter();
-  for (const [by, value] of [["phone", "+8613812345678"], ["unionid", "uConsole"]]) {
+  for (const [by, value] of [
+    ["phone", "+8613812345678"],
+    ["unionid", "uConsole"],
+  ]) {
     await find(value, by);
     await page.getByText("Found: 1", { exact: true }).waitFor();
     assert.equal(await page.textContent("#found span"), `${OPENID} · +86138****5678 · ${EVIL}`);
@@ -310,7 +326,7 @@ test("found by phone, unionid and openid; markup stays text", async () => {
   assert.ok(!(await page.isVisible("#unblock")));
 });
 
-test("blocked with a note and a time, and let in again: what the server holds, and by whom", async () => {
+test("a user is blocked with a note and a time, then unblocked; both are audited", async () => {
   await someone();
   await open();
   await page.fill("#actor", "zhang");
@@ -385,10 +401,15 @@ test("exported and erased: the file, and what is left", async () => {
 
 test("all users, 100 at a time, by what the server names as next", async () => {
   const { users } = await inside("GET", "?limit=1000");
-  const names = Array.from({ length: 250 - users.length }, (_, i) => `oPage${String(i).padStart(3, "0")}`);
+  const names = Array.from(
+    { length: 250 - users.length },
+    (_, i) => `oPage${String(i).padStart(3, "0")}`,
+  );
   for (let i = 0; i < names.length; i += 25) {
     await Promise.all(
-      names.slice(i, i + 25).map((name) => inside("PUT", `/${name}`, { nickName: `\u202e${EVIL}` })),
+      names
+        .slice(i, i + 25)
+        .map((name) => inside("PUT", `/${name}`, { nickName: `\u202e${EVIL}` })),
     );
   }
   await open({ width: 390 });
@@ -420,14 +441,22 @@ test("a name that would be another path is none", async () => {
   await open();
   await enter();
   await page.waitForSelector("#health .good");
-  for (const [appid, value] of [[APPID, ".."], [APPID, "."], ["..", OPENID]]) {
-    const before = asked.filter((url) => url.includes("/internal/apps") || url.includes("/users")).length;
+  for (const [appid, value] of [
+    [APPID, ".."],
+    [APPID, "."],
+    ["..", OPENID],
+  ]) {
+    const before = asked.filter(
+      (url) => url.includes("/internal/apps") || url.includes("/users"),
+    ).length;
     await page.fill("#appid", appid);
     await page.selectOption("#by", "openid");
     await page.fill("#value", value);
     await page.click("#find button");
     await page.getByText("That cannot be an appid or an openid.").waitFor();
-    const after = asked.filter((url) => url.includes("/internal/apps") || url.includes("/users")).length;
+    const after = asked.filter(
+      (url) => url.includes("/internal/apps") || url.includes("/users"),
+    ).length;
     assert.equal(after, before);
     await find("oNobody");
     await page.getByText("does not know this user").waitFor();
@@ -466,7 +495,7 @@ test("WeChat's hosts and each app's access_token: well, and not", async () => {
   await health(`${stack.fake}: answers.`).waitFor();
 });
 
-test("a call that the server does not have, and an app that is not configured, are sentences", async () => {
+test("an unknown call and an unknown app are told in a sentence", async () => {
   await open();
   await enter();
   for (const [status, error, words] of [
@@ -503,7 +532,10 @@ test("Redis away: the page says so, and goes on when it is back", async () => {
   await page.getByText("Redis answers.").waitFor();
 });
 
-/** What a busy server sees: logins, checks, phone numbers, codes that are refused; more and less of it in waves. */
+/**
+ * What a busy server sees: logins, checks, phone numbers, codes that are refused; more and less of
+ * it in waves.
+ */
 async function load(state) {
   const inside = { "X-Internal-Token": TOKEN };
   for (let n = 0; state.going; n++) {
@@ -529,7 +561,12 @@ async function load(state) {
 async function pictures() {
   await someone("小明", "MicroMessenger/8.0.50 (iPhone)");
   const pages = [];
-  for (const [locale, width] of [["en-US", 1280], ["en-US", 390], ["zh-CN", 1280], ["zh-CN", 390]]) {
+  for (const [locale, width] of [
+    ["en-US", 1280],
+    ["en-US", 390],
+    ["zh-CN", 1280],
+    ["zh-CN", 390],
+  ]) {
     await open({ locale, width });
     await enter();
     pages.push([context, page, `${locale.slice(0, 2)}-${width}.png`]);

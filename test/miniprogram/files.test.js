@@ -65,7 +65,10 @@ test("uploadFile: the file arrives with the session; a dead session is renewed o
     assert.match(JSON.parse(res.data).type, /^multipart\/form-data/);
     assert.match(
       backend.seen[1].body,
-      /name="kind"\r\n\r\navatar[^]*name="file"; filename="tmp_a.png"[^]*contents of wxfile:\/\/tmp_a.png/,
+      new RegExp(
+        'name="kind"\\r\\n\\r\\navatar[^]*name="file"; filename="tmp_a.png"' +
+          "[^]*contents of wxfile://tmp_a.png",
+      ),
     );
     assert.equal(phone.calls.login, 1);
     assert.equal(backend.seen.length, 2);
@@ -75,7 +78,7 @@ test("uploadFile: the file arrives with the session; a dead session is renewed o
   }
 });
 
-test("uploadFile: 503 and a lost answer are the caller's to repeat, and the session is kept; 413 rejects", async () => {
+test("uploadFile: 503, 413 and a lost answer reject; the session is kept", async () => {
   for (const answer of [
     () => ({ statusCode: 503, data: "" }),
     () => {
@@ -94,7 +97,7 @@ test("uploadFile: 503 and a lost answer are the caller's to repeat, and the sess
   }
 });
 
-test("downloadFile: the file comes with the session; a 401 whose body is in the file is asked about", async () => {
+test("downloadFile: sends the session; understands a 401 whose body is in the file", async () => {
   for (const drop of [false, true]) {
     const backend = await backendBehindAuth(undefined, drop);
     try {
@@ -109,7 +112,7 @@ test("downloadFile: the file comes with the session; a 401 whose body is in the 
   }
 });
 
-test("downloadFile: a 401 that is not about the session is the caller's; a replaced session ends", async () => {
+test("downloadFile: another 401 goes to the caller; a replaced session ends", async () => {
   const phone = newPhone();
   await phone.common.userLogin();
   const { session } = phone;
@@ -149,7 +152,7 @@ test("downloadFile: 503 and lost answers are repeated", async () => {
 });
 
 for (const name of ["uploadFile", "downloadFile", "connectSocket"]) {
-  test(`${name}: the session goes to no other origin, and what the caller sets as Authorization does not count`, async () => {
+  test(`${name}: other origins get no session; the caller's Authorization is ignored`, async () => {
     const phone = newPhone({
       baseUrl: "https://login.example.com",
       origins: ["https://api.example.com:8443"],
@@ -218,7 +221,7 @@ async function startSocketServer() {
   return { origin: `http://127.0.0.1:${server.address().port}`, stop };
 }
 
-test("connectSocket: brings the socket when it is open; a refused handshake rejects with `network`", async () => {
+test("connectSocket: brings an open socket; a refused handshake is `network`", async () => {
   const server = await startSocketServer();
   try {
     const phone = newPhone({ origins: [server.origin] });
@@ -239,7 +242,7 @@ test("connectSocket: brings the socket when it is open; a refused handshake reje
   }
 });
 
-test("connectSocket: a handshake that is never answered ends with `timeout`, and an aborted one is closed", async () => {
+test("connectSocket: an unanswered handshake is `timeout`; an aborted one is closed", async () => {
   const phone = newPhone();
   await phone.common.userLogin();
   phone.hung.add("onOpen");
@@ -258,7 +261,7 @@ test("connectSocket: a handshake that is never answered ends with `timeout`, and
   assert.equal(phone.socketsClosed, 2);
 });
 
-test("getSession and authHeader log in where there is no session, and share that login", async () => {
+test("getSession and authHeader log in when there is no session, once for both", async () => {
   const phone = newPhone();
   const [session, header] = await Promise.all([
     phone.common.getSession(),
@@ -288,7 +291,7 @@ test("openData: encryptedData and rawData, opened by the real server", async () 
 
 /* ---- closeAccount: first against the server, then with the server's half played here ---- */
 
-test("closeAccount: the server forgets the user, ends the session, and the next login is new", async () => {
+test("closeAccount: the user and the session are gone; the next login is new", async () => {
   const phone = newPhone();
   await phone.common.userLogin();
   await phone.common.setUserInfo({ nickName: "Li" });
@@ -341,7 +344,7 @@ test("closeAccount: 401 `revoked` to a repeat means that the first attempt did i
   await assert.rejects(phone.common.request({ url: "/x" }), { code: "logged_out" });
 });
 
-test("closeAccount: all answers lost rejects; when it is called again, `revoked` is success, also where another call met it first", async () => {
+test("closeAccount: rejects when all answers are lost; later `revoked` means success", async () => {
   for (const between of [false, true]) {
     const phone = await phoneThatCloses(lost, lost, lost, () => refusal("revoked"));
     await assert.rejects(phone.common.closeAccount(), { code: "network" });
@@ -356,7 +359,7 @@ test("closeAccount: all answers lost rejects; when it is called again, `revoked`
   }
 });
 
-test("closeAccount: `revoked` to the first attempt is no success; after a new login it is asked anew", async () => {
+test("closeAccount: `revoked` at the first attempt: logs in and asks again", async () => {
   const phone = await phoneThatCloses(() => refusal("revoked"), erased);
   await assert.rejects(phone.common.closeAccount(), { reason: "revoked" });
   await phone.common.userLogin();

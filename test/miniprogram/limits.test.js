@@ -41,7 +41,7 @@ for (const [api, name, session] of [
   ["request", "checkLogin", true],
   ["setStorage", "userLogin", false],
 ]) {
-  test(`${api} never calls back: ${name} ends with \`timeout\`, and works again afterwards`, async () => {
+  test(`${api} never calls back: ${name} ends with \`timeout\`, then works again`, async () => {
     const phone = await phoneWith(session, { timeout: 7000, retries: 1 });
     const began = phone.now;
     phone.hung.add(api);
@@ -71,7 +71,7 @@ test("logout ends too where nothing calls back, and nobody is logged in", async 
   await assert.rejects(phone.common.request({ url: "/x" }), { code: "logged_out" });
 });
 
-test("a call that answers after its limit changes nothing; one that calls back twice is heard once", async () => {
+test("a late answer changes nothing; a second callback is ignored", async () => {
   const phone = newPhone();
   const login = phone.wx.login;
   let late;
@@ -101,7 +101,7 @@ test("a call that answers after its limit changes nothing; one that calls back t
   assert.equal((await phone.common.request({ url: "/v1/session" })).statusCode, 200);
 });
 
-test("a call's own timeout counts, and the platform's request is aborted when it is over", async () => {
+test("a call's own timeout counts; the platform's request is then aborted", async () => {
   const phone = await phoneWith(true, { retries: 0 });
   let aborted = false;
   phone.wx.request = (options) => {
@@ -140,7 +140,7 @@ const breakings = {
 };
 
 for (const [how, spoil] of Object.entries(breakings)) {
-  test(`setStorage ${how}: the caller is told, and the session is used until the mini program ends`, async () => {
+  test(`setStorage ${how}: the caller is told; the session is used from memory`, async () => {
     const phone = newPhone();
     spoil(phone, "setStorage");
     await assert.rejects(
@@ -157,7 +157,7 @@ for (const [how, spoil] of Object.entries(breakings)) {
     assert.equal((await fetch(`${stack.url}/v1/session`, { headers: header })).status, 401);
   });
 
-  test(`setStorage ${how} on a cold start: the first request succeeds, with one login`, async () => {
+  test(`setStorage ${how} on a cold start: one login, and the request succeeds`, async () => {
     const phone = newPhone();
     spoil(phone, "setStorage");
     const all = await Promise.all(
@@ -201,7 +201,7 @@ for (const [how, spoil] of Object.entries(breakings)) {
     assert.notEqual((await phone.common.userLogin()).third_session, old);
   });
 
-  test(`request ${how}: repeats, then an Error with code network; the session is kept`, async () => {
+  test(`request ${how}: repeats, then rejects with network; the session is kept`, async () => {
     const phone = await phoneWith(true);
     const old = phone.session;
     spoil(phone, "request");
@@ -365,7 +365,7 @@ test("an aborted call rejects at once, is ended on the platform, and is not repe
   assert.equal(phone.waits.length, 0);
 });
 
-test("aborted before it is out, and while it waits for a repeat: nothing more is sent", async () => {
+test("aborted before it is sent, or before a repeat: nothing more is sent", async () => {
   const phone = await phoneWith(true);
   phone.requests.length = 0;
   const early = phone.common.request({ url: "/x" });
@@ -389,7 +389,7 @@ test("aborted before it is out, and while it waits for a repeat: nothing more is
   assert.equal(phone.timers.size, 0);
 });
 
-test("abort by the task that callbacks give; others go on, and so does a login that it shared", async () => {
+test("the task of a call with callbacks aborts that call only, not a shared login", async () => {
   const phone = newPhone();
   const told = [];
   const task = phone.common.request({

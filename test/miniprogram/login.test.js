@@ -25,7 +25,7 @@ test("a first login is stored; a second one has nothing to do", async () => {
   assert.equal(phone.requests.length, 1);
 });
 
-test("what the storage holds is the truth: emptied, it means a new login; another session there is used", async () => {
+test("an emptied storage means a new login; another session in it is used", async () => {
   const [phone, other] = [newPhone(), newPhone()];
   await phone.common.userLogin();
   phone.store.clear();
@@ -46,7 +46,7 @@ test("a session_key that died at WeChat means a new login", async () => {
   assert.equal(phone.session, second.third_session);
 });
 
-test("50 calls at once on a cold start: one wx.login, one POST /v1/login, all 50 succeed", async () => {
+test("50 calls at once on a cold start: one login, all 50 succeed", async () => {
   const phone = newPhone();
   const results = await Promise.all(
     Array.from({ length: 50 }, () => phone.common.request({ url: "/v1/session" })),
@@ -101,7 +101,7 @@ test("a storage that answers late does not cause a second login", async () => {
   assert.equal(phone.calls.login, 1);
 });
 
-test("a lost answer is asked again with the same code and nonce, and brings the same session; WeChat sees one login", async () => {
+test("a lost answer: the same code and nonce bring the same session", async () => {
   const phone = newPhone();
   const before = await stack.exchanges();
   let lost;
@@ -122,7 +122,7 @@ test("a lost answer is asked again with the same code and nonce, and brings the 
   assert.equal(await stack.exchanges(), before + 1);
 });
 
-test("the nonce is another for each code, and the appid travels when it is configured", async () => {
+test("each code has its own nonce; a configured appid is sent", async () => {
   const phone = newPhone({ appid: APPID });
   await phone.common.onLogin();
   await phone.common.onLogin();
@@ -167,7 +167,7 @@ test("codes that are always refused end it after the second: no loop", async () 
   assert.equal(phone.session, undefined);
 });
 
-test("an answer that WeChat lost after it spent the code: asked again, refused, one fresh code", async () => {
+test("WeChat's answer is lost and the code is spent: one fresh code is used", async () => {
   const phone = newPhone();
   await stack.fault({ mode: "reset", count: 1 });
   await phone.common.userLogin();
@@ -215,7 +215,7 @@ test("no code from wx.login: it failed, or it gave none", async () => {
   assert.equal(phone.requests.length, 0);
 });
 
-test("no network: repeats that wait longer each time, then `network`; the next login works", async () => {
+test("no network: repeats with longer waits, then `network`; the next login works", async () => {
   const phone = newPhone({ retries: 3 });
   phone.transport = () => {
     throw new Error("ERR_INTERNET_DISCONNECTED");
@@ -245,7 +245,7 @@ test("a login that fails leaves the stored session as it is", async () => {
   await phone.common.request({ url: "/v1/session" });
 });
 
-test("touristappid: the developer tools' one code logs in as often as one likes, one user for each phone", async () => {
+test("touristappid: the tools' code can be used again; each phone has one user", async () => {
   const openidOf = async (phone) =>
     (await fetch(`${stack.internal}/internal/auth`, bearer(phone.session))).headers.get(
       "x-wx-openid",
@@ -284,7 +284,7 @@ test("touristappid: the developer tools' one code logs in as often as one likes,
   assert.notEqual(users[0], users[1]);
 });
 
-test("touristappid: a phone whose storage fails is one user all the same; WeChat itself refuses the code as before", async () => {
+test("touristappid: a phone whose storage fails is still one user; WeChat refuses", async () => {
   const phone = newPhone();
   phone.login = () => ({ code: "the code is a mock one" });
   phone.wx.setStorage = (options) => options.fail({ errMsg: "setStorage:fail" });
@@ -342,7 +342,7 @@ test("logout ends the session here and there", async () => {
   assert.equal(phone.requests.length, 2);
 });
 
-test("logout forgets the session whatever the network says, and says whether the server was told", async () => {
+test("logout always forgets the session, and says whether the server was told", async () => {
   const phone = newPhone();
   await phone.common.userLogin();
   phone.transport = () => {

@@ -63,7 +63,7 @@ function compile(files, options) {
     .map((d) => `${d.file?.fileName}: ${ts.flattenDiagnosticMessageText(d.messageText, "\n")}`);
 }
 
-test("the types fit miniprogram-api-typings; common.js and the sample use nothing that ES2015 and WeChat do not have", () => {
+test("the types fit miniprogram-api-typings; the code uses ES2015 and WeChat only", () => {
   const tsc = require.resolve("typescript/bin/tsc");
   const { status, stdout } = spawnSync(process.execPath, [tsc, "-p", __dirname], {
     encoding: "utf8",
@@ -72,7 +72,7 @@ test("the types fit miniprogram-api-typings; common.js and the sample use nothin
 });
 
 for (const types of [[], ["miniprogram-api-typings"]])
-  test(`a file that uses all types passes the strict compiler ${types.length ? "beside" : "without"} a platform's typings`, () => {
+  test(`all types compile ${types.length ? "beside" : "without"} a platform's typings`, () => {
     const found = compile([path.join(__dirname, "types-esm.ts")], {
       module: ts.ModuleKind.ESNext,
       moduleResolution: ts.ModuleResolutionKind.Bundler,
@@ -136,7 +136,8 @@ test("npm pack: a few kB that work in Node and build as a mini program package",
     // Where bundlers look: `exports` and `module` by import, `main` by require.
     fs.writeFileSync(
       path.join(dir, "use.mjs"),
-      'import common, { request } from "wxlogind-miniprogram"; process.exit(common.request === request ? 0 : 1);',
+      'import common, { request } from "wxlogind-miniprogram"; process.exit(common.request === ' +
+        "request ? 0 : 1);",
     );
     execFileSync(process.execPath, ["use.mjs"], { cwd: dir });
     assert.equal(
@@ -147,7 +148,8 @@ test("npm pack: a few kB that work in Node and build as a mini program package",
     const file = path.join(dir, "use.ts");
     fs.writeFileSync(
       file,
-      'import common, { request } from "wxlogind-miniprogram";\nexport const a: Promise<{ data: string }> = request<string>({ url: "/x" });\ncommon.userLogin();\n',
+      'import common, { request } from "wxlogind-miniprogram";\nexport const a: Promise<{ data: ' +
+        'string }> = request<string>({ url: "/x" });\ncommon.userLogin();\n',
     );
     const { Node10, Node16, Bundler } = ts.ModuleResolutionKind;
     for (const [moduleResolution, module] of [

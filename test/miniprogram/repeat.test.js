@@ -41,7 +41,7 @@ const busy = (after, statusCode = 503) => ({
   data: { error: "overloaded" },
 });
 
-test("429 is waited out like 503, within the same bounds, also by a login; a POST is not repeated", async () => {
+test("429 is repeated like 503, also for a login; a POST is not repeated", async () => {
   const phone = phoneThatMeets(inTurn(busy("7", 429), ok("fine")));
   assert.equal((await phone.common.request({ url: "/x" })).data, "fine");
   assert.ok(phone.waits[0] >= 7000 && phone.waits[0] <= 10500, String(phone.waits[0]));
@@ -64,7 +64,7 @@ test("429 is waited out like 503, within the same bounds, also by a login; a POS
 });
 
 for (const statusCode of [502, 504])
-  test(`a gateway's ${statusCode} to a login: asked again with the same code and nonce`, async () => {
+  test(`a gateway's ${statusCode} to a login: repeated with the same code and nonce`, async () => {
     const phone = newPhone();
     let lost;
     phone.transport = async (options, send) => {
@@ -88,14 +88,14 @@ for (const statusCode of [502, 504])
     assert.deepEqual(phone.logins[0].data, phone.logins[1].data);
   });
 
-test("a login is not repeated where the server says that its own configuration is wrong", async () => {
+test("a login is not repeated when the server's configuration is wrong", async () => {
   const phone = newPhone();
   phone.transport = () => ({ statusCode: 502, header: {}, data: { error: "wechat_config" } });
   await assert.rejects(phone.common.userLogin(), { code: "wechat_config" });
   assert.equal(phone.logins.length, 1);
 });
 
-test("only GET, HEAD, PUT and DELETE are sent again, for a 503 as for a network fault", async () => {
+test("only GET, HEAD, PUT and DELETE are repeated after 503 or a network fault", async () => {
   for (const [method, times] of [
     ["GET", 3],
     ["HEAD", 3],
@@ -117,7 +117,7 @@ test("only GET, HEAD, PUT and DELETE are sent again, for a 503 as for a network 
   }
 });
 
-test("a repeat that succeeds is all the caller sees; 500, 502 and 504 are not repeated", async () => {
+test("the caller sees only the repeat; 500, 502 and 504 are not repeated", async () => {
   const phone = phoneThatMeets(inTurn(busy(), ok("fine")));
   assert.equal((await phone.common.request({ url: "/x" })).data, "fine");
   for (const statusCode of [500, 502, 504]) {
@@ -136,7 +136,7 @@ test("a repeat that succeeds is all the caller sees; 500, 502 and 504 are not re
   }
 });
 
-test("Retry-After: seconds or a date, never earlier than asked; a wait that is too long is the caller's to decide", async () => {
+test("Retry-After: seconds or a date, never early; a long wait goes to the caller", async () => {
   const seconds = phoneThatMeets(inTurn(busy("3"), ok()));
   await seconds.common.request({ url: "/x" });
   assert.ok(seconds.waits[0] >= 3000 && seconds.waits[0] <= 4500);

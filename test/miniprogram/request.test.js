@@ -74,7 +74,7 @@ test("50 calls that all meet a 401 make one new login, and all succeed", async (
   assert.equal(phone.logins.length, 1);
 });
 
-test("a 401 that arrives after the new login ended is met with the session of that login", async () => {
+test("a 401 that comes after a new login is repeated with its session", async () => {
   const phone = newPhone();
   phone.session = OLD;
   const held = [];
@@ -117,7 +117,7 @@ test("a second copy of common.js on the same phone uses the login of the first",
   assert.equal(phone.calls.login, 1);
 });
 
-test("a server that refuses each new session as well: one login, two calls, then the caller hears", async () => {
+test("a server that refuses new sessions too: one login, two calls, then rejects", async () => {
   const phone = phoneThatMeets(() => refusal("unknown"));
   await assert.rejects(phone.common.request({ url: "/x" }), {
     code: "invalid_session",
@@ -153,7 +153,7 @@ test("a 401 that is not about the session is the caller's", async () => {
   }
 });
 
-test("a proxy's 401 without the body is known by WWW-Authenticate, in any case of its name", async () => {
+test("a proxy's 401 without a body is known by WWW-Authenticate, in any case", async () => {
   for (const name of ["WWW-Authenticate", "www-authenticate", "Www-Authenticate"]) {
     const phone = phoneThatMeets(
       inTurn(
@@ -219,7 +219,7 @@ test("a backend on another origin, behind forward-auth that drops the body", asy
   }
 });
 
-test("one device: the phone that was replaced is told, and does not throw the other out", async () => {
+test("one device: the replaced phone is told and does not log the other out", async () => {
   const { openid } = await stack.askFake("POST", "/fake/code", {});
   const [one, two] = [newPhone({ openid }), newPhone({ openid })];
   await one.common.userLogin();
@@ -258,7 +258,7 @@ test("50 calls with a revoked session: all reject, nobody logs in", async () => 
   assert.equal(phone.session, undefined);
 });
 
-test("a session that this phone itself replaced, by a login while the call was out: repeated with the new one", async () => {
+test("a session that this phone replaced during the call: repeated with the new one", async () => {
   const { openid } = await stack.askFake("POST", "/fake/code", {});
   const phone = newPhone({ openid });
   await phone.common.userLogin();
@@ -274,7 +274,7 @@ test("a session that this phone itself replaced, by a login while the call was o
   assert.equal(phone.calls.login, 2);
 });
 
-test("a session that is refused for good while a login is under way: the call waits for that login", async () => {
+test("a session refused during a login: the call waits for that login", async () => {
   let letGo;
   const phone = phoneThatMeets((options) =>
     options.header.Authorization.endsWith(OLD) ? refusal("replaced") : ok("fine"),
@@ -404,7 +404,7 @@ test("logout, userLogin, logout: the last word counts", async () => {
   await assert.rejects(phone.common.request({ url: "/x" }), { code: "logged_out" });
 });
 
-test("userLogin that is asking wx.checkSession when the user logs out does not log in", async () => {
+test("userLogin does not log in when the user logs out during wx.checkSession", async () => {
   const phone = newPhone();
   await phone.common.userLogin();
   let answer;
@@ -515,7 +515,7 @@ test("callbacks: success or fail, then complete, and no Promise", async () => {
   ]);
 });
 
-test("one callback is enough; failures that nobody asked about are no unhandled rejections", async () => {
+test("one callback is enough; no unhandled rejection without a fail callback", async () => {
   const unhandled = [];
   const note = (e) => unhandled.push(e);
   process.on("unhandledRejection", note);
@@ -537,7 +537,7 @@ test("one callback is enough; failures that nobody asked about are no unhandled 
   assert.deepEqual(unhandled, []);
 });
 
-test("what a callback throws reaches the app as its own error; complete is called all the same", async () => {
+test("an error thrown in a callback reaches the app; complete is still called", async () => {
   const phone = phoneThatMeets(() => ok());
   await new Promise((resolve) =>
     phone.common.request({

@@ -31,7 +31,7 @@ test("profile: shows what the server keeps", async () => {
   assert.equal(page.data.notes.profile, "");
 });
 
-test("profile: a server without profiles, and a login that failed: the page goes on and can be asked again", async () => {
+test("profile: no profiles on the server, or a failed login: the page can retry", async () => {
   const phone = new SamplePhone(stack, {
     answers: {
       "GET /v1/user": () => ({ statusCode: 404, header: {}, data: { error: "not_found" } }),
@@ -118,7 +118,7 @@ async function startAvatars() {
   };
 }
 
-test("profile: the picture is uploaded to the example server, and its https address is the user's avatar", async () => {
+test("profile: the picture is uploaded; its https address is the user's avatar", async () => {
   const avatars = await startAvatars();
   try {
     const phone = new SamplePhone(stack, { origins: [avatars.url] });
@@ -172,7 +172,7 @@ test("profile: picture chosen, and not chosen", () => {
   assert.equal(page.data.avatarUrl, "wxfile://tmp/1.png");
 });
 
-test("profile: a name given, none given, WeChat's nobody, and one that could not be saved", async () => {
+test("profile: a name, no name, WeChat's placeholder, and a failed save", async () => {
   const phone = new SamplePhone(stack, { answers: profileIs({}) });
   const page = phone.launch().open(PROFILE);
   const submit = (nickname) => page.onNicknameSubmit({ detail: { value: { nickname } } });
@@ -231,7 +231,7 @@ test("profile: the privacy notice is asked for, declined, offered again, agreed 
   assert.equal(page.data.notes.privacy, "");
 });
 
-test("profile: errno 103, 104 and 112 end in a sentence, and nothing asks again by itself", async () => {
+test("profile: errno 103, 104 and 112 show a sentence; nothing is repeated", async () => {
   for (const [errno, text, needed] of [
     [103, /go on without/, true],
     [104, /go on without/, true],
@@ -255,20 +255,21 @@ test("profile: errno 103, 104 and 112 end in a sentence, and nothing asks again 
   }
 });
 
-test("profile: the phone buttons: joined with the notice while it is not agreed to, else quick and real-time", () => {
+test("profile: phone buttons, with the privacy notice before consent and without it", () => {
   const wxml = fs.readFileSync(path.join(MINIPROGRAM, `${PROFILE}.wxml`), "utf8");
-  const [, joined, plain] =
-    /wx:if="{{privacyNeeded}}">\s*(<button open-type="getPhoneNumber[^]*?)<\/block>\s*<block wx:else>([^]*?)<\/block>/.exec(
-      wxml,
-    );
-  assert.match(
-    joined,
-    /open-type="getPhoneNumber\|agreePrivacyAuthorization" bindgetphonenumber="onPhone" bindagreeprivacyauthorization="onPrivacyAgree"/,
-  );
-  assert.match(
-    plain,
-    /open-type="getPhoneNumber" bindgetphonenumber="onPhone"[^]*open-type="getRealtimePhoneNumber" bindgetrealtimephonenumber="onPhone"/,
-  );
+  const [, joined, plain] = new RegExp(
+    'wx:if="{{privacyNeeded}}">\\s*(<button open-type="getPhoneNumber[^]*?)</block>' +
+      "\\s*<block wx:else>([^]*?)</block>",
+  ).exec(wxml);
+  const buttons = (block) => [...block.matchAll(/<button (.*?)>/g)].map((found) => found[1]);
+  assert.deepEqual(buttons(joined), [
+    'open-type="getPhoneNumber|agreePrivacyAuthorization" ' +
+      'bindgetphonenumber="onPhone" bindagreeprivacyauthorization="onPrivacyAgree"',
+  ]);
+  assert.deepEqual(buttons(plain), [
+    'open-type="getPhoneNumber" bindgetphonenumber="onPhone"',
+    'open-type="getRealtimePhoneNumber" bindgetrealtimephonenumber="onPhone"',
+  ]);
 });
 
 test("profile: the privacy notice declined in WeChat's own dialog", async () => {
@@ -285,7 +286,7 @@ test("profile: the privacy notice declined in WeChat's own dialog", async () => 
   await shows(page, (d) => d.privacyNeeded && /go on without/.test(d.notes.privacy), "the notice");
 });
 
-test("profile: the account is closed when the user confirms; afterwards nobody is logged in by itself", async () => {
+test("profile: the user closes the account, and is not logged in again by itself", async () => {
   const phone = new SamplePhone(stack, { answers: profileIs({ nickName: "Ming" }) });
   const page = phone.launch().open(PROFILE);
   await shows(page, (d) => d.nickName === "Ming", "the profile");
@@ -337,7 +338,8 @@ test("pay: the backend's order goes to WeChat as it came; what WeChat says is sh
     await shows(page, (d) => d.state === "paid" && !d.problem, "paid");
     const { mode, signData, paySig, signature } = asked[0];
     assert.deepEqual({ mode, signData, paySig, signature }, order);
-    answer = (options) => options.fail({ errCode: -2, errMsg: "requestVirtualPayment:fail cancel" });
+    answer = (options) =>
+      options.fail({ errCode: -2, errMsg: "requestVirtualPayment:fail cancel" });
     page.onPayTap();
     await shows(page, (d) => d.state === "idle" && /Cancelled/.test(d.problem), "cancelled");
     answer = (options) => options.fail({ errCode: -15009, errMsg: "requestVirtualPayment:fail" });

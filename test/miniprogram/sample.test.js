@@ -47,7 +47,7 @@ test("every page in app.json has its files, every folder of pages is in app.json
 for (const page of pages) {
   const wxml = read(`${page}.wxml`);
 
-  test(`${page}: every handler named in wxml is defined, and every handler defined is named`, () => {
+  test(`${page}: the handlers in wxml are those that are defined`, () => {
     const definition = definitionOf(page);
     const named = [...wxml.matchAll(/\b(?:capture-)?(?:bind|catch):?[a-z]+="([^"]*)"/g)].map(
       (m) => m[1],
@@ -200,7 +200,7 @@ test("index: a call with the session heals a session that ended", async () => {
   assert.equal(phone.calls.login, 2);
 });
 
-test("index: a session that was revoked: the page says so, and logs in when the user wants", async () => {
+test("index: after revocation the page says so, and the user can log in again", async () => {
   const phone = new SamplePhone(stack).launch();
   const page = phone.open(INDEX);
   await shows(page, (d) => d.state === "in", "logged in");

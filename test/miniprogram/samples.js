@@ -232,14 +232,17 @@ test(
   () => {
     const uses = {
       "uni-app": 'configure({ baseUrl: "https://x.example", adapter: uni });\n',
-      taro: 'import Taro from "@tarojs/taro";\nconfigure({ baseUrl: "https://x.example", adapter: Taro });\n',
+      taro:
+        'import Taro from "@tarojs/taro";\nconfigure({ baseUrl: "https://x.example", adapter: ' +
+        "Taro });\n",
     };
     for (const [name, use] of Object.entries(uses)) {
       const dir = path.join(process.env.SAMPLES, name);
       const file = path.join(dir, "use.ts");
       fs.writeFileSync(
         file,
-        `import { configure, request } from "wxlogind-miniprogram";\n${use}export const a: Promise<{ data: number }> = request<number>({ url: "/x" });\n`,
+        `import { configure, request } from "wxlogind-miniprogram";\n${use}export const a: ` +
+          `Promise<{ data: number }> = request<number>({ url: "/x" });\n`,
       );
       const program = ts.createProgram([file], {
         target: ts.ScriptTarget.ES2020,

@@ -149,7 +149,7 @@ function redisIsBetween(rows, first, last) {
   return rows.slice(from, to).some((row) => row.startsWith("wxlogind>redis"));
 }
 
-test("opened: the mini program starts, logs in and shows the session; every message is drawn in its order", async () => {
+test("opened: the mini program logs in; every message is drawn in order", async () => {
   await open();
   const rows = await shows([...LOGIN, ...CALL]);
   assert.ok(
@@ -173,7 +173,7 @@ test("opened: the mini program starts, logs in and shows the session; every mess
   assert.equal(await page.locator("#live").innerText(), "live");
 });
 
-test("a message that is heard of late is put where its time belongs, and the clocks are told apart", async () => {
+test("a late message is put at its time, and the clocks are told apart", async () => {
   await open();
   const seen = await page.evaluate(async () => {
     const { Diagram, calibrate, now, reading } = await import("/fake/page/diagram.js");
@@ -254,7 +254,7 @@ test("call with session: wxlogind answers, WeChat is not asked", async () => {
   assert.match(await page.locator("#hint").innerText(), /without asking WeChat/);
 });
 
-test("call your backend: the proxy asks wxlogind who is calling, and only the backend learns it", async () => {
+test("call your backend: the proxy asks wxlogind who calls and tells the backend", async () => {
   await open();
   await press("backend");
   await settled();
@@ -282,7 +282,7 @@ test("call your backend: the proxy asks wxlogind who is calling, and only the ba
   ]);
 });
 
-test("the user database: what wxlogind asked of it stands before the answer that it was needed for", async () => {
+test("the user database: its calls stand before the answer that needed them", async () => {
   await open();
   await press("login");
   await settled();
@@ -339,7 +339,7 @@ test("the steps are numbered and named; what Redis is told within one is one row
 });
 
 for (const colorScheme of ["light", "dark"])
-  test(`at 1280 x 800 the head of an act is what one sees first, and all text has a contrast of 4.5:1: ${colorScheme}`, async () => {
+  test(`at 1280 x 800 the act's head is visible, contrast is 4.5:1: ${colorScheme}`, async () => {
     await open({ width: 1280, height: 800, colorScheme });
     await press("login");
     await settled();
@@ -402,7 +402,8 @@ for (const colorScheme of ["light", "dark"])
             ].sort((x, y) => y - x);
             if ((a + 0.05) / (b + 0.05) < 4.5) {
               out.push(
-                `${element.tagName}.${element.className} ${element.textContent.slice(0, 30)}: ${((a + 0.05) / (b + 0.05)).toFixed(2)}`,
+                `${element.tagName}.${element.className} ${element.textContent.slice(0, 30)}: ` +
+                  `${((a + 0.05) / (b + 0.05)).toFixed(2)}`,
               );
             }
           }
@@ -435,7 +436,7 @@ test("expire the session_key: wx.checkSession notices, one login", async () => {
   await shows(["phone>wechat wx.checkSession", "wechat>phone fail", ...LOGIN, ...CALL]);
 });
 
-test("end the session elsewhere: the next call meets 401, logs in once and is sent again", async () => {
+test("end the session elsewhere: the next call logs in once and is repeated", async () => {
   await open();
   await press("end");
   await settled();
@@ -452,7 +453,7 @@ test("end the session elsewhere: the next call meets 401, logs in once and is se
   await phone("Logged in").waitFor();
 });
 
-test("log in on another phone: this one is told and does not throw the other out; then it logs in when the user wants", async () => {
+test("log in on another phone: this one is told, and logs in when the user wants", async () => {
   await open();
   await press("other");
   await settled();
@@ -465,7 +466,7 @@ test("log in on another phone: this one is told and does not throw the other out
   await shows([...LOGIN, ...CALL]);
 });
 
-test("lose an answer: asked again with the same code, the same session comes, and WeChat sees one login", async () => {
+test("lose an answer: the same code brings the same session; WeChat sees one login", async () => {
   await open();
   const before = await stack.exchanges();
   await press("lose");
@@ -488,7 +489,7 @@ test("lose an answer: asked again with the same code, the same session comes, an
   assert.deepEqual((await acts()).slice(-2), ["lose", "unlose"]);
 });
 
-test("stop WeChat: a login meets 503 and is tried again, calls with the session go on; resumed, the login works", async () => {
+test("stop WeChat: a login is retried, calls with a session work; then it succeeds", async () => {
   await open();
   await press("stop");
   await poll(async () => (await page.locator("#stop").innerText()) === "Resume WeChat", "stopped");
@@ -582,7 +583,7 @@ test("the profile page: closing the account asks first", async () => {
   assert.deepEqual((await acts()).slice(-1), ["close"]);
 });
 
-test("the profile page: a button that is joined with the privacy notice agrees and gives the number in one tap", async () => {
+test("the profile page: one tap agrees to the privacy notice and gives the number", async () => {
   await open();
   await page.locator("#screen").getByText("Name, picture, phone").click();
   await page
@@ -597,7 +598,7 @@ test("the profile page: a button that is joined with the privacy notice agrees a
   assert.equal(await page.locator("#screen").getByText("Privacy", { exact: true }).count(), 0);
 });
 
-test("the profile page: the name is saved, the number comes from WeChat by way of wxlogind; the name is there the next time", async () => {
+test("the profile page: the name is saved, the number comes, the name is kept", async () => {
   await open();
   await page.locator("#screen").getByText("Name, picture, phone").click();
   await shows(["phone>wxlogind GET /v1/user", "wxlogind>phone 200"]);
@@ -658,7 +659,7 @@ test("the user withdraws the phone number: WeChat tells wxlogind, which clears i
   assert.equal(await withPhone(), before);
 });
 
-test("both languages: the browser's first, the other by a switch that is remembered; the diagram goes along", async () => {
+test("both languages: the browser's first; the switch is remembered", async () => {
   await open({ locale: "zh-CN" });
   await phone("已登录").waitFor();
   assert.equal(await page.locator("html").getAttribute("lang"), "zh-CN");
@@ -680,7 +681,7 @@ test("both languages: the browser's first, the other by a switch that is remembe
 });
 
 for (const locale of ["zh-CN", "en-US"])
-  test(`on a phone's width nothing sticks out, and the lanes stay readable: ${locale}`, async () => {
+  test(`at a phone's width nothing sticks out, lanes are readable: ${locale}`, async () => {
     await open({ locale, width: 360, height: 740, hasTouch: true });
     await page.locator("#login").tap();
     await settled();

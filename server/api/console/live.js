@@ -13,7 +13,9 @@ function parse(page) {
   for (const line of page.split("\n")) {
     const found = LINE.exec(line);
     if (found) {
-      const labels = Object.fromEntries([...(found[2] || "").matchAll(LABEL)].map((m) => [m[1], m[2]]));
+      const labels = Object.fromEntries(
+        [...(found[2] || "").matchAll(LABEL)].map((m) => [m[1], m[2]]),
+      );
       rows.push({ name: found[1], labels, value: Number(found[3]) });
     }
   }
@@ -78,7 +80,10 @@ let recent = []; // what /metrics said, the oldest first
 function draw(plot) {
   const { line, number, svg, points } = figures.get(plot.id);
   const top = Math.max(1, ...points.map((p) => p ?? 0));
-  const at = points.map((p, i) => `${((POINTS - points.length + i) * 300) / (POINTS - 1)},${54 - ((p ?? 0) * 50) / top}`);
+  const at = points.map(
+    (p, i) =>
+      `${((POINTS - points.length + i) * 300) / (POINTS - 1)},${54 - ((p ?? 0) * 50) / top}`,
+  );
   const newest = points.length ? points[points.length - 1] : null;
   const words = newest === null ? "–" : `${newest.toFixed(newest < 10 ? 1 : 0)} ${plot.unit}`;
   line.setAttribute("points", at.join(" "));
@@ -115,7 +120,10 @@ const named = (rows, name, label) => [
   ...new Set(rows.filter((row) => row.name === name).map((row) => row.labels[label])),
 ];
 
-/** What a counter gained in the last five minutes: { ok, failed, why: the outcomes of those that failed }. */
+/**
+ * What a counter gained in the last five minutes: { ok, failed, why: the outcomes of those that
+ * failed }.
+ */
 function gained(rows, name, label, value) {
   const from = recent[0] || [];
   const outcomes = { ok: 0, failed: 0, why: [] };
@@ -136,7 +144,10 @@ function gained(rows, name, label, value) {
 function wechat(rows) {
   const hosts = rows
     .filter((row) => row.name === HOST_UP)
-    .map(({ labels, value: up }) => [up ? "good" : "bad", `${labels.host}: ${text(up ? "host_up" : "host_away")}`]);
+    .map(({ labels, value: up }) => [
+      up ? "good" : "bad",
+      `${labels.host}: ${text(up ? "host_up" : "host_away")}`,
+    ]);
   const calls = named(rows, CALLS, "api").map((api) => {
     const { ok, failed, why } = gained(rows, CALLS, "api", api);
     const words = `WeChat ${api}: ${ok} ${text("went_well")}, ${failed} ${text("failed")}`;
@@ -177,9 +188,11 @@ function health(rows) {
   const all = sum(rows, "wxlogind_session_cache_total");
   lines.push(["", `${text("cache")}: ${all ? Math.round((100 * hits) / all) : 0} %`]);
   lines.push(["", `${text("connections")}: ${sum(rows, "wxlogind_connections")}`]);
-  document.getElementById("health").replaceChildren(
-    ...lines.map(([kind, words]) => element("li", words, kind ? { class: kind } : {})),
-  );
+  document
+    .getElementById("health")
+    .replaceChildren(
+      ...lines.map(([kind, words]) => element("li", words, kind ? { class: kind } : {})),
+    );
   const build = rows.find((row) => row.name === "wxlogind_build_info");
   document.getElementById("version").textContent = build ? build.labels.version : "";
 }
@@ -188,7 +201,9 @@ function health(rows) {
 function offerApps(rows) {
   const apps = named(rows, TOKEN_END, "appid");
   const field = document.getElementById("appid");
-  document.getElementById("appids").replaceChildren(...apps.map((appid) => element("option", "", { value: appid })));
+  document
+    .getElementById("appids")
+    .replaceChildren(...apps.map((appid) => element("option", "", { value: appid })));
   if (apps.length === 1 && !field.value) {
     field.value = apps[0];
     if (document.activeElement === field) {

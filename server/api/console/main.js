@@ -54,7 +54,9 @@ people.start();
 $("enter").addEventListener("submit", enter);
 $("leave").addEventListener("click", () => leave());
 addEventListener("pagehide", () => leave()); // nothing is left for a "back"
-$("language").addEventListener("click", () => speak(document.documentElement.lang === "en" ? "zh-CN" : "en"));
+$("language").addEventListener("click", () =>
+  speak(document.documentElement.lang === "en" ? "zh-CN" : "en"),
+);
 speak(navigator.language.startsWith("zh") ? "zh-CN" : "en");
 $("token").focus();
 document.documentElement.dataset.ready = "";

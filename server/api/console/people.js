@@ -1,11 +1,27 @@
-/* Users: found, seen, blocked, erased, exported; their sessions seen and ended. What they wrote is shown as text, whatever it is. */
+/*
+ * Users: found, seen, blocked, erased, exported; their sessions seen and ended. What they wrote is
+ * shown as text, whatever it is.
+ */
 import { Trouble, ask, call, element } from "./call.js";
 import { text } from "./texts.js";
 
 const PAGE = 100; // sessions that are shown, and users that are asked for, at a time
 const SESSIONS_MAX = 1000; // the server lists no more
 const $ = (id) => document.getElementById(id);
-const PROFILE = ["appid", "openid", "unionid", "phoneNumber", "nickName", "avatarUrl", "gender", "country", "province", "city", "language", "audit_user"];
+const PROFILE = [
+  "appid",
+  "openid",
+  "unionid",
+  "phoneNumber",
+  "nickName",
+  "avatarUrl",
+  "gender",
+  "country",
+  "province",
+  "city",
+  "language",
+  "audit_user",
+];
 const TIMES = ["created_at", "last_login_at", "updated_at"];
 
 let who = null; // { appid, openid, user: null where the database has none }
@@ -13,7 +29,6 @@ let sessions = [];
 let shown = 0;
 let question = null; // { appid, filter, next, users } that are listed
 let turn = 0; // an answer that comes after another question is dropped
-
 
 /** A name as a part of a path. A browser would take dots for another path. */
 function segment(name) {
@@ -25,7 +40,10 @@ function segment(name) {
 
 const app = (appid) => `/internal/apps/${segment(appid)}`;
 const path = (of, below = "") => `${app(of.appid)}/users/${segment(of.openid)}${below}`;
-const time = (seconds) => (Number.isFinite(seconds) ? new Date(seconds * 1000).toLocaleString(document.documentElement.lang) : "–");
+const time = (seconds) =>
+  Number.isFinite(seconds)
+    ? new Date(seconds * 1000).toLocaleString(document.documentElement.lang)
+    : "–";
 
 function say(words = "") {
   $("people-said").textContent = words;
@@ -56,11 +74,15 @@ function facts() {
   }
   TIMES.forEach((key) => user[key] && rows.push([text(key), time(user[key])]));
   if (user.blocked) {
-    const until = user.blocked.until ? `${text("until")} ${time(user.blocked.until)}` : text("for_good");
+    const until = user.blocked.until
+      ? `${text("until")} ${time(user.blocked.until)}`
+      : text("for_good");
     const note = user.blocked.note ? ` · ${user.blocked.note}` : "";
     rows.push([text("blocked"), `${time(user.blocked.since)} · ${until}${note}`]);
   }
-  $("facts").replaceChildren(...rows.flatMap(([key, words]) => [element("dt", key), element("dd", words)]));
+  $("facts").replaceChildren(
+    ...rows.flatMap(([key, words]) => [element("dt", key), element("dd", words)]),
+  );
 }
 
 function addSessions() {
@@ -72,7 +94,10 @@ function addSessions() {
       element("div", `${text("last_seen")} ${time(session.last_seen_at)}`, { class: "soft" }),
       element("div", String(session.user_agent), { class: "soft" }),
     );
-    const end = element("button", text("end"), { type: "button", "aria-label": `${text("end")} ${session.id}` });
+    const end = element("button", text("end"), {
+      type: "button",
+      "aria-label": `${text("end")} ${session.id}`,
+    });
     end.addEventListener("click", () => endOne(end, session.id));
     row.append(said, end);
     $("sessions").append(row);
@@ -101,7 +126,10 @@ function draw() {
   $("more").hidden = shown >= sessions.length;
 }
 
-/** The user and the sessions as they are now. A user whom the database does not know may have sessions. */
+/**
+ * The user and the sessions as they are now. A user whom the database does not know may have
+ * sessions.
+ */
 async function load(of) {
   const mine = ++turn;
   let missing = "";
@@ -180,8 +208,13 @@ async function erase() {
 async function download() {
   await doing($("export"), async () => {
     const of = who;
-    const url = URL.createObjectURL(new Blob([await call("GET", path(of, "/export"))], { type: "application/json" }));
-    const link = element("a", "", { href: url, download: `user-${of.openid.replace(/[^\w-]/g, "_")}.json` });
+    const url = URL.createObjectURL(
+      new Blob([await call("GET", path(of, "/export"))], { type: "application/json" }),
+    );
+    const link = element("a", "", {
+      href: url,
+      download: `user-${of.openid.replace(/[^\w-]/g, "_")}.json`,
+    });
     link.click();
     setTimeout(() => URL.revokeObjectURL(url), 60000);
     say(text("is_exported"));
@@ -196,7 +229,10 @@ function offer(appid, user) {
   [user.openid, user.phoneNumber, user.blocked && text("blocked"), user.nickName]
     .filter(Boolean)
     .forEach((part, i) => words.append(i ? " · " : "", element("bdi", part)));
-  const open = element("button", text("open"), { type: "button", "aria-label": `${text("open")} ${user.openid}` });
+  const open = element("button", text("open"), {
+    type: "button",
+    "aria-label": `${text("open")} ${user.openid}`,
+  });
   open.addEventListener("click", () =>
     doing(open, async () => {
       await load({ appid, openid: user.openid });
@@ -277,7 +313,9 @@ export function start() {
   $("reload").addEventListener("click", () => doing($("reload"), () => load(who)));
   $("end-all").addEventListener("click", endAll);
   $("block").addEventListener("click", block);
-  $("unblock").addEventListener("click", () => act($("unblock"), "DELETE", "/block", "is_unblocked"));
+  $("unblock").addEventListener("click", () =>
+    act($("unblock"), "DELETE", "/block", "is_unblocked"),
+  );
   $("erase").addEventListener("click", erase);
   $("erase-typed").addEventListener("input", () => {
     $("erase-yes").disabled = $("erase-typed").value !== who?.openid;

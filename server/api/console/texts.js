@@ -1,7 +1,10 @@
 /* Every word of the page: [English, 中文]. */
 const TEXTS = {
   other_language: ["中文", "English"],
-  enter_why: ["For those who run the service. The token is kept in memory only: it is gone when the page is.", "供运维人员使用。令牌只保存在内存中,关闭页面即消失。"],
+  enter_why: [
+    "For those who run the service. The token is kept in memory only: it is gone when the page is.",
+    "供运维人员使用。令牌只保存在内存中,关闭页面即消失。",
+  ],
   token: ["Internal token (empty where none is set)", "内部令牌(未设置则留空)"],
   bad_name: ["That cannot be an appid or an openid.", "这不是有效的 appid 或 openid。"],
   actor: ["Your name for the audit log (optional, ASCII)", "审计日志中的操作人(可选,ASCII)"],
@@ -44,7 +47,10 @@ const TEXTS = {
   next_users: ["Next users", "下一页用户"],
   newest: ["the newest; there may be older ones", "仅最新的会话,可能还有更早的"],
   open: ["Open", "查看"],
-  no_user: ["The user database does not know this user; sessions are shown.", "用户数据库中没有该用户;以下为其会话。"],
+  no_user: [
+    "The user database does not know this user; sessions are shown.",
+    "用户数据库中没有该用户;以下为其会话。",
+  ],
   created_at: ["first login", "首次登录"],
   last_login_at: ["last login", "最近登录"],
   updated_at: ["last change", "最近修改"],
@@ -61,24 +67,42 @@ const TEXTS = {
   more: ["Show 100 more", "再显示 100 条"],
   last_seen: ["last seen", "最近活动"],
   ended: ["Ended.", "已结束。"],
-  is_blocked: ["Blocked: no session is left, and logins are refused.", "已封禁:会话已结束,登录会被拒绝。"],
+  is_blocked: [
+    "Blocked: no session is left, and logins are refused.",
+    "已封禁:会话已结束,登录会被拒绝。",
+  ],
   is_unblocked: ["Unblocked.", "已解除封禁。"],
   is_erased: ["Erased.", "已删除。"],
   is_exported: ["Exported: the browser has the file.", "已导出,文件由浏览器保存。"],
-  block_why: ["All sessions of this user end at once, and logins are refused.", "该用户的所有会话立即结束,登录会被拒绝。"],
+  block_why: [
+    "All sessions of this user end at once, and logins are refused.",
+    "该用户的所有会话立即结束,登录会被拒绝。",
+  ],
   note: ["Note", "备注"],
   until: ["until", "截止时间"],
   cancel: ["Cancel", "取消"],
-  erase_why: ["Everything that is held about this user is deleted. This cannot be undone.", "将删除该用户的所有数据,且无法恢复。"],
+  erase_why: [
+    "Everything that is held about this user is deleted. This cannot be undone.",
+    "将删除该用户的所有数据,且无法恢复。",
+  ],
   erase_type: ["Type the openid to confirm", "输入 openid 以确认"],
   end_why: ["This user is logged out on every device.", "该用户将在所有设备上退出登录。"],
   error_network: ["The server does not answer.", "服务器无响应。"],
   error_unauthorized: ["The token is not right.", "令牌不正确。"],
-  error_forbidden: ["Refused. Without a token, open the page by an IP address or localhost.", "被拒绝。未设置令牌时,请用 IP 地址或 localhost 打开本页。"],
+  error_forbidden: [
+    "Refused. Without a token, open the page by an IP address or localhost.",
+    "被拒绝。未设置令牌时,请用 IP 地址或 localhost 打开本页。",
+  ],
   error_unknown_app: ["No such app is configured.", "没有配置该 appid。"],
-  error_404: ["Not found: there is no such thing, or this server does not have the call.", "未找到:对象不存在,或服务器没有此接口。"],
+  error_404: [
+    "Not found: there is no such thing, or this server does not have the call.",
+    "未找到:对象不存在,或服务器没有此接口。",
+  ],
   error_405: ["This server does not have the call.", "服务器没有此接口。"],
-  error_store_unavailable: ["Redis or the user database does not answer. Try again soon.", "Redis 或用户数据库无响应,请稍后重试。"],
+  error_store_unavailable: [
+    "Redis or the user database does not answer. Try again soon.",
+    "Redis 或用户数据库无响应,请稍后重试。",
+  ],
   error_other: ["That did not work.", "操作失败。"],
 };
 

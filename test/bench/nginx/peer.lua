@@ -1,10 +1,12 @@
--- A login and a check as one writes them for nginx with Lua: WeChat over kept connections, sessions in Redis over a pool. It does less
--- than wxlogind: no claim on the code, no index of a user's sessions, session_key as it came.
--- It is as lean as we could make it: what was measured to cost is done the cheaper way.
+-- A login and a check as one writes them for nginx with Lua: WeChat over kept connections, sessions
+-- in Redis over a pool. It does less than wxlogind: no claim on the code, no index of a user's
+-- sessions, session_key as it came. It is as lean as we could make it: what was measured to cost is
+-- done the cheaper way.
 require "resty.core" -- the calls of nginx through the FFI
 local cjson, redis = require "cjson.safe", require "nginx.redis"
 local TTL, POOL = 604800, 128
-local ANSWERED, FROM_WECHAT = '{"third_session":"%s","expires_in":' .. TTL .. "}", "grant_type=authorization_code&appid=%s&secret=%s&js_code=%s"
+local ANSWERED = '{"third_session":"%s","expires_in":' .. TTL .. "}"
+local FROM_WECHAT = "grant_type=authorization_code&appid=%s&secret=%s&js_code=%s"
 local random = assert(io.open("/dev/urandom", "rb")) -- kept open: a read in a hundred logins
 local M = {}
 
@@ -47,8 +49,12 @@ function M.login(redis_path, appid, secret)
 		return answer(401, cjson.encode {error = "invalid_code", errcode = user.errcode})
 	end
 	local t = token()
-	local session = cjson.encode {appid = appid, openid = user.openid, unionid = user.unionid or "", session_key = user.session_key}
-	if not with_redis(redis_path, function(r) return r:set("s:" .. t, session, "EX", TTL) end) then
+	local session = cjson.encode {
+		appid = appid, openid = user.openid, unionid = user.unionid or "",
+		session_key = user.session_key,
+	}
+	local function save(r) return r:set("s:" .. t, session, "EX", TTL) end
+	if not with_redis(redis_path, save) then
 		return answer(503, '{"error":"store_unavailable"}')
 	end
 	answer(200, ANSWERED:format(t))

@@ -269,7 +269,10 @@ export class Screen {
     this.body.scrollTop = 0;
   }
 
-  /* ---- drawing: an element stays the same as long as its node is there, so that what is typed and focused stays too ---- */
+  /*
+   * ---- drawing: an element stays the same as long as its node is there, so that what is typed and
+   * focused stays too ----
+   */
 
   draw() {
     if (!this.page) {

@@ -51,7 +51,8 @@ const TEXTS = {
   ],
   "hint.backend": [
     "代理先问 wxlogind 是谁在调用，再把 X-Wx-Openid 交给后端。后端不接触 code，也不接触 session_key。",
-    "The proxy asks wxlogind who is calling, then passes X-Wx-Openid to the backend. The backend never sees a code or a session_key.",
+    "The proxy asks wxlogind who is calling, then passes X-Wx-Openid to the backend. The " +
+      "backend never sees a code or a session_key.",
   ],
   "hint.call_failed": ["请求失败，手机上说明了原因。", "The request failed. The phone says why."],
   "hint.restart": [
@@ -64,7 +65,8 @@ const TEXTS = {
   ],
   "hint.withdraw": [
     "微信推送：用户撤回了手机号授权。wxlogind 已清除手机号，并会转给你的后端。",
-    "WeChat pushed a message: the user withdrew the phone number. wxlogind has cleared it, and would forward the message to your backend.",
+    "WeChat pushed a message: the user withdrew the phone number. wxlogind has cleared it, and " +
+      "would forward the message to your backend.",
   ],
   "hint.withdraw_refused": [
     "wxlogind 没有接受推送：请按 docs/push.md 设置 push_token 和 push_aes_key。",
@@ -72,19 +74,23 @@ const TEXTS = {
   ],
   "hint.expire": [
     "微信那边的 session_key 失效了。点“重启小程序”，看 wx.checkSession 如何发现。",
-    "WeChat's session_key has expired. Press “Restart the mini program” to see how wx.checkSession notices.",
+    "WeChat's session_key has expired. Press “Restart the mini program” to see how " +
+      "wx.checkSession notices.",
   ],
   "hint.end": [
     "登录态已被服务端吊销，手机还不知道。点“携带登录态请求接口”，看 common.js 如何自动恢复。",
-    "The server has revoked the session; the phone does not know yet. Press “Call with the session” to see how common.js recovers.",
+    "The server has revoked the session; the phone does not know yet. Press “Call with the " +
+      "session” to see how common.js recovers.",
   ],
   "hint.other": [
     "同一用户在另一台手机登录了。点“携带登录态请求接口”：如果只允许一台设备，本机会收到提示，而不会抢回登录。",
-    "The same user logged in on another phone. Press “Call with the session”: with one device per user, this phone is told, and does not take the login back.",
+    "The same user logged in on another phone. Press “Call with the session”: with one device " +
+      "per user, this phone is told, and does not take the login back.",
   ],
   "hint.lose": [
     "下一个响应会在到达手机之前丢失。点“登录”：重试时使用同一个 code 和 nonce，得到同一个登录态。",
-    "The next response will be lost on its way to the phone. Press “Log in”: the retry uses the same code and nonce, and gets the same session.",
+    "The next response will be lost on its way to the phone. Press “Log in”: the retry uses the " +
+      "same code and nonce, and gets the same session.",
   ],
   "hint.unlose": ["不再丢弃响应。", "No response will be dropped."],
   "hint.stop": [
@@ -95,7 +101,8 @@ const TEXTS = {
   "hint.none": ["还没有登录态：请先登录。", "There is no session yet: log in first."],
   "hint.profile": [
     "昵称、头像和手机号由用户自己决定给不给；不给，小程序照常运行。",
-    "The user decides whether to give name, picture and number. The mini program works without them.",
+    "The user decides whether to give name, picture and number. The mini program works without " +
+      "them.",
   ],
 
   "traffic.label": ["请求时序图", "Request sequence"],
@@ -103,8 +110,13 @@ const TEXTS = {
   "traffic.clear": ["清空", "Clear"],
   "traffic.empty": ["还没有请求。", "No requests yet."],
   "traffic.legend": [
-    "小程序一列来自浏览器里的 wx；微信、后端和 Redis 来自 wxfake 看到的真实请求；用户库来自 wxlogind 的计数，所以它在一步之内的先后是近似的。密钥、令牌和 code 只显示开头或长度。Redis 的响应、心跳和浏览器的 CORS 预检没有画出。",
-    "The mini program's requests come from the wx in this browser. Requests to WeChat, the backend and Redis are real ones that wxfake saw. Calls to the user database come from wxlogind's counters, so their order within a step is approximate. Keys, tokens and codes show only their beginning or length. Redis' responses, heartbeats and the browser's CORS preflights are not shown.",
+    "小程序一列来自浏览器里的 wx；微信、后端和 Redis 来自 wxfake 看到的真实请求；用户库来自 wxlogind 的计数，所以它在一步之内的先后是近似的。密钥、令牌和 " +
+      "code 只显示开头或长度。Redis 的响应、心跳和浏览器的 CORS 预检没有画出。",
+    "The mini program's requests come from the wx in this browser. Requests to WeChat, the " +
+      "backend and Redis are real ones that wxfake saw. Calls to the user database come from " +
+      "wxlogind's counters, so their order within a step is approximate. Keys, tokens and codes " +
+      "show only their beginning or length. Redis' responses, heartbeats and the browser's CORS " +
+      "preflights are not shown.",
   ],
   "traffic.no_redis": [
     " 未监视 Redis：启动 wxfake 时加 --watch-redis。",
@@ -179,7 +191,8 @@ const TEXTS = {
   ],
   "sheet.contract": [
     "这里是隐私指引的全文。模拟器不收集任何信息：头像只留在本页，手机号由 wxfake 编造。",
-    "The privacy notice would be here. The simulator collects nothing: the picture stays on this page, and wxfake makes up the number.",
+    "The privacy notice would be here. The simulator collects nothing: the picture stays on " +
+      "this page, and wxfake makes up the number.",
   ],
   "sheet.agree": ["同意", "Agree"],
   "sheet.no": ["取消", "No"],
@@ -188,7 +201,8 @@ const TEXTS = {
 
   "trouble.wxlogind": [
     "{server} 没有响应此页面。wxlogind 在运行吗？它的 cors_origins 里有 {origin} 吗？（wxfake 用 --wxlogind URL 指定它在哪里）",
-    "{server} does not answer this page. Is wxlogind running, and is {origin} in its cors_origins? (Tell wxfake with --wxlogind URL where it is.)",
+    "{server} does not answer this page. Is wxlogind running, and is {origin} in its " +
+      "cors_origins? (Tell wxfake with --wxlogind URL where it is.)",
   ],
   "trouble.start": ["页面启动失败：{error}", "The page could not start: {error}"],
 };

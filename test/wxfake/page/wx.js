@@ -4,8 +4,11 @@
  * any status. Every call is recorded as it goes out and as its answer comes.
  */
 
-const SECRETS =
-  /^(code|nonce|third_session|session_key|openid|unionid|encryptedData|iv|signature|phoneNumber|purePhoneNumber)$/i;
+const SECRETS = new RegExp(
+  "^(code|nonce|third_session|session_key|openid|unionid|encryptedData|iv|signature|" +
+    "phoneNumber|purePhoneNumber)$",
+  "i",
+);
 const SHOWN = 4;
 
 export function shorten(secret) {
@@ -19,10 +22,11 @@ function summary(value) {
   }
   return Object.entries(value)
     .filter(([, v]) => v !== null) // what a profile does not hold
-    .map(
-      ([name, v]) =>
-        `${name}: ${SECRETS.test(name) ? shorten(String(v)) : typeof v === "object" && v ? `{ ${summary(v)} }` : String(v).slice(0, 60)}`,
-    )
+    .map(([name, v]) => {
+      if (SECRETS.test(name)) return `${name}: ${shorten(String(v))}`;
+      const shown = typeof v === "object" && v ? `{ ${summary(v)} }` : String(v).slice(0, 60);
+      return `${name}: ${shown}`;
+    })
     .join(", ");
 }
 
