@@ -27,6 +27,19 @@ static void grow(struct buf *b, size_t more)
 	b->cap = cap;
 }
 
+char *buf_room(struct buf *b, size_t n)
+{
+	if (b->cap - b->len <= n)
+		grow(b, n);
+	return b->data + b->len;
+}
+
+void buf_took(struct buf *b, size_t n)
+{
+	b->len += n;
+	b->data[b->len] = '\0';
+}
+
 void buf_add(struct buf *b, const void *p, size_t n)
 {
 	if (b->cap - b->len <= n)
@@ -64,6 +77,16 @@ void buf_printf(struct buf *b, const char *fmt, ...)
 	b->len += (size_t)n;
 }
 
+/* How many bytes are text that JSON takes as it is, each a character of its own. */
+static size_t plain_run(const char *s, size_t n)
+{
+	size_t i = 0;
+
+	while (i < n && s[i] >= ' ' && s[i] < 0x7f && s[i] != '"' && s[i] != '\\')
+		i++;
+	return i;
+}
+
 static size_t utf8_run(const char *s, size_t n)
 {
 	unsigned char c = (unsigned char)s[0];
@@ -79,7 +102,10 @@ void buf_json_str(struct buf *b, const char *s, size_t n)
 		unsigned char c = (unsigned char)s[i];
 		size_t run;
 
-		if (c == '"' || c == '\\') {
+		if ((run = plain_run(s + i, n - i)) > 0) {
+			buf_add(b, s + i, run);
+			i += run;
+		} else if (c == '"' || c == '\\') {
 			buf_printf(b, "\\%c", c);
 			i++;
 		} else if (c < 0x20 || c == 0x7f) {

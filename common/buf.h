@@ -12,6 +12,9 @@ struct buf {
 };
 
 void buf_add(struct buf *b, const void *p, size_t n);
+/* where n bytes can be written; then buf_took says how many of them were */
+char *buf_room(struct buf *b, size_t n);
+void buf_took(struct buf *b, size_t n);
 void buf_str(struct buf *b, const char *s);
 void buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* quoted and escaped; bytes that are not UTF-8 become U+FFFD */

@@ -1,9 +1,10 @@
-/* One client connection, between the socket and the handler: collects a whole vetted message, gives
- * it to the handler, holds what follows until the answer is flushed, and ends connections that take
- * too long. Only this room includes it.
+/* One client connection, between the socket and the handler: collects a whole vetted message,
+ * gives it to the handler, holds what follows until the answer is flushed, and ends connections
+ * that take too long. Only this room includes it.
  *
- * evhtp listens, accepts, and owns the connection and its output. Its parser is shown nothing: split
- * reads corrupt its URIs, large forms overrun its stack, and it lets requests be smuggled. */
+ * evhtp listens, accepts, and owns the connection and its output. Its parser is shown nothing: it
+ * corrupts URIs where a message comes in pieces, large forms overrun its stack, and it lets
+ * requests be smuggled. */
 #ifndef HTTP_GATE_H
 #define HTTP_GATE_H
 

@@ -16,6 +16,7 @@
 enum {
 	HANDSHAKE_MAX = 4,              /* AUTH, SELECT, CLIENT SETNAME, PING */
 	READ_BYTES = 64 * 1024,
+	COUNT_MAX = 24,                 /* "$", the digits, a line's end */
 	LISTS_IN_LISTS_MAX = 8,
 	OUT_KEPT = 256 * 1024,          /* of the output's memory, once it is sent */
 	READS_A_TURN = 16,              /* then others may have the loop */
@@ -389,10 +390,10 @@ static void on_flush(evutil_socket_t fd, short what, void *arg)
 	conn_leave(c);
 }
 
-/* "*3" or "$12", and the line's end. */
-static void add_count(struct buf *b, char what, size_t n)
+/* "*3" or "$12", and the line's end. Answers how long it is. */
+static size_t print_count(char out[COUNT_MAX], char what, size_t n)
 {
-	char text[24], *p = text + sizeof(text);
+	char text[COUNT_MAX], *end = text + sizeof(text), *p = end;
 
 	*--p = '\n';
 	*--p = '\r';
@@ -400,14 +401,23 @@ static void add_count(struct buf *b, char what, size_t n)
 		*--p = (char)('0' + n % 10);
 	while (n /= 10);
 	*--p = what;
-	buf_add(b, p, (size_t)(text + sizeof(text) - p));
+	memcpy(out, p, (size_t)(end - p));
+	return (size_t)(end - p);
+}
+
+static void add_count(struct buf *b, char what, size_t n)
+{
+	buf_took(b, print_count(buf_room(b, COUNT_MAX), what, n));
 }
 
 static void add_bulk(struct buf *b, const char *p, size_t n)
 {
-	add_count(b, '$', n);
-	buf_add(b, p, n);
-	buf_add(b, "\r\n", 2);
+	char *to = buf_room(b, COUNT_MAX + n + 2);
+	size_t head = print_count(to, '$', n);
+
+	memcpy(to + head, p, n);
+	memcpy(to + head + n, "\r\n", 2);
+	buf_took(b, head + n + 2);
 }
 
 void conn_encode(struct buf *b, int argc, const char *const *argv, const size_t *argvlen)

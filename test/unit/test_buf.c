@@ -71,6 +71,13 @@ static void test_growing(void **state)
 	}
 	buf_clear(&b);
 	assert_string_equal(b.data, "");
+	for (size_t n = 0; n < 5000; n += 499) { /* as much as was asked for can be written */
+		memset(buf_room(&b, n), 'r', n);
+		buf_took(&b, n / 2);
+		assert_int_equal(b.data[b.len], 0);
+		assert_int_equal(strspn(b.data, "r"), b.len);
+	}
+	buf_clear(&b);
 	buf_str(&b, "a");
 	buf_printf(&b, "%s%d", "b", 3);
 	assert_string_equal(b.data, "ab3");
@@ -88,7 +95,8 @@ static void test_json_strings(void **state)
 {
 	static const struct { const char *in; size_t n; const char *out; } rows[] = {
 		{"", 0, "\"\""}, {"a\"b\\c/", 6, "\"a\\\"b\\\\c/\""}, {"\n\t\x01\x1f\x7f", 5, "\"\\u000a\\u0009\\u0001\\u001f\\u007f\""},
-		{"\0", 1, "\"\\u0000\""}, {"小🐼", 7, "\"小🐼\""}, {"\xff", 1, "\"\xEF\xBF\xBD\""}, {"a\xE5\xB0", 3, "\"a\xEF\xBF\xBD\xEF\xBF\xBD\""},
+		{"\0", 1, "\"\\u0000\""}, {"小🐼", 7, "\"小🐼\""},
+		{"ab\"cd\\ef\x7fgh小ij\x1f", 17, "\"ab\\\"cd\\\\ef\\u007fgh小ij\\u001f\""}, {"~ ~", 3, "\"~ ~\""}, {"\xff", 1, "\"\xEF\xBF\xBD\""}, {"a\xE5\xB0", 3, "\"a\xEF\xBF\xBD\xEF\xBF\xBD\""},
 		{"\xC0\xAF", 2, "\"\xEF\xBF\xBD\xEF\xBF\xBD\""}, {"\xED\xA0\x80", 3, "\"\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\""},
 	};
 
