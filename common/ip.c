@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/text.h"
+
 static const uint8_t v4_start[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 
 bool ip_parse(struct ip *out, const char *text, size_t n)
@@ -60,10 +62,21 @@ bool ip_is_loopback(const struct ip *ip)
 	return ip_is_v4(ip) ? ip->b[12] == 127 : memcmp(ip->b, v6, sizeof(v6)) == 0;
 }
 
+/* inet_ntop prints each of the four with printf, which a login would notice. */
+static void print_v4(char *out, const uint8_t b[4])
+{
+	char number[TEXT_INT_MAX];
+
+	for (int i = 0; i < 4; i++) {
+		out = stpcpy(out, text_int(number, b[i]));
+		*out++ = i < 3 ? '.' : '\0';
+	}
+}
+
 void ip_print(char out[IP_TEXT_MAX], const struct ip *ip)
 {
 	if (ip_is_v4(ip))
-		inet_ntop(AF_INET, ip->b + sizeof(v4_start), out, IP_TEXT_MAX);
+		print_v4(out, ip->b + sizeof(v4_start));
 	else
 		inet_ntop(AF_INET6, ip->b, out, IP_TEXT_MAX);
 }

@@ -3,6 +3,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <setjmp.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -32,6 +33,20 @@ static void test_parse_and_print(void **state)
 		assert_string_equal(text, cases[i].out);
 	}
 	assert_false(ip_parse(&ip, "1.2.3.4\0x", 9));
+}
+
+static void test_print_every_number(void **state)
+{
+	char in[IP_TEXT_MAX], out[IP_TEXT_MAX];
+	struct ip ip;
+
+	(void)state;
+	for (int i = 0; i < 256; i++) {
+		snprintf(in, sizeof(in), "%d.%d.%d.%d", i, 255 - i, i / 2, i / 16);
+		assert_true(ip_parse(&ip, in, strlen(in)));
+		ip_print(out, &ip);
+		assert_string_equal(out, in);
+	}
 }
 
 static void test_networks(void **state)
@@ -141,6 +156,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_parse_and_print),
+		cmocka_unit_test(test_print_every_number),
 		cmocka_unit_test(test_networks),
 		cmocka_unit_test(test_loopback),
 		cmocka_unit_test(test_socket_addresses),
