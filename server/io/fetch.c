@@ -16,11 +16,7 @@
 #include "common/mem.h"
 #include "io/easy.h"
 #include "io/socks.h"
-
-struct list {
-	struct transfer *head, *tail;
-	int              len;
-};
+#include "io/transfer.h"
 
 /* Scheme, host and port. As many as the configuration names. */
 struct origin {
@@ -30,32 +26,7 @@ struct origin {
 	int            unsent;      /* active transfers that have no connection yet */
 	/* a connection failed: the name may have another address by now */
 	bool           look_up;
-	struct list    waiting;     /* who asked first is first */
-};
-
-struct transfer {
-	struct fetch    *f;
-	struct origin   *origin;
-	struct transfer *next, *prev; /* in one of fetch's lists */
-	struct easy *easy;          /* NULL unless active */
-	fetch_cb     cb;
-	void        *ctx;
-	char        *method;
-	char        *target;        /* the path and what follows it: secret */
-	char        *body;          /* NULL = none */
-	size_t       body_len;
-	struct curl_slist *headers;
-	int64_t      since_us, started_us, deadline_ms;
-	struct timer *wait;         /* its deadline while queued */
-	int          sendings;      /* how often curl was about to send it */
-	bool         probe, too_large;
-
-	/* the end */
-	enum fetch_result result;
-	int          status;
-	char        *content_type;
-	struct buf   reply;
-	char         error[160];
+	struct transfers waiting;   /* who asked first is first */
 };
 
 struct fetch {
@@ -65,8 +36,8 @@ struct fetch {
 	struct timer *timer;        /* curl's */
 	struct socks *socks;
 	struct origin *origins;
-	struct list  active, done;
-	struct list  unbegun;       /* ended before they began: told on the next turn */
+	struct transfers active, done;
+	struct transfers unbegun;   /* ended before they began: told on the next turn */
 	bool         deferred;      /* on_unbegun will come */
 	int          probes;        /* of those that are active */
 	int          waiting;       /* in all origins' lists */
@@ -75,37 +46,6 @@ struct fetch {
 	int          depth;         /* our callbacks under way: memory must outlive them */
 	bool         freed;
 };
-
-static void list_add(struct list *l, struct transfer *t)
-{
-	t->next = NULL;
-	t->prev = l->tail;
-	*(l->tail ? &l->tail->next : &l->head) = t;
-	l->tail = t;
-	l->len++;
-}
-
-/* In the order of since_us. Almost always at the end. */
-static void list_add_in_turn(struct list *l, struct transfer *t)
-{
-	struct transfer *at = l->tail;
-
-	while (at && at->since_us > t->since_us)
-		at = at->prev;
-	t->prev = at;
-	t->next = at ? at->next : l->head;
-	*(at ? &at->next : &l->head) = t;
-	*(t->next ? &t->next->prev : &l->tail) = t;
-	l->len++;
-}
-
-static void list_remove(struct list *l, struct transfer *t)
-{
-	*(t->prev ? &t->prev->next : &l->head) = t->next;
-	*(t->next ? &t->next->prev : &l->tail) = t->prev;
-	t->next = t->prev = NULL;
-	l->len--;
-}
 
 /* --- curl's callbacks for a transfer --- */
 
@@ -139,54 +79,17 @@ static int on_sending(void *arg, char *ip, char *local_ip, int port, int local_p
 
 /* --- the life of a transfer --- */
 
-static void transfer_free(struct transfer *t)
-{
-	timer_free(t->wait);
-	free(t->method);
-	mem_free_secret(t->target);
-	if (t->body)
-		mem_wipe(t->body, t->body_len);
-	free(t->body);
-	curl_slist_free_all(t->headers);
-	free(t->content_type);
-	buf_free(&t->reply);
-	free(t);
-}
-
-static void tell(struct transfer *t)
-{
-	struct fetch_reply reply = {
-		.result = t->result,
-		.not_sent = t->sendings == 0,
-		.status = t->status,
-		.content_type = t->content_type ? t->content_type : "",
-		.body = t->reply.data ? t->reply.data : "",
-		.body_len = t->reply.len,
-		.error = t->error,
-		.total_us = clock_us() - t->started_us,
-	};
-
-	t->cb(t->ctx, &reply);
-	transfer_free(t);
-}
-
 /* The first n of a list. What an owner adds meanwhile comes later; what fetch_free takes away is
  * gone. */
-static void tell_some(struct list *l, int n)
+static void tell_some(struct transfers *l, int n)
 {
 	struct transfer *t;
 
 	while (n-- > 0 && (t = l->head)) {
 		/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): the list holds none that was told */
-		list_remove(l, t);
-		tell(t);
+		transfers_remove(l, t);
+		transfer_tell(t);
 	}
-}
-
-static void fail(struct transfer *t, enum fetch_result result, const char *error)
-{
-	t->result = result;
-	snprintf(t->error, sizeof(t->error), "%s", error);
 }
 
 static void on_unbegun(void *ctx);
@@ -203,20 +106,20 @@ static void tell_unbegun_later(struct fetch *f)
 static void put_off(
 	struct fetch *f, struct transfer *t, enum fetch_result result, const char *error)
 {
-	fail(t, result, error);
-	list_add(&f->unbegun, t);
+	transfer_fail(t, result, error);
+	transfers_add(&f->unbegun, t);
 	tell_unbegun_later(f);
 }
 
 static void enqueue(struct fetch *f, struct transfer *t)
 {
-	list_add_in_turn(&t->origin->waiting, t);
+	transfers_add_in_turn(&t->origin->waiting, t);
 	f->waiting++;
 }
 
 static void dequeue(struct fetch *f, struct transfer *t)
 {
-	list_remove(&t->origin->waiting, t);
+	transfers_remove(&t->origin->waiting, t);
 	f->waiting--;
 	timer_stop(t->wait);
 }
@@ -226,7 +129,7 @@ static void leave_active(struct fetch *f, struct transfer *t)
 	curl_multi_remove_handle(f->multi, t->easy->curl);
 	easy_give(f->easies, t->easy);
 	t->easy = NULL;
-	list_remove(&f->active, t);
+	transfers_remove(&f->active, t);
 	f->probes -= t->probe;
 	if (t->sendings == 0)
 		t->origin->unsent--;
@@ -251,7 +154,7 @@ static void launch(struct fetch *f, struct transfer *t)
 	t->origin->look_up = false;
 	t->origin->unsent++;
 	f->probes += t->probe;
-	list_add(&f->active, t);
+	transfers_add(&f->active, t);
 	if (curl_multi_add_handle(f->multi, t->easy->curl) == CURLM_OK) /* only arms curl's timer */
 		return;
 	leave_active(f, t);
@@ -321,11 +224,12 @@ static void finish(struct fetch *f, struct transfer *t, CURLcode code)
 		buf_free(&t->reply);
 		easy_describe(t->easy->curl, code, t->sendings > 0, t->error, sizeof(t->error));
 		if (t->sendings > 1)
-			fail(t, t->result, "the kept connection died when the request was sent");
+			transfer_fail(t, t->result,
+				"the kept connection died when the request was sent");
 		t->origin->look_up |= t->sendings == 0;
 	}
 	leave_active(f, t);
-	list_add(&f->done, t);
+	transfers_add(&f->done, t);
 }
 
 static void enter(struct fetch *f)
@@ -419,8 +323,8 @@ static void on_wait_over(void *ctx)
 
 	enter(f);
 	dequeue(f, t);
-	fail(t, FETCH_REFUSED, "no connection became free in time");
-	tell(t);
+	transfer_fail(t, FETCH_REFUSED, "no connection became free in time");
+	transfer_tell(t);
 	leave(f);
 }
 
@@ -474,30 +378,22 @@ void fetch_free(struct fetch *f)
 	f->freed = true;
 	enter(f);
 	while ((t = f->active.head)) {
-		fail(t, FETCH_CLOSED, "shutting down");
+		transfer_fail(t, FETCH_CLOSED, "shutting down");
 		buf_free(&t->reply);
 		leave_active(f, t);
-		list_add(&f->done, t);
+		transfers_add(&f->done, t);
 	}
 	for (struct origin *o = f->origins; o; o = o->next)
 		while ((t = o->waiting.head)) {
 			dequeue(f, t);
-			fail(t, FETCH_CLOSED, "shutting down");
-			list_add(&f->done, t);
+			transfer_fail(t, FETCH_CLOSED, "shutting down");
+			transfers_add(&f->done, t);
 		}
 	while (f->done.head || f->unbegun.head) {
 		tell_some(&f->done, f->done.len);
 		tell_some(&f->unbegun, f->unbegun.len);
 	}
 	leave(f);
-}
-
-static struct curl_slist *add_header(struct curl_slist *list, const char *line)
-{
-	list = curl_slist_append(list, line);
-	if (!list)
-		abort(); /* out of memory */
-	return list;
 }
 
 static struct origin *origin_find(struct fetch *f, const char *url, size_t len)
@@ -522,58 +418,12 @@ static struct origin *origin_at(struct fetch *f, const char *url, size_t len)
 	return o;
 }
 
-/* curl takes a URL apart, copies and prints it many times over; the long part with the secrets in
- * it is kept out of that. */
-static void split_url(struct transfer *t, const char *url)
-{
-	const char *host = strstr(url, "://"), *path;
-
-	if (!strncmp(url, "unix:", 5)) { /* the socket's path holds slashes */
-		path = url + 5 + strcspn(url + 5, ":");
-		t->origin = origin_at(t->f, url, (size_t)(path - url));
-		t->target = mem_strdup(*path ? path + 1 : "/");
-		return;
-	}
-	host = host ? host + 3 : url;
-	path = host + strcspn(host, "/?");
-	t->origin = origin_at(t->f, url, (size_t)(path - url));
-	t->target = mem_strdup(*path ? path : "/");
-}
-
-static struct transfer *transfer_new(
-	struct fetch *f, const struct fetch_request *rq, fetch_cb cb, void *ctx)
-{
-	struct transfer *t = mem_alloc(sizeof(*t));
-	struct buf line = {0};
-
-	t->f = f;
-	t->cb = cb;
-	t->ctx = ctx;
-	t->method = mem_strdup(rq->method);
-	split_url(t, rq->url);
-	t->started_us = clock_us();
-	t->since_us = rq->since_us ? rq->since_us : t->started_us;
-	t->deadline_ms = t->started_us / 1000 + rq->timeout_ms;
-	t->probe = rq->probe;
-	for (const char *const *h = rq->headers; h && *h; h++)
-		t->headers = add_header(t->headers, *h);
-	if (!rq->body)
-		return t;
-	t->body = mem_alloc(rq->body_len + 1);
-	memcpy(t->body, rq->body, rq->body_len);
-	t->body_len = rq->body_len;
-	t->headers = add_header(t->headers, "Expect:"); /* a round trip for nothing */
-	if (rq->content_type) {
-		buf_printf(&line, "Content-Type: %s", rq->content_type);
-		t->headers = add_header(t->headers, line.data);
-		buf_free(&line);
-	}
-	return t;
-}
-
 void fetch_start(struct fetch *f, const struct fetch_request *rq, fetch_cb cb, void *ctx)
 {
-	struct transfer *t = transfer_new(f, rq, cb, ctx);
+	struct transfer *t = transfer_new(rq, cb, ctx);
+
+	t->f = f;
+	t->origin = origin_at(f, rq->url, transfer_origin_len(rq->url));
 
 	if (f->freed) {
 		put_off(f, t, FETCH_CLOSED, "shutting down");
