@@ -118,8 +118,8 @@ static void on_may_force(void *ctx, enum outcome oc, int64_t wait_ms)
 		return;
 	}
 	if (oc == OC_OK)
-		log_warn("an access_token was reported stale, but WeChat's limits do not allow to "
-			 "force a new one yet",
+		log_warn("an access_token was reported stale, but WeChat's limits do not allow "
+			 "forcing a new one yet",
 			LOG_STR("appid", e->app.appid), LOG_INT("wait_ms", wait_ms));
 	fail(e, &(struct keeper_answer){.oc = oc == OC_OK ? OC_WECHAT_UNAVAILABLE : oc,
 			.retry_after_s = (int)((wait_ms + 999) / 1000)});

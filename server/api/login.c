@@ -3,8 +3,13 @@
  *
  * A claim (store/code.h) is the key in Redis by which one login reserves a code, so that only this
  * login asks WeChat about it. To settle a claim is to store the result in it: the session, or a
- * final refusal. A repeat is another login with the same code. While it finds the claim held, it
- * polls; once the claim is settled, it gives the same result without asking WeChat. */
+ * final refusal.
+ *
+ * A repeat is another login with the same code and the same nonce (or none in both): the client
+ * sent its request again. The nonce is a random string of the client, so that nobody else who has
+ * the code gets the session. While a repeat finds the claim held, it polls; once the claim is
+ * settled, it gives the same result without asking WeChat. The same code with another nonce is
+ * refused. */
 #include <inttypes.h>
 #include <string.h>
 #include <strings.h>
@@ -27,7 +32,7 @@ enum {
 	APPID_MAX = 64,       /* bytes */
 	NONCE_MAX = 64,       /* characters */
 	UTF8_MAX = 4,         /* bytes of a character */
-	POLL_FIRST_MS = 10,   /* before a claim that another login holds is first read again */
+	POLL_FIRST_MS = 10,   /* until the first re-read of a claim that another login holds */
 	POLL_MAX_MS = 80,     /* the interval doubles up to this */
 	CLAIM_SLACK_MS = 500, /* a claim lasts this much longer than the login's own timeouts */
 	USER_WAIT_MS = 200,   /* maximum wait for the user database */
@@ -43,8 +48,8 @@ struct login {
 	size_t      step;
 	const char *code, *nonce;
 	struct wechat_app app;      /* copied: a reload may replace the configured one */
-	/* by clock_ms: the end of the call to WeChat, whether we make it or poll while another
-	 * login makes it */
+	/* by clock_ms: the latest end of the call to WeChat. It limits our own call, and our
+	 * polling while another login makes the call */
 	int64_t     deadline_ms;
 	struct code_claim claim;
 	bool        claimed;        /* we hold the claim and have not settled it */
@@ -55,12 +60,12 @@ struct login {
 	const char *token;
 	int64_t     expires_in_s;
 	int64_t     created_ms;     /* by Redis' clock */
-	/* when we sent the last command to Redis that showed that the session exists (it created or
-	 * read it); 0: login_still_lives must ask again */
+	/* by clock_ms: the session existed then. It is the time at which we sent the command to
+	 * Redis that created or last read it; 0: login_still_lives must ask again */
 	int64_t     asked_ms;
 	bool        begun;          /* counted in api->logins */
 	bool        replayed;       /* a repeat: the session is the first login's */
-	bool        user_asked;     /* the user database has not answered yet */
+	bool        user_pending;   /* the user database was asked and has not answered */
 	bool        user_waited;    /* login_wait_for_user returned OC_PENDING: on_user continues */
 	bool        new_user_known, new_user;
 	bool        blocked;        /* by the user database */
@@ -86,12 +91,12 @@ static enum outcome (*const login_steps[])(struct login *) = {
 	login_claim,
 	/* asks WeChat: code -> openid, session_key */
 	login_exchange,
-	/* creates the session; then the answer is 200, unless a step from STEP_WAIT_FOR_USER on
-	 * finds that the user is blocked or the session has ended, or cannot reach Redis */
+	/* creates the session; then the answer is 200, unless STEP_WAIT_FOR_USER or a later step
+	 * finds that the user is blocked, that the session has ended, or that Redis is away */
 	login_save_session,
 	/* stores the session in the claim, for repeats */
 	login_settle,
-	/* waits for the user database, which on_saved or on_repeat_lives asked */
+	/* waits for the user database, which on_saved or on_repeat_session asked */
 	[STEP_WAIT_FOR_USER] = login_wait_for_user,
 	/* does something only if the user is blocked: ends the session and refuses */
 	login_not_blocked,
@@ -101,7 +106,7 @@ static enum outcome (*const login_steps[])(struct login *) = {
 
 /* ---- reading the request ---- */
 
-/* curl -d sends JSON with the Content-Type of a form if it is not told another. So a body that
+/* curl -d sends JSON with the Content-Type of a form unless it is told otherwise. So a body that
  * begins with '{' is read as JSON. */
 static bool is_form(const struct req *r)
 {
@@ -278,8 +283,9 @@ static void login_run(struct login *l, enum outcome oc)
 
 /* ---- the user database ---- */
 
-/* The user database is asked after the session was created, because it stores when that was. If it
- * is down, or does not answer within USER_WAIT_MS, the response has no new_user. */
+/* The user database is asked after the session was created, because it stores the time at which the
+ * session was created (last_login_at). If it is down, or does not answer within USER_WAIT_MS, the
+ * response has no new_user. */
 
 static void ignore_result(void *ctx, enum outcome oc)
 {
@@ -295,7 +301,7 @@ static void take_user(struct login *l, const struct user *u)
 	 * one that made the row, so the user is still new. */
 	l->new_user = u->is_new ||
 		      (l->replayed && u->number[USER_created_at] == u->number[USER_last_login_at]);
-	if (l->blocked && l->answered) /* too late for this response: only the session can end */
+	if (l->blocked && l->answered) /* too late to refuse: all we can do is end the session */
 		session_end(l->api->sessions, l->token, "blocked", ignore_result, NULL);
 }
 
@@ -303,7 +309,7 @@ static void on_user(void *ctx, enum outcome oc, const struct user *u)
 {
 	struct login *l = ctx;
 
-	l->user_asked = false;
+	l->user_pending = false;
 	if (oc == OC_OK && u)
 		take_user(l, u);
 	else if (oc == OC_OK)
@@ -317,7 +323,7 @@ static void ask_user(struct login *l)
 {
 	if (user_db_is_none(l->api->users))
 		return;
-	l->user_asked = true;
+	l->user_pending = true;
 	req_hold(l->req);
 	if (l->replayed)
 		user_get(l->api->users, l->app.appid, l->ws.openid, USER_WAIT_MS, on_user, l);
@@ -329,7 +335,7 @@ static void ask_user(struct login *l)
 
 static enum outcome login_wait_for_user(struct login *l)
 {
-	if (!l->user_asked || !user_db_is_up(l->api->users))
+	if (!l->user_pending || !user_db_is_up(l->api->users))
 		return OC_OK;
 	l->user_waited = true;
 	return OC_PENDING;
@@ -380,7 +386,7 @@ static enum outcome login_still_lives(struct login *l)
 
 /* ---- claim ---- */
 
-static void on_repeat_lives(
+static void on_repeat_session(
 	void *ctx, enum outcome oc, const struct session *ses, const char *reason)
 {
 	struct login *l = ctx;
@@ -424,12 +430,12 @@ static enum outcome claim_found(struct login *l, const struct claim_answer *ans)
 		l->token = arena_strdup(req_arena(l->req), ans->token);
 		l->asked_ms = clock_ms();
 		req_hold(l->req);
-		session_get(l->api->sessions, l->token, false, on_repeat_lives, l);
+		session_get(l->api->sessions, l->token, false, on_repeat_session, l);
 		return OC_PENDING;
 	case CLAIM_REFUSED:
 		l->errcode = ans->errcode;
 		return ans->refused;
-	case CLAIM_SPENT:
+	case CLAIM_SPENT: /* not a repeat: another nonce, or replay_window is over */
 		break;
 	}
 	return OC_INVALID_CODE;
@@ -461,8 +467,9 @@ static void poll_now(void *ctx)
 	claim(l);
 }
 
-/* Logins that poll hold references to their requests. Each reads its claim once more, now, and
- * fails once Redis is closed: so every callback still comes. */
+/* A login that polls holds a reference to its request, which on_claim releases. At shutdown its
+ * timer will not fire. So send its command now: when Redis is closed, the command fails, and
+ * on_claim is called all the same. */
 void api_close(struct api *api)
 {
 	while (api->polling) {
@@ -560,9 +567,9 @@ static enum outcome may_begin(struct login *l)
 	if ((l->wait_s = limit_login(api, l->req, &l->client, l->app.appid)) > 0)
 		return OC_RATE_LIMITED;
 	if (!redis_is_ready(api->redis))
-		return OC_STORE_UNAVAILABLE; /* now: the client can still use the code */
+		return OC_STORE_UNAVAILABLE; /* refuse at once, while the code is unused */
 	if (api->logins == api->logins_max)
-		return OC_OVERLOADED; /* now: the queue for WeChat is full */
+		return OC_OVERLOADED; /* refuse at once: the queue for WeChat is full */
 	return OC_OK;
 }
 

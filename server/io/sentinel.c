@@ -202,7 +202,8 @@ const char *sentinels_trouble(const struct sentinels *s)
 			s->o.count, s->master_name);
 	else
 		snprintf(text, sizeof(text),
-			"%zu of %zu sentinels answer, and no majority of all agrees on one master",
+			"%zu of %zu sentinels answer, and fewer than a majority agree on one "
+			"master",
 			up, s->o.count);
 	return text;
 }

@@ -2,15 +2,17 @@
 /* Sessions in Redis.
  *
  * A third_session, or token, is what the mini program holds: 32 bytes, written as 43 characters. It
- * is never sent to Redis. The names of keys are made from its SHA-256.
+ * is never sent to Redis. The <id> in the name of a key is made from its SHA-256.
  *
  * <prefix> is redis.key_prefix. The braces are part of the names: Redis Cluster chooses the slot by
  * what is between them.
  *
- *   <prefix>s:{<tag>}:<id>      a session. It lasts as long as the session. Once the session was
- *                               ended, the value is the reason instead
- *   <prefix>s:{<tag>}:!<id>     mark: max_age will end this session, not ttl. It outlives the
- *                               session, so that session_get can give the reason "expired"
+ *   <prefix>s:{<tag>}:<id>      a session. The key expires when the session does. If the session
+ *                               is ended before that, the value becomes the reason ("revoked",
+ *                               for example), and the key stays until the same time
+ *   <prefix>s:{<tag>}:!<id>     a mark, written when the end of the session has reached max_age and
+ *                               no renewal can move it. It outlives the session: if only the mark
+ *                               is left, session_get gives "expired"; if nothing is, "unknown"
  *   <prefix>u:{<tag>}           index: the sessions of all users with this tag
  *   <prefix>m:{<tag>}:<user>    this user is being erased. Lasts for SESSION_ERASING_MS at most
  *   <prefix>b:{<tag>}:<user>    this user is blocked. The value is the Unix second at which the
@@ -59,8 +61,9 @@ enum {
 struct sessions_options {
 	const char *key_prefix;
 	int64_t ttl_ms, max_age_ms;
-	/* redis.timeout. A session that was read longer ago than this may have ended since: the
-	 * answer is not used, and Redis is asked again */
+	/* redis.timeout. If more than this has passed between the request to Redis and the use of
+	 * its response (the process was stopped, for example), the session may have ended since.
+	 * The response is dropped, and Redis is asked again */
 	int64_t timeout_ms;
 	int     max_per_user;        /* 0 = SESSION_PER_USER_MAX */
 	const struct seal *seal;     /* encrypts session_key; free it after sessions_free */
@@ -76,7 +79,8 @@ struct session {
 };
 
 struct sessions *sessions_new(struct redis *r, const struct sessions_options *o); /* copies o */
-/* Call it after redis_free, which still calls back what waits here, and before cache_free. */
+/* Call it after redis_free and before cache_free. redis_free still runs the callbacks of the calls
+ * to this module that have not finished. */
 void sessions_free(struct sessions *s);
 
 /* Writes the prefix that the keys of all sessions have. The cache asks Redis to report every change
@@ -91,10 +95,10 @@ bool session_id_ok(const char *id);
 /* Creates a session. session_key becomes the user's newest. A unionid that is not empty becomes the
  * unionid of all sessions of the user.
  *
- * If the user now has more than max_per_user sessions, the oldest end (reason "replaced"). The
- * script that creates the session ends up to 250. There are more only after max_per_user was
- * lowered; then each further script ends up to 250, and cb is called after eight of them (2,000
- * sessions) even if more remain to be ended.
+ * If the user now has more than max_per_user sessions, the oldest ones are ended (reason
+ * "replaced"). The script that creates the session ends at most 250 of them. More are left only
+ * after max_per_user was lowered. Then other scripts follow, which end at most 250 each. After
+ * eight of these (2,000 sessions) cb is called, even if more remain.
  *
  * OC_OK: the session is in Redis. OC_USER_BLOCKED: there is none. OC_STORE_UNAVAILABLE: Redis
  * failed, or the user is being erased. token is borrowed. */
@@ -152,8 +156,8 @@ void session_erase_end(
 /* Copies a block from the user database to Redis. Until until_s (Unix seconds; 0: until the user is
  * unblocked) the user gets no new sessions. The sessions that exist end (reason "blocked").
  *
- * The copy expires a day after max_age, so it must be written again regularly; session_block_claim
- * chooses the process that does so. */
+ * The copy expires max_age plus one day after it was written, so it must be written again
+ * regularly. session_block_claim chooses the process that does so. */
 void session_block(struct sessions *s, const char *appid, const char *openid, int64_t until_s,
 	session_done_cb cb, void *ctx);
 void session_unblock(
@@ -173,7 +177,8 @@ struct session_listed {
 	/* SESSION_ID_LEN characters, for session_end_id; it is not the token */
 	const char *id;
 	const char *ip, *user_agent; /* of the login */
-	/* Unix seconds. seen_at: the login or the last renewal. The last use may be ttl/10 later */
+	/* Unix seconds. seen_at: the login or the last renewal. The last use may be up
+	 * to ttl/10 later */
 	int64_t created_at, seen_at;
 	int64_t expires_in_s;
 };
@@ -190,7 +195,7 @@ struct session_place {
 	/* what the scripts about sessions take as arguments: */
 	char index[144]; /* the index, <prefix>u:{<tag>} */
 	char base[144];  /* the key of a session without its id, <prefix>s:{<tag>}: */
-	char name[41];   /* <user>; the array holds a whole SHA-1, of which it is the beginning */
+	char name[41];   /* <user>: 16 digits and NUL (the array has room for a whole SHA-1) */
 };
 void session_place(const struct sessions *s, const char *kind, const char *appid,
 	const char *openid, struct session_place *out);

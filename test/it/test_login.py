@@ -2,8 +2,8 @@
 each within its time limit.
 
 wechat__timeout="700ms" sets timeout in [wechat]. Modes of wxfake.fault: docs/wxfake.md,
-"Faults". A claim is the key in Redis by which one login reserves a code; a repeat is another
-login with the same code."""
+"Faults". A claim is the key in Redis by which one login reserves a code. A repeat is another
+login with the same code and the same nonce: the client sent its request again."""
 import concurrent.futures
 import contextlib
 import re
@@ -20,7 +20,7 @@ TOKEN = re.compile(r"^[A-Za-z0-9_-]{43}$")
 
 def test_a_login_end_to_end(server, redis, wxfake):
     given = wxfake.call("POST", "/fake/code", {}).json
-    wxfake.codes.append(given["code"])
+    wxfake.codes.append(given["code"])  # at the end the fixture looks for these codes in the logs
     a = server.login(given["code"], appid=APPID)
     assert (
         a.status == 200
@@ -317,7 +317,7 @@ def test_over_tls(stack, redis):
 
 
 @pytest.mark.parametrize("version_is_known", [True, False])
-def test_a_login_is_one_script_if_the_version_of_redis_is_known(stack, wxfake, version_is_known):
+def test_a_login_runs_one_script_if_the_version_of_redis_is_known(stack, wxfake, version_is_known):
     """With Redis 7.0 or newer a claim is one plain command. If the version is not known (INFO is
     not allowed), a script does the same."""
     redis = stack.redis()
@@ -335,5 +335,6 @@ def test_a_login_is_one_script_if_the_version_of_redis_is_known(stack, wxfake, v
     calls = dict(
         re.findall(r"cmdstat_(eval|evalsha):calls=(\d+)", redis.cli("INFO", "commandstats"))
     )
-    # one creates the session; the claims of the four logins
+    # One script creates the session. If the version is not known, the claim of each of the four
+    # logins is a script too.
     assert sum(map(int, calls.values())) == (1 if version_is_known else 5)

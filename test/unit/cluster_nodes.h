@@ -1,5 +1,5 @@
-/* The nodes of a Redis Cluster, played on the same loop: they say whatever such a node may say, once
- * and for ever. A store that is connected to them, and a caller. */
+/* The nodes of a Redis Cluster, played on the same loop: they say whatever such a node may say,
+ * once and for ever. A store that is connected to them, and a caller. */
 #ifndef CLUSTER_NODES_H
 #define CLUSTER_NODES_H
 
@@ -232,7 +232,8 @@ static inline void ask(struct redis *r, bool by_script, const char *key, struct 
 
 #define UN "unavailable"
 
-static inline const char *ask_and_wait(struct redis *r, bool by_script, const char *key, struct answer *a)
+static inline const char *ask_and_wait(
+	struct redis *r, bool by_script, const char *key, struct answer *a)
 {
 	ask(r, by_script, key, a);
 	UNTIL(a->calls);

@@ -1,5 +1,5 @@
-/* One Redis, played on the same loop, that behaves or does not; a store that is connected to it, and
- * a caller. */
+/* One Redis, played on the same loop, that behaves or does not; a store that is connected to it,
+ * and a caller. */
 #ifndef ONE_REDIS_H
 #define ONE_REDIS_H
 

@@ -1,4 +1,5 @@
-/* The map of a Redis Cluster: which is adopted, and how it is found again. And the nodes' version. */
+/* The map of a Redis Cluster: which is adopted, and how it is found again. And the nodes' version.
+ */
 #include "cluster_nodes.h"
 
 static void test_a_map_with_gaps(void **state)
