@@ -195,7 +195,7 @@ bool guard_allow_origin(const struct api *api, struct req *r)
 		return false;
 	req_add_header(r, "Vary", "Origin");
 	for (size_t i = 0; i < api->cors_origin_count && origin; i++) {
-		if (strcmp(origin, api->cors_origins[i]) != 0)
+		if (strcasecmp(origin, api->cors_origins[i]) != 0) /* as hosts are */
 			continue;
 		req_add_header(r, "Access-Control-Allow-Origin", origin);
 		req_add_header(r, "Access-Control-Expose-Headers",

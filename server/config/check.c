@@ -129,8 +129,14 @@ static void check_proxy_network(struct reading *rd, const char *text)
 static bool http_url_ok(const char *url)
 {
 	size_t skip = !strncmp(url, "https://", 8) ? 8 : !strncmp(url, "http://", 7) ? 7 : 0;
+	const char *authority = url + skip;
+	char *host = NULL;
+	int64_t port;
+	bool ok = skip && !strpbrk(url, " \t?#@\"\\") &&
+		  url_host(authority, authority + strcspn(authority, "/"), &host, &port) && *host;
 
-	return skip && url[skip] && url[skip] != '/' && !strpbrk(url, " \t?#@\"\\");
+	free(host);
+	return ok;
 }
 
 static bool url_is_loopback(const char *url)
@@ -178,6 +184,15 @@ static void check_lists(struct reading *rd)
 			"[redis] key_prefix: at most 64 characters, none of blank { } * ? [ ]");
 }
 
+/* Where a key of an app stands; the section itself where it is not given. */
+static const char *app_where(const struct target *t, const char *name)
+{
+	bool is_twin;
+	const struct given *g = &t->given[key_find("app", name, &is_twin)];
+
+	return g->where ? g->where : t->where;
+}
+
 static bool appid_ok(const char *appid)
 {
 	return strlen(appid) == APPID_LEN && !strncmp(appid, "wx", 2) &&
@@ -190,10 +205,10 @@ static void check_secret(struct reading *rd, const struct target *t, const char 
 	size_t n = strlen(secret);
 
 	if (n < SECRET_MIN)
-		reading_say(rd, true, t->where,
+		reading_say(rd, true, app_where(t, "secret"),
 			"[%s] secret: an AppSecret has 32 characters, this one %zu", t->section, n);
 	else if (n != SECRET_LEN || strspn(secret, LETTERS_DIGITS) != n)
-		reading_say(rd, false, t->where,
+		reading_say(rd, false, app_where(t, "secret"),
 			"[%s] secret: an AppSecret of WeChat has 32 letters and digits, this one "
 			"has %zu characters%s",
 			t->section, n, n == SECRET_LEN ? ", others among them" : "");
@@ -214,26 +229,26 @@ static void check_push(struct reading *rd, const struct target *t, const struct 
 {
 	if (*a->push_aes_key && (strlen(a->push_aes_key) != AES_KEY_LEN ||
 		strspn(a->push_aes_key, LETTERS_DIGITS "+/") != AES_KEY_LEN))
-		reading_say(rd, true, t->where,
+		reading_say(rd, true, app_where(t, "push_aes_key"),
 			"[%s] push_aes_key: an EncodingAESKey has %d letters and digits",
 			t->section, AES_KEY_LEN);
 	if (*a->push_aes_key && !*a->push_token)
-		reading_say(rd, true, t->where,
+		reading_say(rd, true, app_where(t, "push_aes_key"),
 			"[%s] push_aes_key needs push_token, the Token from the same page of "
 			"WeChat's console", t->section);
 	if (*a->push_token && !*a->push_aes_key)
-		reading_say(rd, false, t->where,
+		reading_say(rd, false, app_where(t, "push_token"),
 			"[%s] push_aes_key is empty: messages of WeChat's go on to push_forward, "
 			"but "
 			"no event in them is obeyed, since nothing proves what they say",
 			t->section);
 	if (*a->push_forward && !http_url_ok(a->push_forward) &&
 		strncmp(a->push_forward, "unix:/", 6) != 0)
-		reading_say(rd, true, t->where,
+		reading_say(rd, true, app_where(t, "push_forward"),
 			"[%s] push_forward: must be http(s)://host[:port][/path] or "
 			"unix:/socket[:/path]", t->section);
 	if (!header_can_carry(a->push_forward_token))
-		reading_say(rd, true, t->where,
+		reading_say(rd, true, app_where(t, "push_forward_token"),
 			"[%s] push_forward_token: no header can carry it: only visible ASCII "
 			"characters, and no blank", t->section);
 }

@@ -183,7 +183,9 @@ static void check_sentinel(struct reading *rd)
 
 	if (c->redis_kind != CONFIG_REDIS_SENTINEL &&
 		(*c->redis_sentinel_user || *c->redis_sentinel_password))
-		reading_say(rd, false, where,
+		reading_say(rd, false,
+			reading_where(rd, "redis",
+				*c->redis_sentinel_user ? "sentinel_user" : "sentinel_password"),
 			"[redis] sentinel_user and sentinel_password have no effect without "
 			"sentinel://");
 	if (c->redis_kind != CONFIG_REDIS_SENTINEL)

@@ -275,8 +275,9 @@ enum outcome vet_head(const char *p, size_t n, uint64_t max_body, struct vet_hea
 		h->len = (size_t)(l - p);
 		nl = memchr(l, '\n', (size_t)(end - l));
 		len = (nl ? nl : end) - l;
-		if (!first && room > VET_HEAD_MAX - (l - fields))
-			room = VET_HEAD_MAX - (l - fields);
+		/* One more, for the '\r' of the empty line: it is no field's. */
+		if (!first && room > VET_HEAD_MAX + 1 - (l - fields))
+			room = VET_HEAD_MAX + 1 - (l - fields);
 		/* No look past the bound: what stands there may not have come yet, and must not
 		 * change the answer. */
 		if (room > 0 && memchr(l, '\0', (size_t)(len < room ? len : room)))

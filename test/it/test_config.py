@@ -152,7 +152,35 @@ APP = f"[app wx0000000000000001]\nsecret = {SECRET}\n"
         ),
         (
             "[app wx0000000000000001]\nsecret = abcd\n",
-            "[app wx0000000000000001] secret: an AppSecret has 32 characters, this one 4",
+            "w.ini:2: [app wx0000000000000001] secret: an AppSecret has 32 characters, this one 4",
+        ),
+        (
+            APP + "\npush_aes_key = x\n",
+            "w.ini:4: [app wx0000000000000001] push_aes_key: an EncodingAESKey has 43",
+        ),
+        (
+            APP + "push_forward = ftp://h\n",
+            "w.ini:3: [app wx0000000000000001] push_forward: must be",
+        ),
+        (
+            APP + "push_forward = http://h:0/\n",
+            "w.ini:3: [app wx0000000000000001] push_forward: must be",
+        ),
+        (
+            APP + "push_forward_token = two words\n",
+            "w.ini:3: [app wx0000000000000001] push_forward_token: no header can carry it",
+        ),
+        (
+            "[wechat]\nbase_url = https://a,https://b\n" + APP,
+            "w.ini:2: [wechat] base_url = https://a,https://b: must be http(s)://host[:port]",
+        ),
+        (
+            "[wechat]\nfallback_urls = https://a:99999\n" + APP,
+            "w.ini:2: [wechat] fallback_urls = https://a:99999: must be http(s)://host[:port]",
+        ),
+        (
+            "[server]\ncors_origins = https://*.example.com\n" + APP,
+            "w.ini:2: [server] cors_origins: https://*.example.com is no origin",
         ),
         (
             f"[app wx123]\nsecret = {SECRET}\n",
@@ -396,6 +424,10 @@ def test_what_only_warns(tmp_path):
             "[server] trusted_proxies: 0.0.0.0/0 trusts everybody",
         ),
         ("[server]\ntrusted_proxies = ::/0\n", "[server] trusted_proxies: ::/0 trusts everybody"),
+        (
+            "[redis]\nsentinel_password = hunter2\n",
+            "[redis] sentinel_user and sentinel_password have no effect",
+        ),
     ):
         r = run("--check", text=text + APP, tmp_path=tmp_path)
         assert r.returncode == 0 and re.search(

@@ -377,6 +377,42 @@ def test_refusals_are_answers_like_others(stack, redis, wxfake):
     )
 
 
+def test_web_pages(stack, redis, wxfake):
+    """Who is listed may read answers; an origin's letters have no case; others are told nothing."""
+    origins = "https://H5.example, http://localhost:5173"
+    server = stack.server(redis, wxfake, server__cors_origins=origins)
+    ask = {
+        "Access-Control-Request-Method": "PUT",
+        "Access-Control-Request-Headers": "authorization, content-type",
+    }
+    allowed = "Access-Control-Allow-Origin"
+    for origin in ("https://h5.example", "http://localhost:5173"):
+        a = server.call("GET", "/v1/session", headers={"Origin": origin})
+        assert (a.status, a.headers[allowed], a.headers["Vary"]) == (401, origin, "Origin")
+        a = server.call("OPTIONS", "/v1/user", headers={"Origin": origin, **ask})
+        assert (a.status, a.headers[allowed]) == (204, origin), a
+        assert "PUT" in a.headers["Access-Control-Allow-Methods"]
+        assert "Authorization" in a.headers["Access-Control-Allow-Headers"]
+    for origin in ("http://h5.example", "https://h5.example.evil", "null", None):
+        headers = {**ask, **({"Origin": origin} if origin else {})}
+        for method, status in (("GET", 401), ("OPTIONS", 405)):
+            a = server.call(method, "/v1/user", headers=headers)
+            assert (a.status, a.headers[allowed], a.headers["Vary"]) == (status, None, "Origin")
+    inside = server.inside("GET", "/internal/auth", headers={"Origin": "https://h5.example"})
+    assert inside.status == 401 and inside.headers[allowed] is None
+
+
+@pytest.mark.parametrize("over", [0, 1])
+def test_all_header_lines_up_to_the_bound(server, over):
+    lines = [b"Host: x\r\n", b"Connection: close\r\n"]
+    left = 32 * 1024 + over - sum(map(len, lines))
+    for n in (7000, 7000, 7000, 7000, left - 28000):
+        lines.append(b"X-Fill: ".ljust(n - 2, b"a") + b"\r\n")
+    assert sum(map(len, lines)) == 32 * 1024 + over
+    out = server.raw(b"GET /healthz HTTP/1.1\r\n" + b"".join(lines) + b"\r\n")
+    assert out.startswith(b"HTTP/1.1 431 " if over else b"HTTP/1.1 200 "), out[:200]
+
+
 def test_refusals_do_not_fill_the_log(server):
     secret = "A" * 43
     for _ in range(100):

@@ -289,10 +289,31 @@ static void test_too_long_is_final(void **state)
 		memcpy(text + sizeof(get) - 1 + i, "A:", 2),
 			memcpy(text + sizeof(get) - 1 + i + 4094, "\r\n", 2);
 	n = sizeof(get) - 1 + VET_HEAD_MAX;
-	text[n] = '\0';
-	assert_int_equal(vet_head(text, n - 1, BODY_MAX, &h), OC_PENDING);
-	assert_int_equal(vet_head(text, n + 1, BODY_MAX, &h), OC_HEADERS_TOO_LARGE);
+	text[n + 1] = '\0';
+	assert_int_equal(vet_head(text, n + 1, BODY_MAX, &h), OC_PENDING);
+	assert_int_equal(vet_head(text, n + 2, BODY_MAX, &h), OC_HEADERS_TOO_LARGE);
 	assert_int_equal(vet_head(text, sizeof(text), BODY_MAX, &h), OC_HEADERS_TOO_LARGE);
+}
+
+/* All header lines together, their ends included, may be VET_HEAD_MAX bytes, and not one more. */
+static void test_all_fields_up_to_the_bound(void **state)
+{
+	static const char get[] = "GET / HTTP/1.1\r\n";
+	static char text[VET_HEAD_MAX + 100];
+
+	(void)state;
+	for (size_t over = 0; over <= 1; over++) {
+		size_t n = sizeof(get) - 1 + VET_HEAD_MAX + over;
+
+		memset(text, 'a', sizeof(text));
+		memcpy(text, get, sizeof(get) - 1);
+		for (size_t i = sizeof(get) - 1; i < n; i += 4096)
+			memcpy(text + i, i < 4096 ? "Host:" : "A:", i < 4096 ? 5 : 2),
+				memcpy(text + (i + 4096 + over < n ? i + 4096 : n) - 2, "\r\n", 2);
+		memcpy(text + n, "\r\n", 2);
+		assert_int_equal(vet_head(text, n + 2, BODY_MAX, &h),
+			over ? OC_HEADERS_TOO_LARGE : OC_OK);
+	}
 }
 
 /* Every byte, in a name, in a value and in a host, against the rules as the RFCs write them. */
@@ -357,6 +378,7 @@ int main(void)
 		cmocka_unit_test(test_chunks),
 		cmocka_unit_test(test_chunk_bounds),
 		cmocka_unit_test(test_too_long_is_final),
+		cmocka_unit_test(test_all_fields_up_to_the_bound),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
