@@ -150,7 +150,8 @@ def test_watch_redis(stack, late, unix):
         watched = Watched(e, redis)
         found = e.seen("redis")[-1]
         assert (
-            set(found) == {"at", "script", "command", "args"}
+            set(found) == {"at", "server", "script", "command", "args"}
+            and found["server"] == (redis.socket if unix else f"127.0.0.1:{redis.port}")
             and abs(found["at"] / 1000 - time.time()) < 30
         )
         redis.cli("SET", "said", "PING")  # was wrong: not shown, because of the word in it

@@ -291,6 +291,8 @@ static const struct {
 	{METHOD_GET, "/fake/events", events},
 	{METHOD_GET, "/fake/backend", backend_call},
 	{METHOD_GET, "/fake/users", backend_users},
+	{METHOD_GET, "/fake/redis", group_tell},
+	{METHOD_POST, "/fake/kill-redis", group_kill},
 };
 
 static void run(struct fake *f, struct req *r, size_t route)

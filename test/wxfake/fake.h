@@ -4,7 +4,8 @@
  * main.c reads argv and routes; state.c knows apps, users, codes and tokens; wechat.c decides as
  * WeChat does, and answer.c writes its answers; fault.c lets answers misbehave on their way out;
  * control.c is the /fake side; events.c tells the browser what happened, monitor.c what Redis is
- * told; page.c gives the browser its page, and backend.c plays the team's backend for it. */
+ * told, group.c who is master there; page.c gives the browser its page, and backend.c plays the
+ * team's backend for it. */
 #ifndef WXFAKE_FAKE_H
 #define WXFAKE_FAKE_H
 
@@ -122,6 +123,8 @@ struct serving;
 struct subscriber;
 struct monitor;
 struct question;
+struct server;
+struct conn_options;
 
 struct fake {
 	struct loop  *loop;
@@ -141,7 +144,11 @@ struct fake {
 	struct serving *servings; /* answers that take their time */
 	struct subscriber *subs[SUBSCRIBERS_MAX];
 	struct timer *beat;
-	struct monitor *monitor;
+	struct monitor *monitors; /* one for each server that is watched */
+	bool          kill_redis; /* the page may end a master among them */
+	struct server *servers;  /* they again, where it may */
+	struct timer *roles;
+	uint64_t      used;      /* how many commands they were told */
 	uint64_t      served;  /* the number of the last call, which its events carry */
 	/* wxlogind's internal side, for the page; "" = not told */
 	char          internal_host[128];
@@ -231,8 +238,16 @@ void events_answered(struct fake *f, uint64_t id);         /* or given up */
 void events_free(struct fake *f);
 
 /* monitor.c */
+/* url: redis://…, also of several ports (6379-6381), each a server */
 bool monitor_start(struct fake *f, const char *url, char *err, size_t err_len);
 void monitor_free(struct fake *f);
+
+/* group.c */
+struct server *group_add(struct fake *f, const struct conn_options *where); /* a server of it */
+void group_used(struct server *s); /* by wxlogind, now */
+void group_tell(struct fake *f, struct req *r, const cJSON *o); /* GET /fake/redis */
+void group_kill(struct fake *f, struct req *r, const cJSON *o); /* POST /fake/kill-redis */
+void group_free(struct fake *f); /* before http_free: answers what waits */
 
 /* backend.c */
 bool backend_at(struct fake *f, const char *url); /* what --internal takes */

@@ -18,7 +18,8 @@
 static const char usage[] = "usage: wxfake [--listen 127.0.0.1:9090] [--tls-cert F --tls-key F] "
 			    "[--app APPID:SECRET ...] [--latency 50ms] [--any-code]\n"
 			    "              [--rotate] [--keepalive 75s] [--watch-redis "
-			    "redis://:password@host:6379|unix:///path] [--wxlogind URL]\n"
+			    "redis://:password@host:6379|unix:///path ... [--kill-redis]]\n"
+			    "              [--wxlogind URL]\n"
 			    "              [--internal http://127.0.0.1:8081 [--internal-token "
 			    "TOKEN]] [--app-key KEY]\n"
 			    "              [--push-token TOKEN] [--push-aes-key KEY] [--push-to "
@@ -26,10 +27,13 @@ static const char usage[] = "usage: wxfake [--listen 127.0.0.1:9090] [--tls-cert
 			    "A stand-in for the WeChat servers, for development, tests and load. "
 			    "Without --app it serves " DEFAULT_APPID ".\n";
 
+enum { WATCHED_MAX = 16 };
 enum { LATENCY_MAX_MS = 60000, KEEPALIVE_MS = 75000, KEEPALIVE_MAX_MS = 3600000 };
 
 struct options {
-	const char *listen, *cert, *key, *watch;
+	const char *listen, *cert, *key;
+	const char *watched[WATCHED_MAX];
+	int watched_count;
 	int64_t keepalive_ms;
 	struct fake *fake;
 };
@@ -73,6 +77,22 @@ static bool add_app(struct fake *f, char *arg)
 	return state_add_app(f, arg, colon + 1);
 }
 
+static bool add_watched(struct options *o, const char *url)
+{
+	if (o->watched_count == WATCHED_MAX)
+		return false;
+	o->watched[o->watched_count++] = url;
+	return true;
+}
+
+static bool watch_all(const struct options *o, char *err, size_t err_len)
+{
+	for (int i = 0; i < o->watched_count; i++)
+		if (!monitor_start(o->fake, o->watched[i], err, err_len))
+			return false;
+	return true;
+}
+
 /* -1: go on; else the exit status */
 static int read_args(struct options *o, int argc, char **argv)
 {
@@ -92,6 +112,8 @@ static int read_args(struct options *o, int argc, char **argv)
 			flag = o->fake->any_code = true;
 		else if (!strcmp(argv[i], "--rotate"))
 			flag = o->fake->rotate = true;
+		else if (!strcmp(argv[i], "--kill-redis"))
+			flag = o->fake->kill_redis = true;
 		else if (!next)
 			ok = false;
 		else if (!strcmp(argv[i], "--listen"))
@@ -101,7 +123,7 @@ static int read_args(struct options *o, int argc, char **argv)
 		else if (!strcmp(argv[i], "--tls-key"))
 			o->key = next;
 		else if (!strcmp(argv[i], "--watch-redis"))
-			o->watch = next;
+			ok = add_watched(o, next);
 		else if (!strcmp(argv[i], "--wxlogind"))
 			ok = page_server_ok(o->fake->wxlogind = next);
 		else if (!strcmp(argv[i], "--internal"))
@@ -136,6 +158,14 @@ static int read_args(struct options *o, int argc, char **argv)
 	return -1;
 }
 
+/* What must come with what was given; NULL = nothing. */
+static const char *missing(const struct options *o)
+{
+	if (!o->cert != !o->key)
+		return "--tls-cert and --tls-key go together";
+	return o->fake->kill_redis && !o->watched_count ? "--kill-redis needs --watch-redis" : NULL;
+}
+
 static void on_signal(void *ctx, int signo)
 {
 	(void)signo;
@@ -154,7 +184,7 @@ static int serve(struct options *o)
 	};
 	struct http *h = http_new(f->loop, &ho, handle, f);
 	char err[256];
-	struct tls *tls = o->cert ? tls_new(f->loop, o->cert, o->key) : NULL;
+	struct tls_front *tls = o->cert ? tls_front_new(f->loop, o->cert, o->key) : NULL;
 	int status = 3;
 
 	if (o->cert && !tls) {
@@ -163,10 +193,10 @@ static int serve(struct options *o)
 		http_free(h);
 		return 1;
 	}
-	if (o->watch && !monitor_start(f, o->watch, err, sizeof(err))) {
+	if (!watch_all(o, err, sizeof(err))) {
 		fprintf(stderr, "wxfake: %s\n", err);
 		status = 2;
-	} else if (tls ? !tls_listen(tls, h, o->listen, err, sizeof(err))
+	} else if (tls ? !tls_front_listen(tls, h, o->listen, err, sizeof(err))
 		       : !http_listen(h, o->listen, err, sizeof(err)))
 		fprintf(stderr, "wxfake: cannot listen: %s\n", err);
 	else {
@@ -177,7 +207,8 @@ static int serve(struct options *o)
 	}
 	events_free(f);
 	monitor_free(f);
-	tls_free(tls);
+	group_free(f);
+	tls_front_free(tls);
 	http_free(h);
 	fault_end(f);
 	backend_end(f);
@@ -200,8 +231,8 @@ int main(int argc, char **argv)
 	if (status < 0) {
 		if (f->app_count == 0)
 			state_add_app(f, DEFAULT_APPID, DEFAULT_SECRET);
-		if (!o.cert != !o.key) {
-			fputs("wxfake: --tls-cert and --tls-key go together\n", stderr);
+		if (missing(&o)) {
+			fprintf(stderr, "wxfake: %s\n", missing(&o));
 			status = 2;
 		} else {
 			f->loop = loop_new();

@@ -17,30 +17,44 @@
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 
+#include <utlist.h>
+
 #include "common/encode.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "fake.h"
+#include "io/conn.h"
 #include "io/resolve.h"
 
-enum { LINE_MAX_BYTES = 64 * 1024, ARGS_MAX = 16, KEY_PART = 8, KEY_SHOWN = 4, WORD_MAX = 20 };
+enum {
+	LINE_MAX_BYTES = 64 * 1024,
+	ARGS_MAX = 16,
+	KEY_PART = 8,
+	KEY_SHOWN = 4,
+	WORD_MAX = 20,
+	PORTS_MAX = 16
+};
 enum {
 	OURS_MAX = 64,
 	ADDRESS_MAX = 128,
 	AGAIN_MS = 100 /* a page that opens meanwhile misses what Redis is told */
 };
 
-static const char our_name[] = "wxlogind"; /* and what begins with it */
+/* wxlogind's and what begins with it; but group.c asks by connections of wxlogind's make */
+static const char our_name[] = "wxlogind", own_name[] = "wxlogind-wxfake";
 
 /* wxlogind tests its connections with these several times a second: true, but it would drown all
  * else. */
 static const char *const heartbeats[] = {"PING", "ROLE", "INFO", "SUBSCRIBE __redis__:invalidate"};
 
 struct monitor {
+	struct monitor *prev, *next;
 	struct fake *f;
+	struct server *server; /* as the group knows it, or NULL */
 	struct bufferevent *bev;
 	struct timer *again;
 	struct resolve *resolve;
+	char name[300]; /* "host:port", or the path */
 	char host[256], user[128], password[256]; /* "" = none */
 	int port;
 	struct sockaddr_un path; /* in place of host and port when sun_family is set */
@@ -181,6 +195,8 @@ static void tell_command(struct monitor *m, int64_t wall_us, bool script, const 
 		eval = !strncasecmp(arg.data, "EVAL", 4);
 		buf_str(&b, "event: redis\ndata: ");
 		events_at(&b, wall_us);
+		buf_str(&b, ",\"server\":");
+		buf_json_str(&b, m->name, strlen(m->name));
 		buf_printf(&b, ",\"script\":%s,\"command\":", script ? "true" : "false");
 		buf_json_str(&b, arg.data, arg.len);
 		buf_str(&b, ",\"args\":[");
@@ -190,6 +206,8 @@ static void tell_command(struct monitor *m, int64_t wall_us, bool script, const 
 		}
 		buf_str(&b, "]}\n\n");
 		events_tell(m->f, b.data, b.len);
+		if (m->server)
+			group_used(m->server);
 	}
 	buf_free(&arg);
 	buf_free(&b);
@@ -213,13 +231,19 @@ static void add_ours(struct monitor *m, const char *address)
 	m->next_ours = (m->next_ours + 1) % OURS_MAX;
 }
 
+static bool is_our_name(const char *name)
+{
+	return !strncmp(name, our_name, sizeof(our_name) - 1) &&
+	       strncmp(name, own_name, sizeof(own_name) - 1) != 0;
+}
+
 /* id=3 addr=127.0.0.1:60866 laddr=... fd=8 name=wxlogind ... Of a unix socket: addr=/path:0 */
 static void on_client(struct monitor *m, const char *line)
 {
 	const char *addr = strstr(line, " addr="), *name = strstr(line, " name=");
 	char path[ADDRESS_MAX], address[ADDRESS_MAX + 8];
 
-	if (!addr || !name || strncmp(name + 6, our_name, sizeof(our_name) - 1) != 0 ||
+	if (!addr || !name || !is_our_name(name + 6) ||
 		sscanf(addr + 6, "%127[^ ]", path) != 1)
 		return;
 	if (path[0] == '/')
@@ -237,7 +261,7 @@ static void learn_name(struct monitor *m, const char *address, const char *args)
 
 	if (p && arg.len && !strcasecmp(arg.data, "CLIENT") && (p = next_arg(p, &arg)) && arg.len &&
 		!strcasecmp(arg.data, "SETNAME") && next_arg(p, &arg) && arg.len &&
-		!strncmp(arg.data, our_name, sizeof(our_name) - 1))
+		is_our_name(arg.data))
 		add_ours(m, address);
 	buf_free(&arg);
 }
@@ -371,13 +395,31 @@ static bool decode_into(char *out, size_t cap, const char *s, size_t n)
 	return n < cap && percent_decode(out, s, n, false) >= 0;
 }
 
-/* redis://[[user]:password@]host[:port], and a database that does not matter: MONITOR shows all of
- * them */
-static bool read_redis_url(struct monitor *m, const char *url)
+/* ":6379" or ":6379-6381"; what is not there is 6379. Returns what follows, or NULL. */
+static const char *read_ports(const char *p, int *first, int *last)
 {
-	const char *rest = url + 8, *at, *host, *colon;
-	size_t n;
 	int end = 0;
+
+	*first = *last = 6379;
+	if (*p != ':')
+		return p;
+	if (sscanf(p, ":%5d%n", first, &end) != 1)
+		return NULL;
+	p += end;
+	*last = *first;
+	if (*p == '-' && sscanf(p, "-%5d%n", last, &end) == 1)
+		p += end;
+	return *first >= 1 && *last >= *first && *last <= 65535 && *last - *first < PORTS_MAX
+		       ? p
+		       : NULL;
+}
+
+/* redis://[[user]:password@]host[:port[-port]], and a database that does not matter: MONITOR shows
+ * all of them */
+static bool read_redis_url(struct monitor *m, const char *url, int *last_port)
+{
+	const char *rest = url + 8, *at, *host, *end;
+	size_t n;
 
 	if (strncmp(url, "redis://", 8))
 		return false;
@@ -393,20 +435,16 @@ static bool read_redis_url(struct monitor *m, const char *url)
 	n = strcspn(host, ":/");
 	if (!decode_into(m->host, sizeof(m->host), host, n) || !*m->host)
 		return false;
-	colon = host + n;
-	m->port = 6379;
-	if (*colon == ':' &&
-		(sscanf(colon, ":%5d%n", &m->port, &end) != 1 || m->port < 1 || m->port > 65535))
-		return false;
-	colon += end;
-	return *colon == '\0' ||
-	       (*colon == '/' && colon[1 + strspn(colon + 1, "0123456789")] == '\0');
+	end = read_ports(host + n, &m->port, last_port);
+	return end && (*end == '\0' ||
+			      (*end == '/' && end[1 + strspn(end + 1, "0123456789")] == '\0'));
 }
 
-static bool read_url(struct monitor *m, const char *url)
+static bool read_url(struct monitor *m, const char *url, int *last_port)
 {
+	*last_port = 0;
 	if (strncmp(url, "unix:///", 8) != 0)
-		return read_redis_url(m, url);
+		return read_redis_url(m, url, last_port);
 	if (strlen(url + 7) >= sizeof(m->path.sun_path))
 		return false;
 	m->path.sun_family = AF_UNIX;
@@ -414,34 +452,59 @@ static bool read_url(struct monitor *m, const char *url)
 	return true;
 }
 
-bool monitor_start(struct fake *f, const char *url, char *err, size_t err_len)
+static void add(struct fake *f, const struct monitor *like, int port)
 {
 	struct monitor *m = mem_alloc(sizeof(*m));
 
-	if (!read_url(m, url)) {
-		snprintf(err, err_len,
-			"--watch-redis: must be redis://[[user]:password@]host[:port] or "
-			"unix:///path");
-		mem_wipe(m, sizeof(*m));
-		free(m);
-		return false;
-	}
+	*m = *like;
 	m->f = f;
+	m->port = port;
+	if (m->path.sun_family)
+		snprintf(m->name, sizeof(m->name), "%s", m->path.sun_path);
+	else
+		snprintf(m->name, sizeof(m->name), "%s:%d", m->host, port);
 	m->again = timer_new(f->loop, start, m);
-	f->monitor = m;
+	DL_APPEND(f->monitors, m);
+	if (f->kill_redis)
+		m->server = group_add(f, &(struct conn_options){
+						 .host = m->path.sun_family ? NULL : m->host,
+						 .port = port,
+						 .unix_path = m->path.sun_family ? m->path.sun_path
+										 : NULL,
+						 .user = m->user,
+						 .password = m->password,
+					 });
 	start(m);
-	return true;
+}
+
+bool monitor_start(struct fake *f, const char *url, char *err, size_t err_len)
+{
+	struct monitor read = {0};
+	int last_port;
+	bool ok = read_url(&read, url, &last_port);
+
+	if (ok)
+		for (int port = read.port; port <= last_port; port++)
+			add(f, &read, port);
+	else
+		snprintf(err, err_len,
+			"--watch-redis: must be redis://[[user]:password@]host[:port[-port]] or "
+			"unix:///path");
+	mem_wipe(&read, sizeof(read));
+	return ok;
 }
 
 void monitor_free(struct fake *f)
 {
-	if (!f->monitor)
-		return;
-	timer_free(f->monitor->again);
-	resolve_cancel(f->monitor->resolve);
-	if (f->monitor->bev)
-		bufferevent_free(f->monitor->bev);
-	mem_wipe(f->monitor, sizeof(*f->monitor));
-	free(f->monitor);
-	f->monitor = NULL;
+	struct monitor *m, *next;
+
+	DL_FOREACH_SAFE(f->monitors, m, next) {
+		DL_DELETE(f->monitors, m);
+		timer_free(m->again);
+		resolve_cancel(m->resolve);
+		if (m->bev)
+			bufferevent_free(m->bev);
+		mem_wipe(m, sizeof(*m));
+		free(m);
+	}
 }

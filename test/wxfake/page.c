@@ -116,7 +116,8 @@ void page_about(struct fake *f, struct req *r)
 	events_at(&b, clock_wall_us()); /* by which the page learns how its clock and ours differ */
 	buf_str(&b, ",\"wxlogind\":");
 	buf_json_str(&b, server, strlen(server));
-	buf_printf(&b, ",\"redis\":%s,\"internal\":%s,\"apps\":[", f->monitor ? "true" : "false",
+	buf_printf(&b, ",\"redis\":%s,\"kill_redis\":%s,\"internal\":%s,\"apps\":[",
+		f->monitors ? "true" : "false", f->servers ? "true" : "false",
 		f->internal_host[0] ? "true" : "false");
 	for (int i = 0; i < f->app_count; i++)
 		buf_printf(&b, "%s\"%s\"", i ? "," : "", f->apps[i].appid);

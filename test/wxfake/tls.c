@@ -21,13 +21,13 @@ enum { WAITING_MAX = 1024 * 1024, WAITING_LOW = 64 * 1024 };
 
 struct relay {
 	struct relay *prev, *next;
-	struct tls   *tls;
+	struct tls_front   *tls;
 	struct bufferevent *client, *server;
 	/* the server has closed: the client gets what is left, and close_notify */
 	bool          ending;
 };
 
-struct tls {
+struct tls_front {
 	struct event_base     *base;
 	SSL_CTX               *ctx;
 	struct evconnlistener *listener;
@@ -125,7 +125,7 @@ static void on_server_event(struct bufferevent *bev, short what, void *arg)
 static void on_accepted(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *from,
 	int from_len, void *arg)
 {
-	struct tls *t = arg;
+	struct tls_front *t = arg;
 	struct relay *r = mem_alloc(sizeof(*r));
 	int options = BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS;
 
@@ -163,7 +163,7 @@ static SSL_CTX *context(const char *cert, const char *key)
 }
 
 /* A port of loopback that the system chooses, for the plain server. */
-static bool open_inner(struct tls *t, struct http *h)
+static bool open_inner(struct tls_front *t, struct http *h)
 {
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	socklen_t len = sizeof(t->inner);
@@ -179,10 +179,10 @@ static bool open_inner(struct tls *t, struct http *h)
 	return false;
 }
 
-struct tls *tls_new(struct loop *l, const char *cert, const char *key)
+struct tls_front *tls_front_new(struct loop *l, const char *cert, const char *key)
 {
 	SSL_CTX *ctx = context(cert, key);
-	struct tls *t;
+	struct tls_front *t;
 
 	if (!ctx)
 		return NULL;
@@ -192,7 +192,8 @@ struct tls *tls_new(struct loop *l, const char *cert, const char *key)
 	return t;
 }
 
-bool tls_listen(struct tls *t, struct http *h, const char *addr, char *err, size_t err_len)
+bool tls_front_listen(
+	struct tls_front *t, struct http *h, const char *addr, char *err, size_t err_len)
 {
 	if (!open_inner(t, h)) {
 		snprintf(err, err_len, "no port of loopback for the plain server");
@@ -203,7 +204,7 @@ bool tls_listen(struct tls *t, struct http *h, const char *addr, char *err, size
 	return t->listener != NULL;
 }
 
-void tls_free(struct tls *t)
+void tls_front_free(struct tls_front *t)
 {
 	if (!t)
 		return;

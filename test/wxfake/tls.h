@@ -5,12 +5,13 @@
 
 #include "http/http.h"
 
-struct tls;
+struct tls_front;
 
 /* PEM files; NULL: they cannot be used */
-struct tls *tls_new(struct loop *l, const char *cert, const char *key);
+struct tls_front *tls_front_new(struct loop *l, const char *cert, const char *key);
 /* at addr, for h */
-bool tls_listen(struct tls *t, struct http *h, const char *addr, char *err, size_t err_len);
-void tls_free(struct tls *t); /* closes everything; before h; NULL is fine */
+bool tls_front_listen(
+	struct tls_front *t, struct http *h, const char *addr, char *err, size_t err_len);
+void tls_front_free(struct tls_front *t); /* closes everything; before h; NULL is fine */
 
 #endif

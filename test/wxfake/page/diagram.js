@@ -123,20 +123,26 @@ export class Diagram {
     }
   }
 
-  /** Something was done or happened: the messages after it are its consequence. */
+  /** Something was done: the messages after it are its consequence. */
   act(key) {
+    this.head = this.happened(key);
+    this.keepHead();
+  }
+
+  /** Something happened by itself. `values` are the text's. */
+  happened(key, values, at = now()) {
     const row = element("li", "act");
     const name = element("span", "act-name");
     const time = element("time", "act-time", new Date().toLocaleTimeString([], { hour12: false }));
     row.dataset.act = key;
     row.append(name, time);
-    this.head = row;
     this.insert({
-      at: now(),
+      at,
       isAct: true,
       element: row,
-      translate: () => (name.textContent = text(`act.${key}`)),
+      translate: () => (name.textContent = text(`act.${key}`, values)),
     });
+    return row;
   }
 
   /**
@@ -317,7 +323,8 @@ export class Diagram {
     }
   }
 
-  redis({ at, script, command, args }) {
+  /** `server` is told where there are several. */
+  redis({ at, server, script, command, args }) {
     const line = [
       command,
       ...args.map((arg) => (/^\(\d+ B\)$/.test(arg) ? `⟨${arg.slice(1, -1)}⟩` : arg)),
@@ -336,7 +343,7 @@ export class Diagram {
           .slice(0, 1)
           .map((arg) => arg.slice(0, 60))
           .join(" ")}`;
-    const detail = evaluated ? keys.join("  ") : "";
+    const detail = [server, ...(evaluated ? keys : [])].filter(Boolean).join("  ");
     const entry = this.message({
       at,
       from: "wxlogind",

@@ -16,10 +16,14 @@ const WECHAT_APIS = [
 ];
 
 let about, diagram, phone, screen;
-let hint = ["hint.start", null];
+let hint = ["hint.start", null, {}];
 let live = false;
 let trouble = null;
 let stopped = false;
+/** The Redis servers, where wxfake may end them: [{ server, role }]. */
+let servers = [];
+/** How many answers of wxlogind were 503. */
+let refusals = 0;
 
 /* ---- words ---- */
 
@@ -44,6 +48,7 @@ function translate() {
   showLive();
   showTrouble();
   showStopped();
+  showServers();
   if (diagram) {
     diagram.translate();
   }
@@ -53,9 +58,9 @@ function translate() {
 }
 
 /** What was to be seen, and which button goes on from here. */
-function showHint(key, next) {
-  hint = [key, next];
-  $("hint").textContent = text(key);
+function showHint(key, next, values = {}) {
+  hint = [key, next, values];
+  $("hint").textContent = text(key, values);
   document
     .querySelectorAll(".controls button")
     .forEach((button) => button.classList.toggle("next", button.id === next));
@@ -74,6 +79,25 @@ function showTrouble() {
 function showStopped() {
   $("stop").textContent = text(stopped ? "happen.resume" : "happen.stop");
   $("stop").setAttribute("aria-pressed", String(stopped));
+}
+
+/** A server's port tells it from its neighbours on the same host. */
+function nameOf(server) {
+  const host = (name) => name.slice(0, name.lastIndexOf(":"));
+  const same = servers.every((other) => host(other.server) === host(server));
+  return same ? server.slice(server.lastIndexOf(":") + 1) : server;
+}
+
+function showServers() {
+  $("servers").hidden = servers.length === 0;
+  $("servers").replaceChildren(
+    ...servers.map(({ server, role }) => {
+      const item = document.createElement("li");
+      item.className = role;
+      item.textContent = text(`server.${role}`, { name: nameOf(server) });
+      return item;
+    }),
+  );
 }
 
 function showLosing() {
@@ -207,6 +231,64 @@ const actions = {
   },
 };
 
+/* ---- the death of a Redis master ---- */
+
+const KILL_MS = 60000;
+
+const masters = () => servers.filter(({ role }) => role === "master").map(({ server }) => server);
+
+/** News of the servers: who was elected, and who is back, stands in the diagram. */
+function onServers({ at, servers: told }) {
+  const before = new Map(servers.map(({ server, role }) => [server, role]));
+  servers = told;
+  showServers();
+  for (const { server, role } of told) {
+    const was = before.get(server);
+    if (role === "master" && was !== role) {
+      diagram.happened("elected", { name: nameOf(server) }, at);
+    } else if (role === "replica" && was === "away") {
+      diagram.happened("back", { name: nameOf(server) }, at);
+    }
+  }
+}
+
+/** Calls with the session until there are as many masters as before, and a call went well. */
+async function callUntilElected(dead, before) {
+  const end = now() + KILL_MS;
+  while (now() < end) {
+    const elected = masters().filter((server) => !before.includes(server));
+    const { ok } = await watched(() => screen.common.request({ url: "/v1/session" }));
+    if (ok && elected.length && masters().length === before.length) {
+      return elected[0];
+    }
+    await new Promise((resolve) => setTimeout(resolve, 300));
+  }
+  return null;
+}
+
+actions.kill = async () => {
+  const before = masters();
+  if (!before.length) {
+    return ["hint.kill_waits", null];
+  }
+  diagram.act("kill");
+  screen.home();
+  const [session, began, refused] = [phone.session, now(), refusals];
+  const { server: dead } = await phone.fake("kill-redis");
+  showHint("hint.kill", null);
+  const master = await callUntilElected(dead, before);
+  const values = {
+    dead: nameOf(dead),
+    master: master && nameOf(master),
+    seconds: ((now() - began) / 1000).toFixed(1),
+    n: refusals - refused,
+  };
+  if (!master) {
+    return ["hint.kill_late", null];
+  }
+  return [session === phone.session ? "hint.killed" : "hint.killed_login", "login", values];
+};
+
 async function press(name) {
   const button = $(name);
   button.classList.add("busy");
@@ -292,6 +374,9 @@ async function countUsers(at) {
 function record(message) {
   const at = now();
   diagram.message({ at, ...message });
+  if (message.from === "wxlogind" && message.label.startsWith("503")) {
+    refusals++;
+  }
   if (about.internal && message.from === "wxlogind" && message.to === "phone") {
     countUsers(at).catch(() => {}); // wxlogind is away: the banner says so
   }
@@ -304,7 +389,10 @@ function listen() {
     events.addEventListener(name, (event) => work(JSON.parse(event.data)));
   tell("wechat", (event) => diagram.wechat(event));
   tell("wechat_end", (event) => diagram.wechatEnd(event));
-  tell("redis", (event) => diagram.redis(event));
+  tell("redis", ({ server, ...event }) =>
+    diagram.redis({ ...event, server: servers.length > 1 ? nameOf(server) : "" }),
+  );
+  tell("servers", onServers);
   tell("auth", (event) => diagram.auth(event));
   tell("auth_end", (event) => diagram.authEnd(event));
   events.addEventListener("error", () => {
@@ -312,9 +400,13 @@ function listen() {
     showLive();
   });
   return new Promise((resolve) =>
-    events.addEventListener("open", () => {
+    events.addEventListener("open", async () => {
       live = true;
       showLive();
+      if (about.kill_redis) {
+        servers = await (await fetch("/fake/redis")).json();
+        showServers();
+      }
       resolve();
     }),
   );
@@ -354,6 +446,7 @@ async function start() {
     }
   });
   $("backend").hidden = !about.internal;
+  $("kill").hidden = !about.kill_redis;
   document.querySelector(".traffic").classList.toggle("six", lanes.length === 6);
   diagram = new Diagram({ list: $("rows"), scroller: $("scroller"), empty: $("empty"), lanes });
   counted = about.internal ? await readUsers().catch(() => new Map()) : null;

@@ -29,6 +29,8 @@ const TEXTS = {
   "happen.stop": ["停用微信服务器", "Stop WeChat"],
   "happen.resume": ["恢复微信服务器", "Resume WeChat"],
 
+  "happen.kill": ["Redis 主节点宕机", "The Redis master dies"],
+
   "hint.start": [
     "点任意一个按钮。图上的每一行都是真实请求。",
     "Press any button. Every line of the diagram is a real request.",
@@ -98,6 +100,33 @@ const TEXTS = {
     "WeChat does not answer. “Log in” gets 503 and retries; “Call with the session” still works.",
   ],
   "hint.resume": ["微信恢复了。点“登录”。", "WeChat is back. Press “Log in”."],
+  "hint.kill": [
+    "Redis 主节点已宕机，正在选举新的主节点。手机不断请求接口：wxlogind 返回 503，common.js 自动重试。",
+    "The Redis master is dead, and another is being elected. The phone goes on calling: " +
+      "wxlogind answers 503, and common.js retries.",
+  ],
+  "hint.killed": [
+    "{dead} 宕机 {seconds} 秒后，{master} 已是主节点，请求恢复正常（503：{n} 次）。登录态没有丢失。" +
+      "{dead} 稍后会作为从节点回来。点“登录”再看看。",
+    "{dead} died. {seconds} s later {master} was master, and calls succeeded again " +
+      "(503 answers: {n}). The session was not lost. {dead} will be back as a replica. " +
+      "Press “Log in” to see more.",
+  ],
+  "hint.killed_login": [
+    "{dead} 宕机 {seconds} 秒后，{master} 已是主节点，请求恢复正常（503：{n} 次）。" +
+      "最后一次登录还没来得及复制，所以 common.js 重新登录了一次。",
+    "{dead} died. {seconds} s later {master} was master, and calls succeeded again " +
+      "(503 answers: {n}). The last login had not reached a replica, so common.js logged in again.",
+  ],
+  "hint.kill_waits": [
+    "现在没有主节点，选举还在进行。请看图上方的服务器状态，几秒后再试。",
+    "There is no master now: the election goes on. Look at the servers above the diagram, and " +
+      "try again in some seconds.",
+  ],
+  "hint.kill_late": [
+    "一分钟内没有恢复。请看 Redis 容器的日志。",
+    "Calls did not succeed again within a minute. Look at the log of the Redis container.",
+  ],
   "hint.none": ["还没有登录态：请先登录。", "There is no session yet: log in first."],
   "hint.profile": [
     "昵称、头像和手机号由用户自己决定给不给；不给，小程序照常运行。",
@@ -125,6 +154,11 @@ const TEXTS = {
   "live.on": ["实时", "live"],
   "live.off": ["重新连接中", "reconnecting"],
 
+  "servers.label": ["Redis 服务器", "Redis servers"],
+  "server.master": ["{name} 主节点", "{name} master"],
+  "server.replica": ["{name} 从节点", "{name} replica"],
+  "server.away": ["{name} 宕机", "{name} down"],
+
   "lane.phone": ["小程序", "Mini program"],
   "lane.backend": ["代理和后端", "Proxy, backend"],
   "lane.users": ["用户库 SQL", "Users (SQL)"],
@@ -151,6 +185,9 @@ const TEXTS = {
   "act.unlose": ["不再丢弃响应", "No response will be dropped"],
   "act.stop": ["微信服务器停用", "WeChat stops"],
   "act.resume": ["微信服务器恢复", "WeChat resumes"],
+  "act.kill": ["Redis 主节点宕机", "The Redis master dies"],
+  "act.elected": ["{name} 成为 Redis 主节点", "{name} is Redis master now"],
+  "act.back": ["{name} 作为从节点回来了", "{name} is back as a replica"],
   "act.profile": ["资料页", "The profile page"],
   "act.avatar": ["选择头像", "Choose a picture"],
   "act.name": ["保存昵称", "Save the name"],
