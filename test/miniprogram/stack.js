@@ -16,8 +16,8 @@ const BUILD = path.join(ROOT, process.env.WXLOGIND_BUILD || "build");
 const APPID = "wxfa4efa4efa4efa4e";
 const SECRET = "fa4efa4efa4efa4efa4efa4efa4efa4e";
 
-async function poll(check, what) {
-  const end = Date.now() + 20000;
+async function poll(check, what, limit = 20000) {
+  const end = Date.now() + limit;
   for (;;) {
     const value = await check();
     if (value) {
@@ -62,7 +62,7 @@ class Stack {
    */
   static async start(settings = {}) {
     for (let tries = 1; ; tries++) {
-      const stack = new Stack();
+      const stack = new this();
       try {
         await stack.startAll(settings);
         return stack;
@@ -83,24 +83,23 @@ class Stack {
     process.once("SIGTERM", () => process.exit(1));
   }
 
-  async startAll(settings) {
+  /** Sets `redisUrl`, and `watch`, what wxfake is told of it. */
+  async startRedis() {
     const socket = path.join(this.dir, "redis.sock");
+    const args = ["--port", "0", "--unixsocket", socket, "--dir", this.dir, "--save", ""];
+    this.redis = this.spawn("redis", "redis-server", args);
+    // wxfake watches it from its first command on
+    await poll(() => fs.existsSync(socket), "redis listens");
+    this.redisUrl = `unix://${socket}`;
+    this.watch = ["--watch-redis", this.redisUrl];
+  }
+
+  async startAll(settings) {
     const [fake, port, internal] = [await freePort(), await freePort(), await freePort()];
     this.fake = `http://127.0.0.1:${fake}`;
     this.url = `http://127.0.0.1:${port}`;
     this.internal = `http://127.0.0.1:${internal}`;
-    this.redis = this.spawn("redis", "redis-server", [
-      "--port",
-      "0",
-      "--unixsocket",
-      socket,
-      "--dir",
-      this.dir,
-      "--save",
-      "",
-    ]);
-    // wxfake watches it from its first command on
-    await poll(() => fs.existsSync(socket), "redis listens");
+    await this.startRedis();
     await this.startFake();
 
     const sections = {
@@ -109,7 +108,7 @@ class Stack {
         internal_listen: `127.0.0.1:${internal}`,
         cors_origins: this.fake,
       },
-      redis: { url: `unix://${socket}` },
+      redis: { url: this.redisUrl },
       wechat: { base_url: this.fake, fallback_urls: "" },
       users: { url: `sqlite://${path.join(this.dir, "users.db")}` },
       [`app ${APPID}`]: { secret: SECRET },
@@ -126,14 +125,7 @@ class Stack {
   }
 
   startFake(...more) {
-    const watch = [
-      "--watch-redis",
-      `unix://${path.join(this.dir, "redis.sock")}`,
-      "--wxlogind",
-      this.url,
-      "--internal",
-      this.internal,
-    ];
+    const watch = [...this.watch, "--wxlogind", this.url, "--internal", this.internal];
     return this.startReady(
       "wxfake",
       ["--listen", this.fake.slice("http://".length), ...watch, ...more],
@@ -141,12 +133,13 @@ class Stack {
     );
   }
 
-  spawn(name, program, args) {
+  spawn(name, program, args, more = {}) {
     const log = fs.openSync(path.join(this.dir, `${name}.log`), "a");
     const env = Object.fromEntries(
       Object.entries(process.env).filter(([key]) => !key.startsWith("WXLOGIND_")),
     );
-    const child = spawn(program, args, { stdio: ["ignore", log, log], env });
+    const options = { stdio: ["ignore", log, log], env: { ...env, ...more } };
+    const child = spawn(program, args, options);
     fs.closeSync(log);
     child.ended = new Promise((resolve) => child.once("exit", resolve).once("error", resolve));
     this.children.push(child);
