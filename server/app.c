@@ -1,5 +1,6 @@
 #include "app.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -24,7 +25,7 @@
 #include "store/token.h"
 #include "store/user.h"
 
-enum { READY_LOOK_MS = 50 };
+enum { READY_LOOK_MS = 50, FIRST_LOOK_MS = 5 };
 enum {
 	LOGIN_REPLY_MAX = 64 * 1024,
 	LOGIN_QUEUE = 4096,
@@ -76,6 +77,8 @@ struct app {
 	struct api_push *pushes;   /* the same */
 	struct ip_net   *trusted;
 	struct timer    *ready_look, *drain_delay, *drain_limit;
+	bool             accepts;
+	int              status;   /* EXIT_ */
 	int64_t          drain_began_ms;
 	struct timer    *chores;
 	int              undrained;
@@ -407,25 +410,21 @@ static bool build_audit(struct app *a)
 	return a->audit != NULL;
 }
 
-static bool serve_all(struct http *h, const struct listen_socket *sockets, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		if (!http_adopt(h, fcntl(sockets[i].fd, F_DUPFD_CLOEXEC, 0))) {
-			log_error("cannot serve more addresses");
-			return false;
-		}
-	return true;
-}
-
 static bool accept_all(struct app *a)
 {
-	for (size_t i = 0; i < NELEM(a->sides); i++)
-		if (!serve_all(a->sides[i], a->o->sockets[i], a->o->socket_count[i]))
-			return false;
+	const struct app_options *o = a->o;
+	const struct listen_socket *s;
+
+	for (size_t side = 0; side < NELEM(a->sides); side++)
+		for (s = o->sockets[side]; s < o->sockets[side] + o->socket_count[side]; s++)
+			if (!http_adopt(a->sides[side], fcntl(s->fd, F_DUPFD_CLOEXEC, 0))) {
+				log_error("cannot listen", LOG_STR("cause", strerror(errno)));
+				return false;
+			}
 	return true;
 }
 
-static bool build_sides(struct app *a)
+static void build_sides(struct app *a)
 {
 	struct config *c = a->started;
 	struct http_options o = {
@@ -461,7 +460,6 @@ static bool build_sides(struct app *a)
 	a->sides[1] = http_new(a->loop, &o, api_internal, &a->api);
 	apply(a);
 	a->blocks = blocks_new(&a->api);
-	return a->o->accept_when_ready || accept_all(a);
 }
 
 /* Callers first, so that nobody asks; then what answers them, each room ending its own waits by
@@ -518,14 +516,30 @@ void app_hold_signals(void)
 	sigprocmask(SIG_BLOCK, &signals, NULL);
 }
 
+/* Who comes in the first milliseconds waits in the sockets' queues. Served at once, they would be
+ * told 503 by a server that has not asked Redis yet. */
+static bool may_accept(const struct app *a)
+{
+	return redis_is_ready(a->redis) ||
+	       (!a->o->accept_when_ready && !redis_is_starting(a->redis));
+}
+
 static void look_whether_ready(void *ctx)
 {
 	struct app *a = ctx;
 
-	if (!redis_is_ready(a->redis))
-		timer_start(a->ready_look, READY_LOOK_MS);
-	else if (a->api.draining || !a->o->accept_when_ready || accept_all(a))
+	if (!a->accepts && !a->api.draining && may_accept(a)) {
+		a->accepts = true;
+		if (!accept_all(a)) {
+			a->status = EXIT_LISTEN;
+			loop_stop(a->loop);
+			return;
+		}
+	}
+	if (redis_is_ready(a->redis))
 		a->o->crew->ready(a->o->crew->ctx);
+	else
+		timer_start(a->ready_look, a->accepts ? READY_LOOK_MS : FIRST_LOOK_MS);
 }
 
 static void take_signals(struct app *a)
@@ -554,7 +568,6 @@ static void on_chores(void *ctx)
 int app_run(const struct app_options *o)
 {
 	struct app a = {.o = o, .config = o->config, .started = o->started};
-	int status;
 
 	metrics_join(o->worker);
 	metric_set(metric_series(METRIC_BUILD_INFO, VERSION, NULL, NULL), 1);
@@ -563,10 +576,10 @@ int app_run(const struct app_options *o)
 		return EXIT_CONFIG;
 	}
 	build_gates(&a);
-	status = !build_users(&a) || !build_audit(&a) ? EXIT_CONFIG
-		 : !build_sides(&a)                   ? EXIT_LISTEN
-						      : EXIT_DONE;
-	if (status == EXIT_DONE) {
+	if (!build_users(&a) || !build_audit(&a)) {
+		a.status = EXIT_CONFIG;
+	} else {
+		build_sides(&a);
 		take_signals(&a);
 		log_info("wxlogind is up", LOG_STR("version", VERSION),
 			LOG_INT("apps", (int64_t)a.config->app_count));
@@ -582,5 +595,5 @@ int app_run(const struct app_options *o)
 		log_info("wxlogind is down");
 	}
 	tear_down(&a);
-	return status;
+	return a.status;
 }

@@ -4,6 +4,7 @@
 
 #include "common/log.h"
 #include "common/mem.h"
+#include "http/http.h"
 
 static bool open_side(struct sockets *s, int side, const struct config *c)
 {
@@ -48,6 +49,10 @@ bool sockets_open(struct sockets *s, const struct config *c)
 	}
 	if (!open_side(s, 0, c) || !open_side(s, 1, c))
 		return false;
+	if (s->count[0] > HTTP_LISTENERS_MAX || s->count[1] > HTTP_LISTENERS_MAX) {
+		log_error("cannot serve more addresses");
+		return false;
+	}
 	log_listening(s);
 	s->internal_is_local = true;
 	for (size_t i = 0; i < s->count[1]; i++)

@@ -164,7 +164,7 @@ static bool listener_start(struct http *h, int fd)
 
 bool http_adopt(struct http *h, int fd)
 {
-	return fd >= 0 && h->listener_count < LISTENERS_MAX && listener_start(h, fd);
+	return fd >= 0 && h->listener_count < HTTP_LISTENERS_MAX && listener_start(h, fd);
 }
 
 bool http_listen(struct http *h, const char *addr, char *err, size_t err_len)
@@ -175,7 +175,7 @@ bool http_listen(struct http *h, const char *addr, char *err, size_t err_len)
 		return false;
 	if (!http_adopt(h, s.fd)) {
 		snprintf(err, err_len, "%s: cannot be served: more than %d addresses", addr,
-			LISTENERS_MAX);
+			HTTP_LISTENERS_MAX);
 		listen_end(&s, false);
 		return false;
 	}

@@ -16,7 +16,7 @@
 
 struct http;
 
-enum { HTTP_CLIENT_MAX = 64 };
+enum { HTTP_CLIENT_MAX = 64, HTTP_LISTENERS_MAX = 16 /* of one side */ };
 
 struct http_options {
 	const char *name;            /* "public" or "internal": label of metrics and logs */

@@ -7,7 +7,7 @@
 #include "http/gate.h"
 #include "http/listen.h"
 
-enum { LISTENERS_MAX = 16, REJECTED_MAX = 64, ROUTE_SERIES = 64, HEADERS_MAX = 16 };
+enum { REJECTED_MAX = 64, ROUTE_SERIES = 64, HEADERS_MAX = 16 };
 
 struct listener {
 	struct http *http;
@@ -23,7 +23,7 @@ struct http {
 	struct http_options o;
 	http_handler handler;
 	void   *ctx;
-	struct listener listeners[LISTENERS_MAX];
+	struct listener listeners[HTTP_LISTENERS_MAX];
 	int     listener_count;
 	struct waits waits;  /* every connection is in one of them */
 	int     connections, rejected;

@@ -318,6 +318,7 @@ struct redis *redis_new(struct loop *l, const struct redis_options *o)
 	r->o.timeout_ms = o->timeout_ms > 0 ? o->timeout_ms : 500;
 	r->o.max_pending = o->max_pending > 0 ? o->max_pending : 1024;
 	r->majority_ms = r->good_ms = PROOF_NEVER;
+	r->born_ms = clock_ms();
 	commands_init(r);
 	for (size_t i = 0; i < NELEM(r->places); i++)
 		r->places[i].proven_ms = PROOF_NEVER;
@@ -360,6 +361,13 @@ bool redis_is_ready(const struct redis *r)
 	if (is_good(r))
 		return true;
 	return r->o.kind != REDIS_ONE && clock_ms() - r->good_ms < r->o.timeout_ms;
+}
+
+bool redis_is_starting(const struct redis *r)
+{
+	bool failed = r->o.kind == REDIS_ONE && *node_trouble(r->nodes[0]);
+
+	return !redis_is_ready(r) && !failed && clock_ms() - r->born_ms < r->o.timeout_ms;
 }
 
 int redis_major(const struct redis *r)

@@ -62,6 +62,8 @@ typedef void (*redis_cb)(void *ctx, enum outcome oc, const struct redisReply *re
 struct redis *redis_new(struct loop *l, const struct redis_options *o);
 void redis_free(struct redis *r); /* pending callbacks get OC_STORE_UNAVAILABLE before it returns */
 bool redis_is_ready(const struct redis *r); /* connected to a master, and nothing overdue */
+/* The first attempt to reach it has not ended, and is not overdue. */
+bool redis_is_starting(const struct redis *r);
 /* of the version, 7 of 7.0.15; of several servers that of the oldest; 0 = one has not said */
 int redis_major(const struct redis *r);
 /* why it is not ready, in Redis' words where it has any; "" when it is */

@@ -33,6 +33,7 @@ struct redis {
 	unsigned used; /* places from this one on never had a node */
 	int64_t majority_ms;    /* when the majority last named it */
 	int64_t good_ms;        /* when all was well */
+	int64_t born_ms;
 	struct redis_place places[REDIS_PLACES];
 	unsigned said;
 	struct buf scratch;     /* a command's words, encoded */

@@ -1,4 +1,4 @@
--- One line of JSON at the end, for bench.py.
+-- One line of JSON at the end, for bench.py and the drills that replace the program.
 function done(summary, latency, requests)
 	local e = summary.errors
 	io.write(string.format('\n{"requests":%d,"seconds":%.6f,"p50_us":%d,"p99_us":%d,'

@@ -9,6 +9,7 @@ import group_drills  # noqa: F401
 import people_drills  # noqa: F401
 import process_drills  # noqa: F401
 import redis_drills  # noqa: F401
+import replace_drills  # noqa: F401
 import wechat_drills  # noqa: F401
 from drill import DRILLS, run
 

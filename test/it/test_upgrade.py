@@ -108,13 +108,14 @@ def bound():
     return s
 
 
-def activated(stack, sockets, names, workers=1):
+def activated(stack, sockets, names, workers=1, redis_port=1, file=None):
     """As systemd does it: descriptors from 3 on."""
-    file = stack.dir / "activated.ini"
-    file.write_text(
-        f"[server]\nworkers = {workers}\n[users]\nurl = none\n[redis]\n"
-        f"url = redis://127.0.0.1:1/0\n[app {APPID}]\nsecret = {SECRET}\n"
-    )
+    if not file:
+        file = stack.dir / "activated.ini"
+        file.write_text(
+            f"[server]\nworkers = {workers}\n[users]\nurl = none\n[redis]\n"
+            f"url = redis://127.0.0.1:{redis_port}/0\n[app {APPID}]\nsecret = {SECRET}\n"
+        )
     fds = [s.fileno() for s in sockets]
 
     def hand_over():
@@ -185,6 +186,50 @@ def test_restarts_behind_sockets_that_stay(stack, workers):
             p.stop()
         print(f"{asked[0]} requests over 10 restarts, {len(bad)} failed")
         assert not bad and asked[0] > 80, (asked, bad[:5])
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_who_comes_first_waits_until_redis_was_asked(stack, redis, wxfake, workers):
+    """A restart's first callers are not told 503 by a server that has not met Redis yet."""
+    server = stack.server(redis, wxfake, server__workers=workers, redis__timeout="20s")
+    token = server.login(wxfake.code()).token
+    server.process.stop()
+    redis.signal(signal.SIGSTOP)
+    get = f"GET /v1/session HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n".encode()
+    with contextlib.ExitStack() as open_:
+        sockets = [open_.enter_context(bound()) for _ in range(2)]
+        callers = [
+            open_.enter_context(socket.create_connection(sockets[0].getsockname(), timeout=30))
+            for _ in range(8)
+        ]
+        for c in callers:
+            c.sendall(get + b"Connection: close\r\n\r\n")
+        p = activated(stack, sockets, "public:internal", file=server.file)
+        try:
+            poll(lambda: p.text().count("wxlogind is up") == int(workers), what="up")
+            redis.signal(signal.SIGCONT)
+            answers = [c.recv(4096).split(b"\r\n")[0] for c in callers]
+        finally:
+            p.stop()
+        assert answers == [b"HTTP/1.1 200 OK"] * len(callers)
+
+
+def test_a_redis_that_says_nothing_does_not_keep_them_waiting(stack):
+    """For longer than one command may take, that is."""
+    with bound() as public, bound() as internal, bound() as silent:
+        p = activated(stack, [public, internal], "public:internal", 1, silent.getsockname()[1])
+        port = public.getsockname()[1]
+        assert call(port, "GET", "/healthz", timeout=30).status == 200
+        headers = {"Authorization": "Bearer " + "A" * 43}
+        assert call(port, "GET", "/v1/session", headers=headers, timeout=30).status == 503
+        p.stop()
+
+
+def test_more_addresses_than_it_serves(stack):
+    with contextlib.ExitStack() as open_:
+        sockets = [open_.enter_context(bound()) for _ in range(18)]
+        p = activated(stack, sockets, ":".join(["public"] * 17 + ["internal"]))
+        assert p.proc.wait(10) == 3 and "cannot serve more addresses" in p.text()
 
 
 def test_socket_activation_with_unknown_names(stack):
