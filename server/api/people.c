@@ -71,9 +71,17 @@ static bool read_limit(struct req *r, int *limit)
 	return *text >= '0' && *text <= '9' && !*end && n >= 1 && n <= USER_PAGE_MAX;
 }
 
+/* A '+' that is not escaped reads as a blank, with which no number begins. */
+static const char *read_phone(struct req *r)
+{
+	const char *phone = req_param(r, "phone");
+
+	return phone && *phone == ' ' ? arena_join(req_arena(r), "+", phone + 1, NULL) : phone;
+}
+
 static const char *read_filter(struct req *r, struct user_query *q)
 {
-	const char *phone = req_param(r, "phone"), *unionid = req_param(r, "unionid"),
+	const char *phone = read_phone(r), *unionid = req_param(r, "unionid"),
 		   *blocked = req_param(r, "blocked");
 
 	if (!!phone + !!unionid + !!blocked > 1)

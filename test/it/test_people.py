@@ -297,6 +297,10 @@ def test_find_by_either_number(server, wxfake):
         assert [u["openid"] for u in find(server, phone=number.replace("+", "%2B"))["users"]] == [
             OPENID
         ]
+    assert server.inside("PUT", path(), {"phoneNumber": "+85291234567"}).status == 200
+    for written in ("+85291234567", "%2B85291234567"):
+        assert [u["openid"] for u in find(server, phone=written)["users"]] == [OPENID]
+    assert find(server, phone="85291234567")["users"] == []
 
 
 def test_export(server, wxfake):
