@@ -203,8 +203,11 @@ class Cluster(Group):
                     directory / f"node{i}", f"127.0.0.{first + i}",
                     [
                         "--cluster-enabled", "yes", "--cluster-node-timeout", node_timeout_ms,
-                        "--cluster-require-full-coverage", "no", "--cluster-announce-ip",
-                        f"127.0.0.{first + i}", "--cluster-port", free_port(), *args,
+                        "--cluster-require-full-coverage", "no",
+                        # each master keeps its own replicas: docs/redis.md
+                        "--cluster-allow-replica-migration", "no",
+                        "--cluster-announce-ip", f"127.0.0.{first + i}",
+                        "--cluster-port", free_port(), *args,
                     ],
                     tls=tls,
                 )
