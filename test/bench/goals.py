@@ -78,3 +78,20 @@ def rows(runs, instructions):
         n = instructions.get(goal.kind, {}).get(goal.figure)
         if n is not None:
             yield goal.title, f"{goal.most:,}", f"{n:,}", n <= goal.most
+
+
+def figures(run):
+    """What is kept of a run, as one figure for each goal: None where all rounds were void."""
+    for goal in RATIOS:
+        found = [r for one in run["runs"] for r in ratios(goal, one[goal.race])]
+        yield goal.title, statistics.median(found) if found else None
+    for goal in COUNTS:
+        yield goal.title, run.get("instructions", {}).get(goal.kind, {}).get(goal.figure)
+
+
+def differences(before, now):
+    """Each goal's figure in two runs, and by how much of it the later one differs."""
+    then = dict(figures(before))
+    for title, figure in figures(now):
+        if figure is not None and then.get(title):
+            yield title, then[title], figure, figure / then[title] - 1

@@ -16,6 +16,7 @@ from stack import HERE, Stack, call, family, redis_cli, say
 RECORDED = HERE / "instructions.json"
 REQUESTS = int(os.environ.get("BENCH_REQUESTS", 1000))
 AT_ONCE = 64
+CALLS_S = 2
 CLUSTER = "login through a cluster of three, WeChat over HTTP"
 MORE_ALLOWED = 0.03
 CLUSTER_ALLOWED = 0.05  # more than through one server

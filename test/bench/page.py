@@ -55,17 +55,21 @@ def table(header, rows):
     return "\n".join("| " + " | ".join(str(c) for c in line) + " |" for line in lines)
 
 
+def goals_table(run):
+    """Its header, and its rows."""
+    return ("goal", "at most", "stands at", ""), [
+        (title, most, found, "reached" if ok else "not reached")
+        for title, most, found, ok in goals.rows(run["runs"], run.get("instructions", {}))
+    ]
+
+
 def for_benchmarks(run):
     parts = [
         f"{run['machine']}. Runs, one after the other: {len(run['runs'])}; the median of each, and "
         "its least and greatest round.\n"
         "Reached is what is reached in the worst round of all."
     ]
-    rows = [
-        (title, most, found, "reached" if ok else "not reached")
-        for title, most, found, ok in goals.rows(run["runs"], run.get("instructions", {}))
-    ]
-    parts.append(table(("goal", "at most", "stands at", ""), rows))
+    parts.append(table(*goals_table(run)))
     for name, title in (
         ("auth", "auth"),
         ("login-http", "login over HTTP"),

@@ -1,11 +1,13 @@
 """scripts/bench publish [DIRECTORY]: what docs/benchmarks.md shows, in one go of a quarter of an
 hour at most: two runs beside the peers, instructions, scale. It keeps tables, plots and run.json
-in DIRECTORY (docs/benchmarks), then writes the pages from it (page.py)."""
+in DIRECTORY (docs/benchmarks), then writes the pages from it (page.py). Last it prints the goals,
+and how far they are from the run that was kept there before."""
 import json
 import os
 import pathlib
 import time
 
+import goals
 import instructions
 import page
 import race
@@ -16,6 +18,24 @@ from stack import ROOT, say
 RUNS = int(os.environ.get("BENCH_RUNS", "2"))
 LIMIT_S = 60 * float(os.environ.get("BENCH_MINUTES", "15"))
 LAST_S = 60  # for what begins after the last round, and for the pages
+
+
+def compare(report, before, now):
+    report.section("Goals")
+    report.table(*page.goals_table(now))
+    if before is None:
+        report.note("No run was kept here before.")
+        return
+    report.section("Beside the run kept before")
+    report.note(f"Before: {before['machine']}. Medians over all rounds.")
+    report.table(
+        ("goal", "before", "now", "difference"),
+        [
+            (title, f"{then:,.6g}" if then > 99 else f"{then:.2f}",
+             f"{figure:,.6g}" if figure > 99 else f"{figure:.2f}", f"{by:+.1%}")
+            for title, then, figure, by in goals.differences(before, now)
+        ],
+    )
 
 
 def publish(directory=None):
@@ -37,7 +57,10 @@ def publish(directory=None):
             say(f"==> run {i + 1} of {RUNS}: {name}")
             run.update(one(name, work, until))
     parts = {"machine": machine(), "runs": runs, **counted, **sizes}
+    kept = directory / "run.json"
+    before = json.loads(kept.read_text()) if kept.exists() else None
     lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in parts.items())
-    (directory / "run.json").write_text(f"{{\n{lines}\n}}\n")
+    kept.write_text(f"{{\n{lines}\n}}\n")
     page.write(directory)
+    one("goals", lambda report: compare(report, before, parts), None)
     return failed

@@ -1,5 +1,7 @@
 """The load kit judges fairly, and the documents say what its last run found. (What it measures is
 not for this suite.)"""
+import builtins
+import dis
 import json
 import sys
 
@@ -62,6 +64,16 @@ def test_counts_have_goals_too():
     assert found["instructions, login over TLS"] and not found["system calls, login over TLS"]
 
 
+def test_two_runs_can_be_held_beside_each_other():
+    def run(ours, instructions):
+        counted = {"auth from memory": {"instructions": instructions, "calls": None}}
+        return {"runs": [a_run((ours,), (10,)), a_run((ours,), (10,))], "instructions": counted}
+    found = {title: by for title, _, _, by in goals.differences(run(5, 1000), run(6, 900))}
+    assert found["auth from memory : bare libevhtp"] == pytest.approx(0.2)
+    assert found["instructions, auth from memory"] == pytest.approx(-0.1)
+    assert "system calls, auth from memory" not in found  # not counted
+
+
 def test_the_pages_can_be_written(tmp_path):
     run = {"machine": "2026-01-02, a machine", "runs": [a_run((5, None), (10, 10))]}
     for workers in (1, 2):
@@ -84,3 +96,24 @@ def test_the_pages_can_be_written(tmp_path):
 def test_the_documents_say_what_the_last_run_found():
     for name, text in page.texts(KEPT).items():
         assert text in (ROOT / name).read_text(), f"{name}: test/bench/page.py writes it anew"
+
+
+def codes(code):
+    yield code
+    for inner in code.co_consts:
+        if hasattr(inner, "co_code"):
+            yield from codes(inner)
+
+
+def test_every_name_in_the_kit_is_defined():
+    """The kit runs for long before it comes to a name that nothing defines."""
+    for file in sorted((ROOT / "test/bench").glob("*.py")):
+        module = compile(file.read_text(), file, "exec")
+        known = {i.argval for i in dis.get_instructions(module) if i.opname == "STORE_NAME"}
+        used = {
+            i.argval
+            for code in codes(module)
+            for i in dis.get_instructions(code)
+            if i.opname == "LOAD_GLOBAL"
+        }
+        assert used <= known | set(dir(builtins)) | {"__file__", "__name__"}, file.name
