@@ -156,14 +156,27 @@ static void on_forwarded(void *ctx, const struct fetch_reply *rp)
 }
 
 /* It becomes a header, and a part of SQL's and Redis' names. */
-static bool names_user(const struct pushing *p)
+static bool openid_ok(const char *openid)
 {
-	const char *openid = p->m.openid;
 	size_t n = openid ? strlen(openid) : 0;
 
 	return n >= 1 && n <= USER_OPENID_MAX &&
 	       strspn(openid, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") ==
 		       n;
+}
+
+static bool is_event(const struct pushing *p)
+{
+	return p->m.msg_type && !strcmp(p->m.msg_type, "event");
+}
+
+/* The user whom a message names, or NULL. An event's FromUserName may be WeChat itself. */
+static const char *user_named(const struct pushing *p)
+{
+	const char *from = p->m.msg_type && !is_event(p) ? p->m.from : NULL,
+		   *openid = p->m.openid ? p->m.openid : from;
+
+	return openid_ok(openid) ? openid : NULL;
 }
 
 static void forward(struct pushing *p)
@@ -176,7 +189,7 @@ static void forward(struct pushing *p)
 		return;
 	}
 	forward_send(p->api, &p->push, &(struct forward){.appid = p->appid,
-		.openid = names_user(p) ? p->m.openid : NULL,
+		.openid = user_named(p),
 		.content_type = type_of(p->m.format), .traceparent = req_traceparent(p->req),
 		.body = p->clear, .len = p->clear_len,
 		.timeout_ms = left_ms < FORWARD_MS ? left_ms : FORWARD_MS}, on_forwarded, p);
@@ -333,8 +346,7 @@ static unsigned plan_of(const struct pushing *p)
 {
 	const char *event = p->m.event;
 
-	if (!p->sealed || !event || !names_user(p) || !p->m.msg_type ||
-		strcmp(p->m.msg_type, "event") != 0)
+	if (!p->sealed || !event || !openid_ok(p->m.openid) || !is_event(p))
 		return 0;
 	if (p->m.appid && strcmp(p->m.appid, p->appid) != 0)
 		return 0;

@@ -138,7 +138,7 @@ static const char **field(struct push_message *m, const char *name)
 {
 	const struct { const char *name; const char **at; } fields[] = {
 		{"Encrypt", &m->encrypt}, {"MsgType", &m->msg_type}, {"Event", &m->event},
-		{"OpenID", &m->openid}, {"AppID", &m->appid}, {"RevokeInfo", &m->revoke_info},
+		{"OpenID", &m->openid}, {"FromUserName", &m->from}, {"AppID", &m->appid}, {"RevokeInfo", &m->revoke_info},
 		{"CreateTime", &m->create_time},
 	};
 

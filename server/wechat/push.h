@@ -46,6 +46,7 @@ struct push_message {
 	const char *msg_type;     /* MsgType */
 	const char *event;        /* Event */
 	const char *openid;       /* OpenID: whom an event is about (FromUserName is not that) */
+	const char *from;         /* FromUserName: who sent a message that is no event */
 	const char *appid;        /* AppID */
 	/* RevokeInfo: what consent was withdrawn, numbers separated by commas */
 	const char *revoke_info;

@@ -191,6 +191,24 @@ def test_what_is_not_signed_is_refused(world, backend):
     )
 
 
+# ---- whom a message names ----
+
+@pytest.mark.parametrize("shape", ["json", "xml"])
+def test_who_wrote_a_message(world, backend, shape):
+    """Of an event the backend is told OpenID alone: FromUserName may be WeChat itself."""
+    server = world.server()
+    text = {"ToUserName": "gh_1", "FromUserName": "oWriter", "MsgType": "text", "Content": "hi"}
+    for message, named in (
+        (text, "oWriter"),
+        ({**text, "OpenID": "oOther"}, "oOther"),
+        ({**text, "FromUserName": "o\r\nX-Evil: 1"}, None),
+        ({**text, "MsgType": "event", "Event": "debug_demo"}, None),
+    ):
+        assert world.push(server, message=message, format=shape)["body"] == "success"
+        headers = backend.seen[-1][1]
+        assert headers.get("X-Wx-Openid") == named and "X-Evil" not in headers, message
+
+
 # ---- what is obeyed ----
 
 @pytest.mark.parametrize("shape", ["json", "xml"])
