@@ -2,155 +2,32 @@
 means: it answers."""
 import base64
 import contextlib
-import getpass
 import http.client
-import itertools
-import json
-import os
 import pathlib
-import random
 import resource
-import shutil
 import signal
 import socket
 import ssl
 import subprocess
-import time
-import urllib.parse
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BUILD = ROOT / os.environ.get("WXLOGIND_BUILD", "build")
-SANITIZED = "asan" in BUILD.name
-APPID, SECRET = "wxfa4efa4efa4efa4e", "fa4efa4efa4efa4efa4efa4efa4efa4e"
-KEY = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+from mariadbd import Mariadb
+from process import (  # noqa: F401: the tests take all of these from here
+    APPID, BUILD, KEY, ROOT, SANITIZED, SECRET, SPOKEN, Answer, Process, call, free_port, poll,
+)
+
 # What tests documents, recipes and scripts does not run again under the sanitizers.
 if SANITIZED:
     collect_ignore = [
         f"test_{name}.py"
         for name in (
-            "backends", "commands", "docs", "install", "kubernetes", "lua", "monitoring", "proxies",
-            "proxy_attacks", "stack",
+            "backends", "commands", "docs", "image", "install", "kubernetes", "lua", "monitoring",
+            "proxies", "proxy_attacks", "stack",
         )
     ]
 # some tests hold thousands of sockets
 resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-SPOKEN = (
-    "ERROR: AddressSanitizer", "runtime error:", "ERROR: LeakSanitizer",
-    "a request was never answered", "WARNING: ThreadSanitizer",
-)
-
-
-# Below the range that the system gives to clients, or one of their connections might sit on a port
-# when its server comes; and each of pytest's workers has a part to itself, or two might choose the
-# same one.
-WORKERS, WORKER = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)), int(
-    os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]
-)
-FIRST, END = 10000 + 22000 * WORKER // WORKERS, 10000 + 22000 * (WORKER + 1) // WORKERS
-PORTS = itertools.cycle(random.sample(range(FIRST, END), END - FIRST))
-
-
-def free_port():
-    """Each is given once: what was given and is not bound yet looks free."""
-    while True:
-        port = next(PORTS)
-        with socket.socket() as s, contextlib.suppress(OSError):
-            s.bind(("127.0.0.1", port))
-            return port
-
-
-def poll(check, seconds=10, what="condition"):
-    end = time.monotonic() + seconds
-    while True:
-        value = check()
-        if value:
-            return value
-        if time.monotonic() > end:
-            raise AssertionError(f"{what} did not come true in {seconds} s")
-        time.sleep(0.01)
-
-
-class Answer:
-    def __init__(self, status, headers, body, seconds):
-        self.status, self.headers, self.body, self.seconds = status, headers, body, seconds
-        try:
-            self.json = json.loads(body) if body else None
-        except ValueError:
-            self.json = None
-
-    @property
-    def error(self):
-        return self.json.get("error") if isinstance(self.json, dict) else None
-
-    @property
-    def token(self):
-        return self.json["third_session"]
-
-    def __repr__(self):
-        return f"<{self.status} {self.body[:300]!r} in {self.seconds:.2f} s>"
-
-
-def call(port, method, path, body=None, headers=None, timeout=20, tls=None, host="127.0.0.1"):
-    conn = (http.client.HTTPSConnection(host, port, timeout=timeout, context=tls) if tls
-            else http.client.HTTPConnection(host, port, timeout=timeout))
-    if isinstance(body, (dict, list)):
-        body = json.dumps(body)
-        headers = {"Content-Type": "application/json", **(headers or {})}
-    began = time.monotonic()
-    with contextlib.closing(conn):
-        conn.request(method, path, body=body, headers=headers or {})
-        r = conn.getresponse()
-        text = r.read()
-        return Answer(r.status, r.headers, text, time.monotonic() - began)
-
-
-class Process:
-    def __init__(self, argv, log, env=None, preexec=None):
-        self.log = log
-        with open(log, "ab") as f:
-            self.proc = subprocess.Popen(
-                [str(a) for a in argv],
-                stdin=subprocess.DEVNULL, stdout=f, stderr=f, preexec_fn=preexec,
-                env={
-                    **{k: v for k, v in os.environ.items() if not k.startswith("WXLOGIND_")},
-                    **(env or {}),
-                },
-            )
-
-    @property
-    def pid(self):
-        return self.proc.pid
-
-    def text(self):
-        return pathlib.Path(self.log).read_text(errors="replace")
-
-    def signal(self, sig):
-        self.proc.send_signal(sig)
-        if sig == signal.SIGSTOP:  # a busy machine stops its threads one by one
-            poll(
-                lambda: {
-                    t.read_text().rsplit(")", 1)[1].split()[0]
-                    for t in pathlib.Path(f"/proc/{self.pid}/task").glob("*/stat")
-                } == {"T"},
-                what="stopped",
-            )
-
-    def stop(self):
-        """SIGTERM; fails on a bad exit or on a word of a sanitizer."""
-        if self.proc.poll() is None:
-            self.proc.send_signal(signal.SIGCONT)
-            self.proc.terminate()
-        try:
-            status = self.proc.wait(45)
-        except subprocess.TimeoutExpired:
-            self.proc.kill()
-            self.proc.wait()
-            raise AssertionError("did not end in 45 s after SIGTERM:\n" + self.text()[-4000:])
-        text = self.text()
-        assert not [w for w in SPOKEN if w in text], text[-8000:]
-        assert status == 0, f"exit {status}\n" + text[-8000:]
 
 
 class Redis:
@@ -202,91 +79,6 @@ class Redis:
             self.process.signal(signal.SIGCONT)
             self.process.proc.kill()
             self.process.proc.wait()
-
-
-class Mariadb:
-    """A server of its own, in a copy of an empty data directory; databases are made on demand, for
-    a user that has a password."""
-    PASSWORD = "p'ss w:rd/1@%"
-
-    def __init__(self, directory, empty, *args):
-        self.dir, self.args, self.port, self.socket = (
-            directory, args, free_port(), str(directory / "mariadb.sock"),
-        )
-        shutil.copytree(empty, directory / "data")
-        self.start()
-        password = self.PASSWORD.replace("'", "''")
-        self.sql(
-            f"CREATE USER wxl@'127.0.0.1' IDENTIFIED BY '{password}'; GRANT ALL ON *.* TO "
-            "wxl@'127.0.0.1';"
-            f"CREATE USER wxl@localhost IDENTIFIED BY '{password}'; GRANT ALL ON *.* TO "
-            "wxl@localhost"
-        )
-
-    @staticmethod
-    def install(directory):
-        """What mariadb-install-db makes, once for many servers."""
-        for _ in range(3):  # on a busy machine it gives up waiting for its own server now and then
-            shutil.rmtree(directory, ignore_errors=True)
-            r = subprocess.run(
-                [
-                    "mariadb-install-db", "--no-defaults", f"--datadir={directory}",
-                    f"--user={getpass.getuser()}", "--skip-test-db",
-                    "--auth-root-authentication-method=normal", "--innodb-log-file-size=8M",
-                ],
-                capture_output=True, text=True,
-            )
-            if r.returncode == 0:
-                return directory
-        raise AssertionError(r.stdout + r.stderr)
-
-    def start(self):
-        # flush 2: a commit is in the kernel's hands, so kill -9 loses none; it does not wait for a
-        # disk that is busy
-        self.process = Process(
-            [
-                "mariadbd", "--no-defaults", f"--datadir={self.dir}/data",
-                f"--socket={self.socket}", "--bind-address=127.0.0.1", f"--port={self.port}",
-                f"--user={getpass.getuser()}", "--innodb-buffer-pool-size=16M",
-                "--innodb-log-file-size=8M", "--performance-schema=OFF", "--skip-name-resolve",
-                f"--pid-file={self.dir}/pid", "--innodb-flush-log-at-trx-commit=2",
-                *(self.args or ["--skip-ssl"]),
-            ],
-            self.dir / "mariadb.log",
-        )
-        poll(lambda: self.cli("SELECT 1").returncode == 0, seconds=60, what="mariadbd")
-
-    def client(self, *args):
-        """The command; newer clients insist on TLS unless told otherwise."""
-        return ["mariadb", "--no-defaults", "--skip-ssl", "-uroot", "-S", self.socket, *args]
-
-    def cli(self, sql):
-        return subprocess.run(self.client("-BNe", sql), capture_output=True, text=True)
-
-    def sql(self, sql):
-        r = self.cli(sql)
-        assert r.returncode == 0, r.stderr
-        return r.stdout
-
-    def database(self):
-        """The URL of a new and empty one."""
-        name = f"t{random.randrange(10**12)}"
-        self.sql(f"CREATE DATABASE {name}")
-        return (
-            f"mysql://wxl:{urllib.parse.quote(self.PASSWORD, safe='')}@127.0.0.1:{self.port}/{name}"
-        )
-
-    def kill(self):
-        self.process.proc.kill()
-        self.process.proc.wait()
-
-    def signal(self, sig):
-        self.process.signal(sig)
-
-    def stop(self):
-        if self.process.proc.poll() is None:
-            self.process.signal(signal.SIGCONT)
-            self.kill()
 
 
 class Wxfake:

@@ -10,7 +10,8 @@ import pytest
 
 from conftest import APPID, BUILD, ROOT, SECRET, call, free_port, poll
 from test_docs import PAGES
-from test_stack import PROD_ENV, checked, installed, load
+from test_image import installed
+from test_stack import PROD_ENV, checked, load
 
 PROGRAMS = (
     r"(?:docker-compose|docker|redis-server|redis-cli|curl|wxlogind|wxfake|make|scripts/\w+|"
@@ -41,7 +42,7 @@ RUN = {
         "test_kubernetes.py::test_kubectl_takes_the_kustomization"
     ),
     r"kill -USR2": "test_upgrade.py::test_sigusr2",
-    r"docker build": "test_stack.py::test_the_image_is_built_from_what_it_takes",
+    r"docker build": "test_image.py::test_the_image_is_built_from_what_it_takes",
     r"npm run build$": "../miniprogram/package.test.js::what `npm run build` makes",
     r"npm (?:install|run build:)": "../../scripts/miniprogram-samples::build_sample",
     r"redis-server --daemonize yes|build/wxlogind -c own.ini": (
