@@ -912,7 +912,7 @@ function getUserInfo(options, control) {
 
 /** Temporary files have names such as http://tmp/x.jpeg and wxfile://x, on one phone only. */
 function isPublicUrl(url) {
-  return url === null || url === "" || /^https?:\/\/(\[|[^/?#]*[.:])/i.test(url);
+  return url === null || url === "" || /^(https:\/\/[^/?#]|http:\/\/[^/?#]*[.:])/i.test(url);
 }
 
 /**

@@ -1,6 +1,7 @@
 /* A user's profile: the mini program's own part of it, and the whole for backends. */
 #include <inttypes.h>
 #include <string.h>
+#include <strings.h>
 
 #include "api/body.h"
 #include "api/guard.h"
@@ -137,17 +138,18 @@ void user_get_handle(struct api *api, struct req *r)
 /* ---- PUT ---- */
 
 /* Empty, as WeChat gives it where there is none; or http(s)://host..., without blanks and control
- * characters. WeChat names temporary files http://tmp/..., http://usr/... and http://store/...: a
- * host without a dot or a colon is none that another phone knows. */
+ * characters. WeChat names temporary files http://tmp/..., http://usr/... and http://store/...: with
+ * http, a host without a dot or a colon is none that another phone knows. */
 static bool avatar_ok(const char *url)
 {
-	size_t skip = !strncmp(url, "https://", 8) ? 8 : !strncmp(url, "http://", 7) ? 7 : 0;
+	bool https = !strncasecmp(url, "https://", 8);
+	size_t skip = https ? 8 : !strncasecmp(url, "http://", 7) ? 7 : 0;
 	size_t host = strcspn(url + skip, "/?#");
 
 	for (const char *p = url; *p; p++)
 		if ((unsigned char)*p <= ' ' || *p == 0x7f)
 			return false;
-	return !*url || (skip && strcspn(url + skip, ".:") < host);
+	return !*url || (skip && host && (https || strcspn(url + skip, ".:") < host));
 }
 
 static bool take_text(struct req *r, struct user_patch *p, const cJSON *m, size_t i)

@@ -90,6 +90,8 @@ def test_a_profile(server, wxfake):
         {"nickName": "'; DROP TABLE users; --\\\"%"},
         {"nickName": "\t\n\u007f"},
         {"avatarUrl": "http://[::1]:8080/a?b#c"},
+        {"avatarUrl": "https://cdn/a.png"},
+        {"avatarUrl": "HTTPS://cdn.example.com/a.png"},
     ],
 )
 def test_what_may_be_kept(server, wxfake, body):

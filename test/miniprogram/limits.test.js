@@ -270,6 +270,7 @@ test("bad arguments are Errors with a code, and nothing is sent", async () => {
       { avatarUrl: "http://tmp/x.jpeg" },
       { avatarUrl: "wxfile://tmp_1.png" },
       { avatarUrl: "http://usr/a.png" },
+      { avatarUrl: "https:///a.png" },
       { avatarUrl: "blob:https://x.example/1" },
       { avatarUrl: "/a.png" },
       { avatarUrl: "data:image/png;base64,AAAA" },
@@ -311,6 +312,8 @@ test("an avatar's address: https, and http of a real host", async () => {
     "http://127.0.0.1:3000/a.png",
     "http://[::1]/a.png",
     "https://localhost:8443/a",
+    "https://cdn/a.png",
+    "HTTPS://cdn.example.com/a.png",
     "",
     null,
   ]) {
