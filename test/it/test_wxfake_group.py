@@ -1,8 +1,9 @@
 """wxfake alone: several Redis servers that are watched, and --kill-redis, which ends a master."""
+import re
 import signal
 
 from conftest import poll
-from wxfake_client import Events
+from wxfake_client import Events, login
 
 
 def roles(w):
@@ -83,10 +84,11 @@ def test_a_connection_that_is_cut_is_no_death(stack):
     w = stack.wxfake("--watch-redis", f"redis://{name(redis)}", "--kill-redis")
     poll(lambda: roles(w) == {name(redis): "master"}, what="a master")
     with Events(w) as e:
-        before = redis.cli("CLIENT", "LIST")
-        assert "name=wxlogind-wxfake" in before
+        assert "name=wxlogind-wxfake" in redis.cli("CLIENT", "LIST")
         redis.cli("CLIENT", "KILL", "TYPE", "normal")
         poll(lambda: "name=wxlogind-wxfake" in redis.cli("CLIENT", "LIST"), what="connected anew")
+        login(w)
+        e.until(lambda: e.seen("wechat"), "what comes after it")
         assert not e.seen("servers") and roles(w) == {name(redis): "master"}
 
 
@@ -97,10 +99,14 @@ def test_its_own_questions_are_no_traffic_of_wxlogind(stack):
     with Events(w) as e:
         server = stack.server(redis, w)
         e.until(lambda: server.session("A" * 43).status == 401 and e.seen("redis"), "a command")
-        redis.cli("CLIENT", "KILL", "TYPE", "normal")  # it greets anew
-        poll(lambda: roles(w) == {name(redis): "master"}, what="a master")
-        poll(lambda: server.session("B" * 43).status == 401, what="wxlogind is back")
-        assert not [s for s in e.seen("redis") if "wxfake" in str(s)]
+        own = re.compile(r"^id=(\d+) .* name=wxlogind-wxfake ", re.M)
+        before = own.search(redis.cli("CLIENT", "LIST"))[1]
+        redis.cli("CLIENT", "KILL", "ID", before)  # it greets anew
+        poll(lambda: own.findall(redis.cli("CLIENT", "LIST")) not in ([], [before]), what="anew")
+        login(w)
+        e.until(lambda: e.seen("wechat"), "what comes after it")
+        named = [s["args"] for s in e.seen("redis") if s["command"] == "CLIENT"]
+        assert ["SETNAME", f"({len('wxlogind-wxfake')} B)"] not in named, named
 
 
 def test_ports_in_a_row(stack):

@@ -47,6 +47,20 @@ useSimulator(() =>
   GroupStack.start({ session: { max_per_user: 1 }, redis: { password: "local-stack-only" } }),
 );
 
+test("with the servers shown nothing sticks out, and the page does not scroll", async () => {
+  const beyond = () =>
+    sim.page.evaluate(() => ({
+      across: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+      down: document.documentElement.scrollHeight - innerHeight,
+    }));
+  await open({ width: 1280, height: 800 });
+  assert.deepEqual(await beyond(), { across: 0, down: 0 });
+  await sim.context.close();
+  await open({ width: 360, height: 740, hasTouch: true });
+  assert.equal((await beyond()).across, 0);
+  assert.ok(await sim.page.locator("#kill").isVisible());
+});
+
 const servers = () => sim.page.locator("#servers li").allInnerTexts();
 
 test("the master dies: 503 until another is elected, and nobody logs in anew", async () => {

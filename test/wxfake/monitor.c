@@ -44,8 +44,10 @@ enum {
 static const char our_name[] = "wxlogind", own_name[] = "wxlogind-wxfake";
 
 /* wxlogind tests its connections with these several times a second: true, but it would drown all
- * else. */
-static const char *const heartbeats[] = {"PING", "ROLE", "INFO", "SUBSCRIBE __redis__:invalidate"};
+ * else. In a cluster it also asks each master for a key of a slot of its own ("…h:{tag}"). */
+static const char *const heartbeats[] = {
+	"PING", "ROLE", "INFO", "SUBSCRIBE __redis__:invalidate", "CLUSTER INFO"};
+static const char slot_key[] = "h:{";
 
 struct monitor {
 	struct monitor *prev, *next;
@@ -173,13 +175,13 @@ static void add_arg(struct buf *out, const struct buf *arg, bool may_be_key)
 static bool is_heartbeat(const char *name, const char *rest)
 {
 	struct buf arg = {0}, line = {0};
-	bool same = false;
+	const char *first = next_arg(rest, &arg) && arg.len ? arg.data : "";
+	bool same = !strcasecmp(name, "GET") && strstr(first, slot_key);
 
-	buf_str(&line, name);
-	if (!strcasecmp(name, "SUBSCRIBE") && next_arg(rest, &arg))
-		buf_printf(&line, " %s", arg.data ? arg.data : "");
+	buf_printf(&line, "%s %s", name, first);
 	for (size_t i = 0; i < NELEM(heartbeats); i++)
-		same = same || !strcasecmp(line.data, heartbeats[i]);
+		same = same || !strcasecmp(name, heartbeats[i]) ||
+		       !strcasecmp(line.data, heartbeats[i]);
 	buf_free(&line);
 	buf_free(&arg);
 	return same;
