@@ -60,8 +60,8 @@ struct login {
 	const char *token;
 	int64_t     expires_in_s;
 	int64_t     created_ms;     /* by Redis' clock */
-	/* by clock_ms: the session existed then. It is the time at which we sent the command to
-	 * Redis that created or last read it; 0: login_still_lives must ask again */
+	/* by clock_ms: when we sent Redis the command that created the session, or the latest one
+	 * that found it valid; 0: not known, so login_still_lives must ask again */
 	int64_t     asked_ms;
 	bool        begun;          /* counted in api->logins */
 	bool        replayed;       /* a repeat: the session is the first login's */
@@ -98,9 +98,9 @@ static enum outcome (*const login_steps[])(struct login *) = {
 	login_settle,
 	/* waits for the user database, which on_saved or on_repeat_session asked */
 	[STEP_WAIT_FOR_USER] = login_wait_for_user,
-	/* does something only if the user is blocked: ends the session and refuses */
+	/* if the user is blocked, ends the session and refuses */
 	login_not_blocked,
-	/* does something only if asked_ms is redis.timeout ago: reads the session again */
+	/* if redis.timeout or more has passed since asked_ms, reads the session again */
 	login_still_lives,
 };
 
@@ -468,8 +468,8 @@ static void poll_now(void *ctx)
 }
 
 /* A login that polls holds a reference to its request, which on_claim releases. At shutdown its
- * timer will not fire. So send its command now: when Redis is closed, the command fails, and
- * on_claim is called all the same. */
+ * timer will not fire. So try the claim now, without waiting for the timer: Redis is being closed,
+ * so the command fails, and on_claim is called all the same. */
 void api_close(struct api *api)
 {
 	while (api->polling) {

@@ -10,13 +10,15 @@
  *   <prefix>s:{<tag>}:<id>      a session. The key expires when the session does. If the session
  *                               is ended before that, the value becomes the reason ("revoked",
  *                               for example), and the key stays until the same time
- *   <prefix>s:{<tag>}:!<id>     a mark, written when the end of the session has reached max_age and
- *                               no renewal can move it. It outlives the session: if only the mark
- *                               is left, session_get gives "expired"; if nothing is, "unknown"
+ *   <prefix>s:{<tag>}:!<id>     a mark. The login or renewal that sets the session's expiry to the
+ *                               latest time that max_age allows writes it; the session is still
+ *                               valid then. The mark outlives the session: if session_get finds
+ *                               only the mark, it gives "expired"; if it finds neither, "unknown"
  *   <prefix>u:{<tag>}           index: the sessions of all users with this tag
  *   <prefix>m:{<tag>}:<user>    this user is being erased. Lasts for SESSION_ERASING_MS at most
  *   <prefix>b:{<tag>}:<user>    this user is blocked. The value is the Unix second at which the
- *                               block ends; 0: only session_unblock ends it
+ *                               block ends; 0: only an unblock ends it (session_block says how
+ *                               long the key lasts)
  *
  *   <id>     20 characters: the first 120 bits of SHA-256(token)
  *   <tag>    3 characters: the first 16 bits of SHA-256(appid:openid). They are also the first two
@@ -87,8 +89,9 @@ void sessions_free(struct sessions *s);
  * of a key with this prefix. */
 void session_key_prefix(char out[128], const char *key_prefix);
 
-/* Well-formed? A token is 43 characters of base64url, an id 20, and the bits that are left over at
- * the end are 0. Callers reject anything else without asking Redis. */
+/* Well-formed? A token is 43 characters of base64url: 258 bits for 32 bytes, so the last two bits
+ * must be 0. An id is 20 characters: 120 bits, all used. Callers reject anything else without
+ * asking Redis. */
 bool session_token_ok(const char *token);
 bool session_id_ok(const char *id);
 
@@ -96,9 +99,10 @@ bool session_id_ok(const char *id);
  * unionid of all sessions of the user.
  *
  * If the user now has more than max_per_user sessions, the oldest ones are ended (reason
- * "replaced"). The script that creates the session ends at most 250 of them. More are left only
- * after max_per_user was lowered. Then other scripts follow, which end at most 250 each. After
- * eight of these (2,000 sessions) cb is called, even if more remain.
+ * "replaced"). The script that creates the session ends at most 250 of them. A user can have more
+ * than 250 too many only if max_per_user was lowered. In that case further scripts end them, at
+ * most 250 each. cb is called after eight of these (2,000 sessions) at the latest, even if there
+ * are still too many.
  *
  * OC_OK: the session is in Redis. OC_USER_BLOCKED: there is none. OC_STORE_UNAVAILABLE: Redis
  * failed, or the user is being erased. token is borrowed. */
@@ -153,10 +157,10 @@ void session_erase_begin(struct sessions *s, const char *appid, const char *open
 void session_erase_end(
 	struct sessions *s, const char *appid, const char *openid, session_done_cb cb, void *ctx);
 
-/* Copies a block from the user database to Redis. Until until_s (Unix seconds; 0: until the user is
- * unblocked) the user gets no new sessions. The sessions that exist end (reason "blocked").
+/* Copies a block from the user database to Redis. The user gets no new sessions before until_s
+ * (Unix seconds; 0: before session_unblock). The sessions that exist end (reason "blocked").
  *
- * The copy expires max_age plus one day after it was written, so it must be written again
+ * The copy lasts for max_age plus one day from the time it was written, so it must be written again
  * regularly. session_block_claim chooses the process that does so. */
 void session_block(struct sessions *s, const char *appid, const char *openid, int64_t until_s,
 	session_done_cb cb, void *ctx);

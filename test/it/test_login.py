@@ -20,7 +20,7 @@ TOKEN = re.compile(r"^[A-Za-z0-9_-]{43}$")
 
 def test_a_login_end_to_end(server, redis, wxfake):
     given = wxfake.call("POST", "/fake/code", {}).json
-    wxfake.codes.append(given["code"])  # at the end the fixture looks for these codes in the logs
+    wxfake.codes.append(given["code"])  # the fixture checks that no log has one of these
     a = server.login(given["code"], appid=APPID)
     assert (
         a.status == 200
@@ -104,7 +104,8 @@ def test_a_broken_response_of_wechat_has_its_error(stack, redis, wxfake, mode, s
     ],
 )
 def test_each_errcode_has_its_status_and_error(server, wxfake, errcode, status, error):
-    wxfake.fault(mode="errcode", errcode=errcode, count=9)  # for more calls than are made
+    # the next 9 calls get it: more than the server makes
+    wxfake.fault(mode="errcode", errcode=errcode, count=9)
     a = server.login(wxfake.code())
     assert (a.status, a.error, a.json["errcode"]) == (status, error, errcode), a
     # -1: WeChat is busy, so the call is retried twice
@@ -248,7 +249,7 @@ def test_a_login_beyond_the_full_queue_is_refused_at_once(stack, redis, wxfake):
         redis.cli("CONFIG", "RESETSTAT")
         a = server.login("one more")
         assert (a.status, a.error, a.headers["Retry-After"]) == (503, "overloaded", "1")
-        # no evalsha either
+        # and no script ran: the text would also match cmdstat_evalsha
         assert claims() == 4098 and "cmdstat_eval" not in redis.cli("INFO", "commandstats")
         assert server.auth(token).status == 200
     wxfake.process.stop()  # so the call that hangs ends
@@ -257,8 +258,8 @@ def test_a_login_beyond_the_full_queue_is_refused_at_once(stack, redis, wxfake):
 
 
 def test_a_claim_is_held_while_redis_is_slow(stack, redis, wxfake):
-    """While the first login may still be writing its session (redis.timeout), it holds the claim. A
-    repeat waits, and gets that session."""
+    """The first login may need up to redis.timeout to write its session. It holds the claim all
+    that time. A repeat waits, and gets that session."""
     first, second = [
         stack.server(redis, wxfake, redis__timeout="8s", wechat__timeout="1s") for _ in range(2)
     ]
@@ -300,20 +301,21 @@ def test_fallback_host(stack, redis, wxfake):
 
 
 def test_over_tls(stack, redis):
-    good, wrong_name = stack.tls(), stack.tls(name="example.org")
+    good = stack.tls()
+    another = stack.tls(name="example.org")  # a CA of its own, and a certificate for another name
     wxfake = stack.wxfake(tls=good)
     server = stack.server(redis, wxfake, wechat__ca_file=good.ca)
     assert server.login(wxfake.code()).status == 200
     assert server.login(wxfake.code()).status == 200
-    with_other_ca = stack.server(redis, wxfake, wechat__ca_file=wrong_name.ca)
-    a = with_other_ca.login(wxfake.code())
+    wrong_ca = stack.server(redis, wxfake, wechat__ca_file=another.ca)
+    a = wrong_ca.login(wxfake.code())
     assert (a.status, a.error) == (503, "wechat_unavailable")
-    other = stack.wxfake(tls=wrong_name)
-    with_other_host = stack.server(redis, other, wechat__ca_file=wrong_name.ca)
-    assert with_other_host.login(other.code()).error == "wechat_unavailable"
+    other = stack.wxfake(tls=another)
+    wrong_name = stack.server(redis, other, wechat__ca_file=another.ca)
+    assert wrong_name.login(other.code()).error == "wechat_unavailable"
     assert other.calls() == 0
-    assert "issuer certificate" in with_other_ca.process.text()
-    assert "the certificate is for another name" in with_other_host.process.text()
+    assert "issuer certificate" in wrong_ca.process.text()
+    assert "the certificate is for another name" in wrong_name.process.text()
 
 
 @pytest.mark.parametrize("version_is_known", [True, False])
