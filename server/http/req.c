@@ -131,24 +131,27 @@ static void count(struct req *r, int status, int64_t us)
 	metric_observe_us(at->seconds, us);
 }
 
-/* The route's pattern, without what a caller put in its place (an openid). A path without a route
- * may be a token in the wrong place: of what is long in it only the beginning is shown. */
-static struct log_field where_to(struct req *r)
+/* Of what is long, or long between two slashes, only the beginning: it may be a token in the wrong
+ * place. */
+static char *shortened(struct req *r, const char *text)
 {
+	char *shown = arena_alloc(r->arena, PATH_SHOWN + 1);
 	int segment = 0, n = 0;
-	char *shown;
 
-	if (r->route)
-		return LOG_STR("route", r->route);
-	shown = arena_alloc(r->arena, PATH_SHOWN + 1);
-	for (const char *p = r->path; *p && n < PATH_SHOWN; p++) {
+	for (const char *p = text; *p && n < PATH_SHOWN; p++) {
 		segment = *p == '/' ? 0 : segment + 1;
 		if (segment <= SEGMENT_SHOWN)
 			shown[n++] = *p;
 		else if (segment == SEGMENT_SHOWN + 1)
 			shown[n++] = '~';
 	}
-	return LOG_STR("path", shown);
+	return shown;
+}
+
+/* The route's pattern, without what a caller put in its place (an openid). */
+static struct log_field where_to(struct req *r)
+{
+	return r->route ? LOG_STR("route", r->route) : LOG_STR("path", shortened(r, r->path));
 }
 
 /* Whoever sends no HTTP may send much of it: past so many in a second refusals are only counted. */
@@ -201,7 +204,7 @@ void req_account(struct req *r, int status)
 		r->http->o.name_client(r->http->ctx, r, client);
 	struct log_field f[16] = {
 		LOG_STR("listener", r->http->name),
-		LOG_STR("method", r->method),
+		LOG_STR("method", shortened(r, r->method)),
 		where_to(r),
 		LOG_INT("status", status),
 		LOG_INT("us", us),

@@ -149,7 +149,8 @@ def test_what_stands_in_a_path_is_not_logged(server, wxfake):
     server.call("GET", f"/v1/session/{token}")
     server.inside("GET", f"/internal/apps/{APPID}/users/{openid}/sessions")
     server.inside("GET", f"/internal/auth/{token}")
-    log = server.process.text()
+    server.raw(f"{token} / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    log = poll(lambda: (text := server.process.text()) and "method=" + token[:16] in text and text)
     assert (
         f"path=/v1/session/{token[:16]}~" in log
         and "route=/internal/apps/{appid}/users/{openid}/sessions" in log
