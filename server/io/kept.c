@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/clock.h"
+
 enum { QUEUE_MAX = 1024, LATE_MS = 200 /* WAIT looks at the clock ten times a second */ };
 
 struct held {
@@ -19,6 +21,7 @@ struct kept {
 	struct held held[QUEUE_MAX];      /* done, and waiting for the replicas */
 	size_t queued, holding;
 	bool in_flight;             /* a WAIT is on its way */
+	struct following_wants wants; /* of that one */
 	/* WAIT is not understood: nothing can be confirmed, and nothing is waited for */
 	bool no_wait;
 };
@@ -72,8 +75,9 @@ static void on_waited(const struct asked *a, enum conn_fate fate, const struct r
 			LOG_STR("needs", "WAIT, or replicas = 0"));
 		k->no_wait = true;
 	}
-	redis_reply_int(v, &have);
-	end_batch(k, fate == CONN_ANSWERED && (k->no_wait || have >= *k->o.replicas));
+	if (redis_reply_int(v, &have))
+		following_got(k->o.following, &k->wants, have, clock_ms());
+	end_batch(k, fate == CONN_ANSWERED && (k->no_wait || have >= k->wants.needed));
 }
 
 static void send_one(void *ctx, struct command *c)
@@ -102,7 +106,8 @@ static void flush(void *ctx)
 	if (k->in_flight || k->queued == 0 || !conn_is_up(k->conn))
 		return;
 	empty_queue(k, send_one, k);
-	snprintf(replicas, sizeof(replicas), "%d", *k->o.replicas);
+	k->wants = following_wants(k->o.following, *k->o.replicas, clock_ms());
+	snprintf(replicas, sizeof(replicas), "%d", k->wants.asked);
 	snprintf(ms, sizeof(ms), "%d", k->o.conn.timeout_ms / 2);
 	CONN_SEND(k->conn, &set, "SET", k->o.key, "", "PX", "60000");
 	k->in_flight = CONN_SEND(k->conn, &wait, "WAIT", replicas, ms);

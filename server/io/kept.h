@@ -9,12 +9,14 @@
 #define IO_KEPT_H
 
 #include "io/conn.h"
+#include "io/following.h"
 
 struct kept;
 struct kept_options {
 	struct conn_options conn; /* its purpose and callbacks are ours */
 	const char *key;          /* what the write of our own is to; read each time, not copied */
 	const int  *replicas;
+	struct following *following; /* its replicas, as ROLE lists them */
 	/* its answer comes to kept_answered, or not at all */
 	void (*send)(void *ctx, struct command *c, struct conn *to);
 	void (*again)(void *ctx, struct command *c);                 /* it was not sent */

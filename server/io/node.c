@@ -18,6 +18,7 @@ struct node {
 	struct node_options o;
 	struct conn *data, *listen;
 	struct kept *kept;         /* NULL until it is needed */
+	struct following following;
 	int conns;                 /* of the three, not gone yet */
 	char *host;
 	struct timer *beat;
@@ -236,8 +237,19 @@ static void on_role(const struct asked *a, enum conn_fate fate, const struct red
 		return;
 	if (n->has_role ? !is_master(n, v) : !is_alive(n, v))
 		return;
+	if (n->o.kind != REDIS_ONE)
+		following_look(&n->following, v, clock_ms());
 	n->owner_ms = n->owner_sent_ms;
 	node_prove(n);
+}
+
+/* In a cluster nobody asks for more: a node says MOVED to what is not its own. */
+static void on_replicas(const struct asked *a, enum conn_fate fate, const struct redisReply *v)
+{
+	struct node *n = a->owner;
+
+	if (fate == CONN_ANSWERED)
+		following_look(&n->following, v, clock_ms());
 }
 
 /* A node that owns the key's slot says what it holds, or that it is on its way elsewhere; another
@@ -255,10 +267,12 @@ static void on_owner(const struct asked *a, enum conn_fate fate, const struct re
 
 static void ask_owner(struct node *n)
 {
-	struct asked a = by(n, on_owner);
+	struct asked a = by(n, on_owner), replicas = by(n, on_replicas);
 
 	if (n->owner_key[0])
 		n->role_asked = CONN_SEND(n->data, &a, "GET", n->owner_key);
+	if (n->owner_key[0] && *n->o.kept.replicas > 0 && n->beats++ % ROLE_BEATS == 0)
+		CONN_SEND(n->data, &replicas, "ROLE");
 }
 
 static void ask_role(struct node *n)
@@ -483,6 +497,7 @@ struct kept *node_kept(struct node *n)
 		return n->kept;
 	o.conn = n->o.conn;
 	o.key = n->kept_key;
+	o.following = &n->following;
 	o.on_gone = on_conn_gone;
 	o.ctx = n;
 	n->conns++;
@@ -511,6 +526,7 @@ struct node *node_new(struct loop *l, const struct node_options *o)
 	n->o = *o;
 	n->o.conn.host = n->host = mem_strdup(o->conn.host);
 	n->told_ms = n->owner_ms = PROOF_NEVER;
+	following_init(&n->following);
 	node_set_tag(n, "");
 	n->beat = timer_new(l, on_beat, n);
 	n->o.place->proven_ms = PROOF_NEVER;

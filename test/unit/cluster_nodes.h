@@ -36,6 +36,8 @@ static const char *map_ids[3];
 static int map_ports[3];
 static int maps;         /* how many were told */
 static const char *wait; /* the raw answer to WAIT */
+static char waited_for[8]; /* how many replicas it asked for */
+static const char *role; /* the raw answer to ROLE; NULL: +OK */
 
 static inline struct node *node_of(const struct peer_conn *c)
 {
@@ -121,7 +123,10 @@ static inline bool answer_command(struct peer_conn *c, const redisReply *cmd)
 			node_of(c)->version, node_of(c)->id);
 		peer_says_bulk(c, info);
 	} else if (!strcmp(name, "WAIT") && wait) {
+		snprintf(waited_for, sizeof(waited_for), "%s", second);
 		peer_says(c, wait);
+	} else if (!strcmp(name, "ROLE") && role) {
+		peer_says(c, role);
 	} else if (!strncmp(key, "k:", 2)) {
 		return answer_key(c, name, key, asking);
 	} else if (!strcmp(name, "GET")) {
@@ -157,7 +162,7 @@ static inline int setup(void **state)
 	owned = SLOTS;
 	epoch = 1;
 	maps = 0;
-	wait = NULL;
+	wait = role = NULL;
 	for (int i = 0; i < 3; i++) {
 		map_ids[i] = ids[i];
 		map_ports[i] = nodes[i].peer.port;

@@ -192,6 +192,15 @@ static void test_what_was_sent_is_not_sent_again(void **state)
 	redis_free(r);
 }
 
+static enum outcome end(struct redis *r)
+{
+	struct answer a = {.asked_ms = clock_ms()};
+
+	redis_eval_kept(r, &a_script, 2, (const char *[]){"1", LOW}, NULL, on_answer, &a);
+	UNTIL(a.calls);
+	return a.oc;
+}
+
 /* An end counts once a replica has it. What a demoted master says of WAIT is no reason to do
  * without, then or later. */
 static void test_what_replicas_must_have(void **state)
@@ -204,17 +213,36 @@ static void test_what_replicas_must_have(void **state)
 		{"-ERR unknown command 'WAIT', with args beginning with: '1' '125' \r\n", OC_OK}, {":0\r\n", OC_OK}, /* there is none: known now */
 	};
 	struct redis *r = connected();
-	struct answer a;
 
 	(void)state;
 	for (size_t i = 0; i < NELEM(waits); i++) {
 		wait = waits[i].wait;
-		a = (struct answer){.asked_ms = clock_ms()};
-		redis_eval_kept(r, &a_script, 2, (const char *[]){"1", LOW}, NULL, on_answer, &a);
-		UNTIL(a.calls);
-		if (a.oc != waits[i].oc)
+		if (end(r) != waits[i].oc)
 			fail_msg("row %zu: %s", i, waits[i].wait);
 	}
+	redis_free(r);
+}
+
+/* One that was there is asked for, since it may have become the master. */
+static void test_all_replicas_that_follow_are_asked_for(void **state)
+{
+	int64_t give_up = clock_ms() + PATIENCE_MS;
+	struct redis *r;
+
+	(void)state;
+	wait = ":2\r\n";
+	role = "*3\r\n$6\r\nmaster\r\n:7\r\n*2\r\n"
+	       "*3\r\n$9\r\n127.0.0.1\r\n$1\r\n1\r\n$1\r\n7\r\n"
+	       "*3\r\n$9\r\n127.0.0.1\r\n$1\r\n2\r\n$1\r\n7\r\n";
+	r = connected();
+	do {
+		assert_int_equal(end(r), OC_OK);
+		assert_true(clock_ms() < give_up);
+	} while (strcmp(waited_for, "2") != 0);
+	wait = ":1\r\n";
+	role = "*3\r\n$6\r\nmaster\r\n:7\r\n*0\r\n";
+	assert_int_equal(end(r), OC_STORE_UNAVAILABLE);
+	assert_string_equal(waited_for, "2");
 	redis_free(r);
 }
 
@@ -247,6 +275,7 @@ int main(void)
 		T(test_redirections_without_end),
 		T(test_what_was_sent_is_not_sent_again),
 		T(test_what_replicas_must_have),
+		T(test_all_replicas_that_follow_are_asked_for),
 		T(test_free_with_votes_under_way),
 	};
 
