@@ -64,17 +64,20 @@ static void test_oldest_by_order(void **state)
 	sessions_free(s);
 }
 
-/* 5,000 more of the one session that there is, as an earlier version may have left them. */
+/* 5,000 more of the one session that there is, a little older, as an earlier version may have left
+ * them. */
 static void multiply(void)
 {
 	static const char many[] =
 		"local index, key = redis.call('KEYS', 't:u:*')[1], redis.call('KEYS', 't:s:*')[1] "
 		"local base, member = string.sub(key, 1, -21), redis.call('ZRANGE', index, 0, "
 		"0)[1] "
+		"local older = string.format('%013d', tonumber(string.sub(member, 17, 29)) - 1) "
+		"local value = string.gsub(redis.call('GET', key), '^%d+', older) "
 		"for i = 1, 5000 do "
 		"  local id = string.format('%020d', i) "
-		"  redis.call('SET', base .. id, redis.call('GET', key), 'PX', 60000) "
-		"  redis.call('ZADD', index, 0, string.sub(member, 1, -21) .. id) "
+		"  redis.call('SET', base .. id, value, 'PX', 60000) "
+		"  redis.call('ZADD', index, 0, string.sub(member, 1, 16) .. older .. id) "
 		"end "
 		"return redis.call('ZCARD', index)";
 
