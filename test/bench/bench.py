@@ -5,6 +5,7 @@ import sys
 import allocations
 import capacity
 import connections
+import ends
 import instructions
 import masters
 import race
@@ -25,6 +26,7 @@ WORKS = {
     "slow": connections.slow,
     "limit": connections.limit,
     "revoke": sessions.revoke,
+    "ends": ends.ends,
     "memory": sessions.memory,
     "allocations": allocations.allocations,
     "instructions": instructions.instructions,
