@@ -67,16 +67,24 @@ local function id_of(member)
 	return string.sub(member, -20)
 end
 
--- The user's newest session that lives: its member of the index, the unionid and the session_keys.
--- The dead after it leave the index, a thousand at most.
-local function newest(index, name, base)
+-- The last member of the user's part of the index: the newest session, unless it is dead. Numbers
+-- that Redis is to read are given as text: Lua would print them with printf.
+local function last_of(index, name)
 	local from, to = range_of(name)
+	return redis.call('ZREVRANGEBYLEX', index, to, from, 'LIMIT', '0', '1')[1]
+end
+
+-- The user's newest session that lives: its member of the index, the unionid and the session_keys.
+-- The dead after it leave the index, a thousand at most. last: what last_of answered, if it was
+-- asked already.
+local function newest(index, name, base, last)
 	for _ = 1, 1000 do
-		local last = redis.call('ZREVRANGEBYLEX', index, to, from, 'LIMIT', 0, 1)[1]
+		last = last or last_of(index, name)
 		if not last then return nil end
 		local _, unionid, keys = alive(base .. id_of(last))
 		if keys then return last, unionid, keys end
 		redis.call('ZREM', index, last)
+		last = nil
 	end
 end
 
@@ -138,10 +146,14 @@ local function enter(index, member, life)
 	end
 end
 
+-- Whether this session is one that sweeps: an id is as good as a dice.
+local function is_one_in_eight(id)
+	return string.byte(id, -1) % 8 == 0
+end
+
 -- Looks at sixteen members of the index, somewhere, and goes on while it finds dead ones: these
--- leave. One session in eight does it: an id is as good as a dice, and so is the clock.
-local function sweep(index, base, id, now)
-	if string.byte(id, -1) % 8 ~= 0 then return end
+-- leave. The clock is a dice, too.
+local function sweep(index, base, now)
 	for round = 1, 25 do
 		local at = (now + round * 7919) % math.max(1, redis.call('ZCARD', index))
 		local members = redis.call('ZRANGE', index, at, at + 15)

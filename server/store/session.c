@@ -161,7 +161,7 @@ static struct sealed counted(struct arena *a, struct sealed key)
 void session_create(
 	struct sessions *s, const struct session_login *in, session_create_cb cb, void *ctx)
 {
-	enum { KEY_ARG = 13 };
+	enum { KEY_ARG = 11 };
 	struct arena *a = arena_new();
 	struct create *c = arena_alloc(a, sizeof(*c));
 	struct user_names *u = &c->u;
@@ -187,8 +187,6 @@ void session_create(
 		in->unionid,
 		arena_join(a, "|", field(a, in->ip, IP_MAX), "|",
 			field(a, in->user_agent, AGENT_MAX), "|"),
-		t.id,
-		t.n.session_base,
 		text_int(most, s->max_per_user),
 		key.bytes,
 		key.bytes,

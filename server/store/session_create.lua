@@ -1,5 +1,5 @@
 -- KEYS session index erasing block
--- ARGV life ttl appid|openid| unionid |ip|user-agent| id session-base max_per_user session_key
+-- ARGV life ttl appid|openid| unionid |ip|user-agent| max_per_user session_key
 --      what-it-begins-with-if-it-is-the-same name
 -- life: what is less of ttl and max_age, in ms. ttl: empty when it is no more than life. Answers 1
 -- when the session is there, 1 when more of the user's sessions are to go (session_trim), when it
@@ -37,32 +37,39 @@
 -- Why not a key for each user: it would cost as much as the session. Up to Redis'
 -- zset-max-listpack-entries the members are one small allocation.
 local index, life, ttl, who, unionid, from = KEYS[2], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local id, base, max = ARGV[6], ARGV[7], tonumber(ARGV[8])
-local keys, same, name = ARGV[9], ARGV[10], ARGV[11]
+local keys, same, name, id = ARGV[7], ARGV[8], ARGV[9], string.sub(KEYS[1], -20)
 local now = clock_ms()
 local stop = redis.call('MGET', KEYS[3], KEYS[4])
 if stop[2] and (stop[2] == '0' or stop[2] * 1000 > now) then return {0, 'blocked'} end
 if stop[1] then return {0, 'erasing'} end
 local order, ahead = now, ''
 local out = {1, 0, now}
-local last, unionid_before, keys_before = newest(index, name, base)
-if last then -- the user has others
-	order = math.max(now, tonumber(string.sub(last, 17, 29)) + 1)
-	if order > now then ahead = string.format('%d', order - now) end
-	if string.sub(keys_before, 1, #same) == same then
-		keys = keys_before
-	else
-		keys = keys .. string.sub(keys_before, 1, 1 + (string.byte(keys_before) or 0))
+local last = last_of(index, name)
+if last or is_one_in_eight(id) then
+	-- HELPERS
+	local base, max = string.sub(KEYS[1], 1, -21), tonumber(ARGV[6])
+	local unionid_before, keys_before
+	if last then
+		last, unionid_before, keys_before = newest(index, name, base, last)
 	end
-	if make_room(index, name, base, max - 1, out) then out[2] = 1 end
-	if unionid == '' then
-		unionid = unionid_before
-	elseif unionid ~= unionid_before then
-		spread(index, name, base, unionid, out)
+	if last then -- the user has others
+		order = math.max(now, tonumber(string.sub(last, 17, 29)) + 1)
+		if order > now then ahead = string.format('%d', order - now) end
+		if string.sub(keys_before, 1, #same) == same then
+			keys = keys_before
+		else
+			keys = keys .. string.sub(keys_before, 1, 1 + (string.byte(keys_before) or 0))
+		end
+		if make_room(index, name, base, max - 1, out) then out[2] = 1 end
+		if unionid == '' then
+			unionid = unionid_before
+		elseif unionid ~= unionid_before then
+			spread(index, name, base, unionid, out)
+		end
 	end
+	if is_one_in_eight(id) then sweep(index, base, now) end
 end
 order = string.format('%013d', order)
 put(KEYS[1], order .. '||' .. ahead .. '|' .. who .. unionid .. from .. keys, life, ttl)
 enter(index, name .. order .. id, life)
-sweep(index, base, id, now)
 return out

@@ -25,5 +25,5 @@ life = string.format('%d', life)
 local renewed = order .. '|' .. seen .. '|' .. ahead .. '|' .. who .. unionid .. from .. keys
 put(KEYS[1], renewed, life, tonumber(life) < ttl and ARGV[1] or '')
 enter(index, member, life)
-sweep(index, base, id, now)
+if is_one_in_eight(id) then sweep(index, base, now) end
 return tonumber(life)

@@ -39,8 +39,7 @@ def create(run):
         out = run(
             "session_create",
             [BASE + identity(n), INDEX, "m", "b"],
-            life, ttl, "wx1|o1|", unionid, "|192.0.2.1|agent|", identity(n), BASE, most, keys, keys,
-            name,
+            life, ttl, "wx1|o1|", unionid, "|192.0.2.1|agent|", most, keys, keys, name,
         )
         assert out[:2] == ["1", "0"] and re.fullmatch(r"\d{13}", out[2])
         return out[3:]
@@ -56,6 +55,17 @@ def test_a_script_carries_what_it_calls_and_nothing_else(script):
             len(re.findall(rf"\b{helper}\(", text)), f"local function {helper}(" in text,
         )
         assert called >= 2 if carried else called == 0, helper
+
+
+def test_helpers_of_a_block_that_seldom_runs_are_made_in_it():
+    text = composed("session_create")
+    block = text.index("\nif last or"), text.index("\nend\norder =")
+    assert "HELPERS" not in text
+    for helper, inside in (("clock_ms", False), ("last_of", False), ("newest", True),
+                           ("alive", True), ("sweep", True)):
+        at = text.index(f"\nlocal function {helper}(")
+        assert (block[0] < at < block[1]) == inside, helper
+        assert at < block[1]
 
 
 def test_create_renew_end(redis, run, create):
