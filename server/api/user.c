@@ -138,8 +138,8 @@ void user_get_handle(struct api *api, struct req *r)
 /* ---- PUT ---- */
 
 /* Empty, as WeChat gives it where there is none; or http(s)://host..., without blanks and control
- * characters. WeChat names temporary files http://tmp/..., http://usr/... and http://store/...: with
- * http, a host without a dot or a colon is none that another phone knows. */
+ * characters. WeChat names temporary files http://tmp/..., http://usr/... and http://store/...:
+ * with http, a host without a dot or a colon is none that another phone knows. */
 static bool avatar_ok(const char *url)
 {
 	bool https = !strncasecmp(url, "https://", 8);
