@@ -10,6 +10,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "io/redis_private.h"
+#include "io/request.h"
 
 enum { SWEEP_MS = 5, WAIT_MIN_MS = 5, WAIT_MAX_MS = 50, HOPS_MAX = 5 };
 
@@ -44,7 +45,7 @@ static struct command *command_new(struct redis *r, const struct redis_script *s
 	struct command *c;
 
 	buf_clear(&r->scratch);
-	conn_encode(&r->scratch, argc, argv, argvlen);
+	request_words(&r->scratch, argc, argv, argvlen);
 	c = mem_alloc(sizeof(*c) + r->scratch.len);
 	c->cb = cb;
 	c->ctx = ctx;

@@ -11,12 +11,12 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "io/request.h"
 #include "io/resolve.h"
 
 enum {
 	HANDSHAKE_MAX = 4,              /* AUTH, SELECT, CLIENT SETNAME, PING */
 	READ_BYTES = 64 * 1024,
-	COUNT_MAX = 24,                 /* "$", the digits, a line's end */
 	LISTS_IN_LISTS_MAX = 8,
 	OUT_KEPT = 256 * 1024,          /* of the output's memory, once it is sent */
 	READS_A_TURN = 16,              /* then others may have the loop */
@@ -390,42 +390,6 @@ static void on_flush(evutil_socket_t fd, short what, void *arg)
 	conn_leave(c);
 }
 
-/* "*3" or "$12", and the line's end. Answers how long it is. */
-static size_t print_count(char out[COUNT_MAX], char what, size_t n)
-{
-	char text[COUNT_MAX], *end = text + sizeof(text), *p = end;
-
-	*--p = '\n';
-	*--p = '\r';
-	do
-		*--p = (char)('0' + n % 10);
-	while (n /= 10);
-	*--p = what;
-	memcpy(out, p, (size_t)(end - p));
-	return (size_t)(end - p);
-}
-
-static void add_count(struct buf *b, char what, size_t n)
-{
-	buf_took(b, print_count(buf_room(b, COUNT_MAX), what, n));
-}
-
-static void add_bulk(struct buf *b, const char *p, size_t n)
-{
-	char *to = buf_room(b, COUNT_MAX + n + 2);
-	size_t head = print_count(to, '$', n);
-
-	memcpy(to + head, p, n);
-	memcpy(to + head + n, "\r\n", 2);
-	buf_took(b, head + n + 2);
-}
-
-void conn_encode(struct buf *b, int argc, const char *const *argv, const size_t *argvlen)
-{
-	for (int i = 0; i < argc; i++)
-		add_bulk(b, argv[i], argvlen ? argvlen[i] : strlen(argv[i]));
-}
-
 /* A slow reader: what it took makes room now and then. */
 static void reclaim(struct conn *c)
 {
@@ -447,15 +411,6 @@ static void enlist(struct conn *c, enum kind kind, const struct asked *a)
 	event_active(&c->flush, EV_TIMEOUT, 0);
 }
 
-static size_t words_bytes(int argc, const char *const *argv, const size_t *argvlen)
-{
-	size_t n = 0;
-
-	for (int i = 0; i < argc; i++)
-		n += argvlen ? argvlen[i] : strlen(argv[i]);
-	return n;
-}
-
 bool conn_has_room(const struct conn *c, size_t bytes)
 {
 	return c->state == ST_UP && c->owners < (size_t)c->o.max_pending &&
@@ -465,11 +420,11 @@ bool conn_has_room(const struct conn *c, size_t bytes)
 bool conn_send(struct conn *c, int argc, const char *const *argv, const size_t *argvlen,
 	const struct asked *a)
 {
-	if (!conn_has_room(c, words_bytes(argc, argv, argvlen)))
+	if (!conn_has_room(c, request_bytes(argc, argv, argvlen)))
 		return false;
 	reclaim(c);
-	add_count(&c->out, '*', (size_t)argc);
-	conn_encode(&c->out, argc, argv, argvlen);
+	request_head(&c->out, (size_t)argc);
+	request_words(&c->out, argc, argv, argvlen);
 	enlist(c, OWNERS, a);
 	return true;
 }
@@ -480,10 +435,10 @@ bool conn_send_encoded(struct conn *c, const char *word1, const char *word2, int
 	if (!conn_has_room(c, len))
 		return false;
 	reclaim(c);
-	add_count(&c->out, '*', (size_t)argc + (word1 ? 2 : 0));
+	request_head(&c->out, (size_t)argc + (word1 ? 2 : 0));
 	if (word1) {
-		add_bulk(&c->out, word1, strlen(word1));
-		add_bulk(&c->out, word2, strlen(word2));
+		request_word(&c->out, word1, strlen(word1));
+		request_word(&c->out, word2, strlen(word2));
 	}
 	buf_add(&c->out, bytes, len);
 	enlist(c, OWNERS, a);
@@ -529,8 +484,8 @@ static void on_late(void *ctx)
 
 static void greet(struct conn *c, enum kind kind, int argc, const char *const *argv)
 {
-	add_count(&c->out, '*', (size_t)argc);
-	conn_encode(&c->out, argc, argv, NULL);
+	request_head(&c->out, (size_t)argc);
+	request_words(&c->out, argc, argv, NULL);
 	enlist(c, kind, &(struct asked){.name = argv[0]});
 }
 

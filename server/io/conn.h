@@ -76,16 +76,13 @@ const char *conn_trouble(const struct conn *c); /* why it is not right, or "" */
  */
 bool conn_send(struct conn *c, int argc, const char *const *argv, const size_t *argvlen,
 	const struct asked *a);
-/* As conn_send: two words (or none: word1 is NULL), then argc words that are encoded already. */
+/* As conn_send: two words (or none: word1 is NULL), then argc words that request_words has
+ * written already. */
 bool conn_send_encoded(struct conn *c, const char *word1, const char *word2, int argc,
 	const char *bytes, size_t len, const struct asked *a);
 #define CONN_SEND(c, a, ...) \
 	conn_send(c, (int)NELEM(((const char *const[]){__VA_ARGS__})), \
 		(const char *const[]){__VA_ARGS__}, NULL, a)
-
-/* argc words as conn_send_encoded takes them, appended to b. */
-struct buf;
-void conn_encode(struct buf *b, int argc, const char *const *argv, const size_t *argvlen);
 
 /* while one is told: it is the asker's, who frees it by reply_free */
 void conn_keep_reply(struct conn *c);

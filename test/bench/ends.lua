@@ -19,7 +19,8 @@ function request()
 	n = n + 1
 	if not file then return requests[(n - 1) % #requests + 1] end
 	local headers = {["Content-Type"] = "application/json"}
-	return wrk.format("POST", "/v1/login", headers, '{"code":"' .. os.time() .. "-" .. n .. '"}')
+	local body = '{"code":"' .. os.time() .. "-" .. n .. '"}'
+	return wrk.format("POST", "/v1/login", headers, body)
 end
 
 function response(status, headers, body)
