@@ -94,7 +94,7 @@ static enum outcome (*const login_steps[])(struct login *) = {
 	/* creates the session; then the answer is 200, unless STEP_WAIT_FOR_USER or a later step
 	 * finds that the user is blocked, that the session has ended, or that Redis is away */
 	login_save_session,
-	/* stores the session in the claim, for repeats */
+	/* stores the token, encrypted, in the claim, for repeats */
 	login_settle,
 	/* waits for the user database, which on_saved or on_repeat_session asked */
 	[STEP_WAIT_FOR_USER] = login_wait_for_user,

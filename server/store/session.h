@@ -1,8 +1,9 @@
 /* clang-format off */
 /* Sessions in Redis.
  *
- * A third_session, or token, is what the mini program holds: 32 bytes, written as 43 characters. It
- * is never sent to Redis. The <id> in the name of a key is made from its SHA-256.
+ * A third_session, or token, is what the mini program holds: 32 bytes, written as 43 characters.
+ * The keys of sessions do not have it: the <id> in their names is made from its SHA-256. Redis gets
+ * the token only in a claim (store/code.h), encrypted under a key that Redis never has.
  *
  * <prefix> is redis.key_prefix. The braces are part of the names: Redis Cluster chooses the slot by
  * what is between them.
@@ -100,9 +101,9 @@ bool session_id_ok(const char *id);
  *
  * If the user now has more than max_per_user sessions, the oldest ones are ended (reason
  * "replaced"). The script that creates the session ends at most 250 of them. A user can have more
- * than 250 too many only if max_per_user was lowered. In that case further scripts end them, at
- * most 250 each. cb is called after eight of these (2,000 sessions) at the latest, even if there
- * are still too many.
+ * than 250 too many only if max_per_user was lowered. In that case up to eight further scripts end
+ * at most 250 each (2,000 in all). cb is called after the last of these, even if there are still
+ * too many: max_per_user may have been higher than that.
  *
  * OC_OK: the session is in Redis. OC_USER_BLOCKED: there is none. OC_STORE_UNAVAILABLE: Redis
  * failed, or the user is being erased. token is borrowed. */
