@@ -379,7 +379,8 @@ static bool is_replaced(struct crew *c)
 	if (st != SUCCESSOR_READY)
 		return false;
 	log_info("the next process serves: this one drains", LOG_INT("pid", c->successor.pid));
-	snprintf(state, sizeof(state), "MAINPID=%d\nREADY=1", (int)c->successor.pid);
+	/* systemd took no sign of life from it so far: its time begins now */
+	snprintf(state, sizeof(state), "MAINPID=%d\nREADY=1\nWATCHDOG=1", (int)c->successor.pid);
 	notify_send(state);
 	c->successor.pid = 0;
 	return c->handed_over = true;
