@@ -475,6 +475,7 @@ def cluster_force(d):
         while not stop:
             x = b.login(w.code())
             born.extend([x.token] if x.status == 200 else [])
+            time.sleep(0.01)  # each of them is asked for at the end
     phone = threading.Thread(target=log_in, daemon=True)
     phone.start()
     left, acknowledged = iter(tokens), 0
