@@ -8,16 +8,16 @@
 #include "connect.h"
 #include "crew.h"
 
-static const char usage[] = "usage: wxlogind [-c FILE] [--check [--connect]] [--version] [--help]\n"
-			    "  -c FILE     configuration (default " CONFIG_DEFAULT_FILE
-			    "; without the file, built-in defaults and environment)\n"
-			    "  --check     read the configuration and the secrets it names, say "
-			    "what is wrong, exit 0 or 1\n"
-			    "  --connect   with --check: also bind the addresses (and let go), ask "
-			    "Redis, the user database and WeChat's hosts,\n"
-			    "              and say what each answered; nothing is changed\n"
-			    "Exit status: 0 done, 1 bad configuration or no user database, 2 bad "
-			    "command line, 3 cannot listen, other: a fault.\n";
+static const char usage[] =
+	"usage: wxlogind [-c FILE] [--check [--connect]] [--version] [--help]\n"
+	"  -c FILE     configuration (default " CONFIG_DEFAULT_FILE ";\n"
+	"              without this file: built-in defaults and environment variables)\n"
+	"  --check     read the configuration and the secrets it names, print what is wrong,\n"
+	"              exit with 0 (good) or 1\n"
+	"  --connect   with --check: also try to listen on the addresses and to connect to Redis,\n"
+	"              the user database and WeChat; print what each answered; change nothing\n"
+	"Exit status: 0 done, 1 bad configuration or no user database, 2 bad command line,\n"
+	"3 cannot listen, other: a bug.\n";
 
 /* What was said of the configuration, until it is known whom to tell, and in which format. */
 struct said {

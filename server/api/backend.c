@@ -171,9 +171,9 @@ void pass_handle(struct api *api, struct req *r)
 	size_t len;
 
 	if (!*api->internal_token) {
-		req_reply_error(
-			r, &(struct req_error){.oc = OC_NOT_FOUND,
-				   .message = "This call is there only with internal_token set."});
+		req_reply_error(r, &(struct req_error){.oc = OC_NOT_FOUND,
+					   .message = "To use this call, set internal_token in the "
+						      "configuration."});
 		return;
 	}
 	p->app = path_app(api, r);

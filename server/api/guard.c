@@ -327,9 +327,9 @@ bool guard_path_names(struct req *r, const char **appid, const char **openid)
 	*appid = route_segment(r, 0);
 	*openid = route_segment(r, 1);
 	if (!*appid || strlen(*appid) > USER_APPID_MAX)
-		wrong = "The path holds no appid of 1 to 64 bytes.";
+		wrong = "The appid in the path must have 1 to 64 bytes.";
 	else if (!*openid || strlen(*openid) > USER_OPENID_MAX)
-		wrong = "The path holds no openid of 1 to 128 bytes.";
+		wrong = "The openid in the path must have 1 to 128 bytes.";
 	if (wrong)
 		req_reply_error(r, &(struct req_error){.oc = OC_INVALID_REQUEST, .message = wrong});
 	return !wrong;

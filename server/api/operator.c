@@ -70,9 +70,9 @@ void sessions_delete_one_handle(struct api *api, struct req *r)
 	if (!guard_path_names(r, &appid, &openid))
 		return;
 	if (!id || !session_id_ok(id)) {
-		req_reply_error(r,
-			&(struct req_error){.oc = OC_INVALID_REQUEST,
-				.message = "The path holds no session id, as the list gives it."});
+		req_reply_error(r, &(struct req_error){.oc = OC_INVALID_REQUEST,
+					   .message = "The path must end with a session id from "
+						      "the list of sessions."});
 		return;
 	}
 	record_success(api, r, AUDIT_SESSION_ENDED, AUDIT_BY_BACKEND, appid, openid);

@@ -16,7 +16,7 @@
 static void reply_no_session(struct req *r)
 {
 	req_reply_error(r, &(struct req_error){.oc = OC_NOT_FOUND,
-		.message = "No session of this user lives: the mini program must log in."});
+		.message = "The user has no valid session: the mini program must log in."});
 }
 
 /* ---- sign ---- */
