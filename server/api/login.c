@@ -38,8 +38,8 @@ enum {
 	USER_WAIT_MS = 200,   /* maximum wait for the user database */
 };
 
-/* WeChat's refusals that cannot change for this code. 41008 (code missing) is not among them: it
- * says that something changed the request on its way. */
+/* WeChat's refusals that cannot change for this code. 41008 (code missing) is not among them:
+ * we always send a code, so something changed our request on its way to WeChat. */
 enum { CODE_INVALID = 40029, CODE_USED = 40163, USER_HIGH_RISK = 40226 };
 
 struct login {
@@ -48,7 +48,7 @@ struct login {
 	size_t      step;
 	const char *code, *nonce;
 	struct wechat_app app;      /* copied: a reload may replace the configured one */
-	/* by clock_ms: the latest end of the call to WeChat. It limits our own call, and our
+	/* by clock_ms: when the call to WeChat must have ended. It limits our own call, and our
 	 * polling while another login makes the call */
 	int64_t     deadline_ms;
 	struct code_claim claim;
@@ -72,7 +72,7 @@ struct login {
 	bool        answered;       /* the response was sent */
 	struct client client;
 	int         wait_s;         /* Retry-After of our own rate limit; 0 if it did not refuse */
-	const char *message;        /* for invalid_request */
+	const char *message;        /* for invalid_request and user_blocked */
 	int         errcode;
 };
 

@@ -11,10 +11,11 @@
  *   <prefix>s:{<tag>}:<id>      a session. The key expires when the session does. If the session
  *                               is ended before that, the value becomes the reason ("revoked",
  *                               for example), and the key stays until the same time
- *   <prefix>s:{<tag>}:!<id>     a mark. The login or renewal that sets the session's expiry to the
- *                               latest time that max_age allows writes it; the session is still
- *                               valid then. The mark outlives the session: if session_get finds
- *                               only the mark, it gives "expired"; if it finds neither, "unknown"
+ *   <prefix>s:{<tag>}:!<id>     a mark: max_age limits this session. It is written, while the
+ *                               session is valid, by the login or renewal after which no renewal
+ *                               can move the session's end. The mark outlives the session: if
+ *                               session_get finds only the mark, it gives "expired"; if it finds
+ *                               neither, "unknown"
  *   <prefix>u:{<tag>}           index: the sessions of all users with this tag
  *   <prefix>m:{<tag>}:<user>    this user is being erased. Lasts for SESSION_ERASING_MS at most
  *   <prefix>b:{<tag>}:<user>    this user is blocked. The value is the Unix second at which the
@@ -22,9 +23,9 @@
  *                               long the key lasts)
  *
  *   <id>     20 characters: the first 120 bits of SHA-256(token)
- *   <tag>    3 characters: the first 16 bits of SHA-256(appid:openid). They are also the first two
- *            bytes of the token, so the key can be found from the token alone; the other 30 bytes
- *            of the token are random
+ *   <tag>    3 characters: the first 16 bits of SHA-256(appid:openid). These 16 bits are also the
+ *            first two bytes of the token, so the key can be found from the token alone; the other
+ *            30 bytes of the token are random
  *   <user>   16 hex digits: the first 64 bits of SHA-1(appid:openid). Lua in Redis has a function
  *            for SHA-1, and none for SHA-256
  *
@@ -100,10 +101,10 @@ bool session_id_ok(const char *id);
  * unionid of all sessions of the user.
  *
  * If the user now has more than max_per_user sessions, the oldest ones are ended (reason
- * "replaced"). The script that creates the session ends at most 250 of them. A user can have more
- * than 250 too many only if max_per_user was lowered. In that case up to eight further scripts end
- * at most 250 each (2,000 in all). cb is called after the last of these, even if there are still
- * too many: max_per_user may have been higher than that.
+ * "replaced"). The script that creates the session ends at most 250 of them. The user can be more
+ * than 250 sessions above the limit only if max_per_user was lowered. Then up to eight further
+ * scripts end at most 250 each. cb is called after the last of these, even if the user is still
+ * above the limit.
  *
  * OC_OK: the session is in Redis. OC_USER_BLOCKED: there is none. OC_STORE_UNAVAILABLE: Redis
  * failed, or the user is being erased. token is borrowed. */
@@ -193,7 +194,7 @@ void session_list(
 	struct sessions *s, const char *appid, const char *openid, session_list_cb cb, void *ctx);
 
 /* Makes the name of another key of this user, in the slot of the user's sessions, so that one
- * script can change both. kind is the letter at its beginning, such as "e" for the keys of
+ * script can change both. kind is the letter after the prefix, such as "e" for the keys of
  * store/keycache.h. */
 struct session_place {
 	char key[192];   /* <prefix><kind>:{<tag>}:<user> */

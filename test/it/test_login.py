@@ -1,5 +1,5 @@
-"""POST /v1/login: the requests that it accepts, and every error that docs/http-api.md lists for it,
-each within its time limit.
+"""POST /v1/login: the requests that it accepts, and its errors (docs/http-api.md). If WeChat does
+not answer, the error comes within wechat.timeout.
 
 wechat__timeout="700ms" sets timeout in [wechat]. Modes of wxfake.fault: docs/wxfake.md,
 "Faults". A claim is the key in Redis by which one login reserves a code. A repeat is another
@@ -249,7 +249,7 @@ def test_a_login_beyond_the_full_queue_is_refused_at_once(stack, redis, wxfake):
         redis.cli("CONFIG", "RESETSTAT")
         a = server.login("one more")
         assert (a.status, a.error, a.headers["Retry-After"]) == (503, "overloaded", "1")
-        # and no script ran: the text would also match cmdstat_evalsha
+        # and no script ran: cmdstat_evalsha begins with "cmdstat_eval", so this excludes both
         assert claims() == 4098 and "cmdstat_eval" not in redis.cli("INFO", "commandstats")
         assert server.auth(token).status == 200
     wxfake.process.stop()  # so the call that hangs ends
