@@ -58,7 +58,8 @@ if last or is_one_in_eight(id) then
 		if string.sub(keys_before, 1, #same) == same then
 			keys = keys_before
 		else
-			keys = keys .. string.sub(keys_before, 1, 1 + (string.byte(keys_before) or 0))
+			local first = 1 + (string.byte(keys_before) or 0)
+			keys = keys .. string.sub(keys_before, 1, first)
 		end
 		if make_room(index, name, base, max - 1, out) then out[2] = 1 end
 		if unionid == '' then
