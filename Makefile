@@ -62,7 +62,7 @@ test: ## everything
 	scripts/test
 asan: ## both programs and the unit tests under ASan and UBSan, into build-asan/
 	$(MAKE) B=build-asan SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined" CFLAGS="-O1 -g" HARDEN=-fno-omit-frame-pointer all units
-TSAN := test_resolve test_jobs test_log test_user test_user_sqlite test_user_mysql test_redis test_cluster
+TSAN := test_resolve test_jobs test_log test_user test_redis test_conn test_cluster test_cluster_map test_sentinel
 tsan: ## the unit tests of what has threads, under ThreadSanitizer, in build-tsan/
 	$(MAKE) B=build-tsan SAN=-fsanitize=thread CFLAGS="-O1 -g" HARDEN=-fno-omit-frame-pointer $(TSAN:%=build-tsan/unit/%)
 	scripts/unit $(TSAN:%=build-tsan/unit/%)
