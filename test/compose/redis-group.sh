@@ -66,6 +66,7 @@ member() { # port: master or replica, as the sentinels say by now
 	server "$1" --replicaof "$ADDRESS ${master:-6379}"
 }
 
+# A split vote is repeated after twice the failover-timeout: that must be before BACK_S.
 sentinel() { # port
 	mkdir -p "$dir/$1"
 	[ -e "$dir/$1/sentinel.conf" ] || cat >"$dir/$1/sentinel.conf" <<CONF
@@ -76,7 +77,7 @@ sentinel announce-ip $ADDRESS
 sentinel monitor mymaster $ADDRESS 6379 2
 sentinel auth-pass mymaster $REDISCLI_AUTH
 sentinel down-after-milliseconds mymaster $DOWN_MS
-sentinel failover-timeout mymaster 5000
+sentinel failover-timeout mymaster 1500
 CONF
 	exec redis-server "$dir/$1/sentinel.conf" --sentinel
 }
