@@ -164,7 +164,8 @@ def failovers(d, g):
     d.must(not odd, f"other answers than 503: {odd}")
     d.figure(f"good {load.good(begin):.2%}, else 503")
     time.sleep(3)
-    d.good_again(load, since)
+    again = {k: n for k, n in load.bad(since).items() if not k.startswith(lost)}
+    d.must(not again, f"not good again: {again}")
     # the newest logins are lost in each: the old master takes them for a second after the new one
     # is one
     if isinstance(g, SentinelGroup):
