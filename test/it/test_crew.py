@@ -22,8 +22,8 @@ def workers(server):
 
 def kill_one(server):
     """Another takes its place."""
+    poll(lambda: len(workers(server)) == 2, what="both workers")
     before = workers(server)
-    assert len(before) == 2
     os.kill(int(before[0]), signal.SIGKILL)
     poll(
         lambda: len(workers(server)) == 2 and before[0] not in workers(server),
