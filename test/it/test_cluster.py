@@ -152,7 +152,11 @@ def test_a_slot_held_half_moved(stack, cluster, wxfake):
     )
     for first in ("index", "sessions", "nothing"):
         user, sessions = f"o-{first}", f"/internal/apps/{APPID}/users/o-{first}/sessions"
-        tokens = [server.login(wxfake.code(openid=user)).token for _ in range(5)]
+
+        def logged_in():  # the nodes may not agree yet on the slot that moved before
+            a = server.login(wxfake.code(openid=user))
+            return a.status == 200 and a.token
+        tokens = [poll(logged_in, 5, "a login") for _ in range(5)]
         src, dst, slot, ids = half_move(c, tokens[0])
         keys = src.cli("CLUSTER", "GETKEYSINSLOT", slot, 100).split()
         index = next(k for k in keys if ":u:" in k)
