@@ -60,8 +60,8 @@ struct login {
 	const char *token;
 	int64_t     expires_in_s;
 	int64_t     created_ms;     /* by Redis' clock */
-	/* by clock_ms: when we sent Redis the command that created the session, or the latest one
-	 * that found it valid; 0: not known, so login_still_lives must ask again */
+	/* by clock_ms: when we sent Redis the latest command that created the session, or found it
+	 * valid; 0: not known, so login_session_still_valid must ask again */
 	int64_t     asked_ms;
 	bool        begun;          /* counted in api->logins */
 	bool        replayed;       /* a repeat: the session is the first login's */
@@ -72,7 +72,7 @@ struct login {
 	bool        answered;       /* the response was sent */
 	struct client client;
 	int         wait_s;         /* Retry-After of our own rate limit; 0 if it did not refuse */
-	const char *message;        /* for invalid_request and user_blocked */
+	const char *message;        /* for invalid_request and for our own user_blocked */
 	int         errcode;
 };
 
@@ -82,7 +82,7 @@ static enum outcome login_save_session(struct login *l);
 static enum outcome login_settle(struct login *l);
 static enum outcome login_wait_for_user(struct login *l);
 static enum outcome login_not_blocked(struct login *l);
-static enum outcome login_still_lives(struct login *l);
+static enum outcome login_session_still_valid(struct login *l);
 
 enum { STEP_WAIT_FOR_USER = 4 };
 
@@ -101,7 +101,7 @@ static enum outcome (*const login_steps[])(struct login *) = {
 	/* if the user is blocked, ends the session and refuses */
 	login_not_blocked,
 	/* if redis.timeout or more has passed since asked_ms, reads the session again */
-	login_still_lives,
+	login_session_still_valid,
 };
 
 /* ---- reading the request ---- */
@@ -134,7 +134,7 @@ static const char *read_json(struct login *l, const char **appid)
 {
 	const struct body_text texts[] = {
 		{"code", 1, CODE_MAX, true, "code is missing, or is not a string of 1 to 256 characters.", &l->code},
-		{"appid", 1, APPID_MAX, false, "appid must be a string of 1 to 64 characters.", appid},
+		{"appid", 1, APPID_MAX, false, "appid must be a string of 1 to 64 bytes.", appid},
 		{"nonce", 0, NONCE_MAX * UTF8_MAX, false, "nonce must be a string of up to 64 characters.", &l->nonce},
 	};
 
@@ -153,7 +153,7 @@ static const char *read_form(struct login *l, const char **appid)
 	if (!l->code)
 		return "code is missing in the form.";
 	if (*appid && (!**appid || strlen(*appid) > APPID_MAX))
-		return "appid must be a string of 1 to 64 characters.";
+		return "appid must be a string of 1 to 64 bytes.";
 	if (l->nonce && !utf8_valid(l->nonce, strlen(l->nonce)))
 		return "nonce is not valid UTF-8.";
 	return NULL;
@@ -250,6 +250,7 @@ static void login_answer(struct login *l, enum outcome oc)
 	metric_inc1(LOGINS, oc == OC_OK && l->replayed ? "replayed" : outcome_code(oc));
 	req_note(l->req, "outcome", oc == OC_OK && l->replayed ? "replayed" : outcome_code(oc));
 	record_login(l, oc);
+	/* our own block. With an errcode (USER_HIGH_RISK) it is WeChat that refuses the user */
 	if (oc == OC_USER_BLOCKED && !l->errcode)
 		l->message = "This user is blocked.";
 	if (oc != OC_OK) {
@@ -363,7 +364,7 @@ static enum outcome login_not_blocked(struct login *l)
 /* It may have been ended while this login waited, or while the whole process was stopped (SIGSTOP,
  * a suspended machine). */
 
-static void on_still_lives(
+static void on_still_valid(
 	void *ctx, enum outcome oc, const struct session *ses, const char *reason)
 {
 	struct login *l = ctx;
@@ -375,12 +376,12 @@ static void on_still_lives(
 	req_release(l->req);
 }
 
-static enum outcome login_still_lives(struct login *l)
+static enum outcome login_session_still_valid(struct login *l)
 {
 	if (clock_ms() - l->asked_ms < l->api->redis_timeout_ms)
 		return OC_OK;
 	req_hold(l->req);
-	session_get(l->api->sessions, l->token, false, on_still_lives, l);
+	session_get(l->api->sessions, l->token, false, on_still_valid, l);
 	return OC_PENDING;
 }
 
@@ -435,7 +436,7 @@ static enum outcome claim_found(struct login *l, const struct claim_answer *ans)
 	case CLAIM_REFUSED:
 		l->errcode = ans->errcode;
 		return ans->refused;
-	case CLAIM_SPENT: /* not a repeat: another nonce, or replay_window is over */
+	case CLAIM_SPENT: /* another nonce; or replay_window is 0, and we began too late */
 		break;
 	}
 	return OC_INVALID_CODE;

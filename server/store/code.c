@@ -99,8 +99,8 @@ struct try {
 static void read_claim(const struct try *t, const char *v, size_t len, struct claim_answer *ans,
 	char token[TOKEN_LEN + 1])
 {
-	/* With a window of 0 an answer lingers for those who were waiting; who comes first now
-	 * comes too late. */
+	/* With a window of 0 the result stays in Redis for a short time, for the repeats that are
+	 * already waiting. A login that reads it at its first try began too late. */
 	bool late = t->cs->window_ms == 0 && !t->claim->looked;
 	char refused[16];
 

@@ -45,7 +45,8 @@ enum claim_state {
 	CLAIM_BUSY,    /* another login is asking WeChat: try again soon */
 	CLAIM_SESSION, /* settled with a session, and the nonce is the same: token is set */
 	/* settled with a session that this caller must not get: its nonce differs, or
-	 * replay_window_ms is over */
+	 * replay_window_ms is 0 and the claim was settled before this caller began. (When a window
+	 * that is not 0 is over, the key is gone: CLAIM_MINE) */
 	CLAIM_SPENT,
 	CLAIM_REFUSED, /* WeChat's refusal is final: refused and errcode are set */
 };

@@ -2,8 +2,9 @@
 /* Sessions in Redis.
  *
  * A third_session, or token, is what the mini program holds: 32 bytes, written as 43 characters.
- * The keys of sessions do not have it: the <id> in their names is made from its SHA-256. Redis gets
- * the token only in a claim (store/code.h), encrypted under a key that Redis never has.
+ * The names of the Redis keys do not contain the token: the <id> in them is made from its SHA-256.
+ * Redis gets the token only in the record of a login code (a claim, store/code.h). There it is
+ * encrypted, and Redis never has the encryption key.
  *
  * <prefix> is redis.key_prefix. The braces are part of the names: Redis Cluster chooses the slot by
  * what is between them.
@@ -11,11 +12,11 @@
  *   <prefix>s:{<tag>}:<id>      a session. The key expires when the session does. If the session
  *                               is ended before that, the value becomes the reason ("revoked",
  *                               for example), and the key stays until the same time
- *   <prefix>s:{<tag>}:!<id>     a mark: max_age limits this session. It is written, while the
- *                               session is valid, by the login or renewal after which no renewal
- *                               can move the session's end. The mark outlives the session: if
- *                               session_get finds only the mark, it gives "expired"; if it finds
- *                               neither, "unknown"
+ *   <prefix>s:{<tag>}:!<id>     a mark: this session will end because of max_age, not because it
+ *                               was unused for ttl. The login or the renewal that sets the end to
+ *                               max_age writes it; no renewal can move that end. The mark stays
+ *                               longer than the session: if session_get finds only the mark, it
+ *                               gives "expired"; if it finds neither, "unknown"
  *   <prefix>u:{<tag>}           index: the sessions of all users with this tag
  *   <prefix>m:{<tag>}:<user>    this user is being erased. Lasts for SESSION_ERASING_MS at most
  *   <prefix>b:{<tag>}:<user>    this user is blocked. The value is the Unix second at which the
@@ -102,9 +103,9 @@ bool session_id_ok(const char *id);
  *
  * If the user now has more than max_per_user sessions, the oldest ones are ended (reason
  * "replaced"). The script that creates the session ends at most 250 of them. The user can be more
- * than 250 sessions above the limit only if max_per_user was lowered. Then up to eight further
- * scripts end at most 250 each. cb is called after the last of these, even if the user is still
- * above the limit.
+ * than 250 sessions above the limit only if max_per_user was lowered. Then further scripts end the
+ * rest, at most 250 each, and cb is called after the last of these. (There are at most eight, so
+ * that this always ends; three are enough for SESSION_PER_USER_MAX.)
  *
  * OC_OK: the session is in Redis. OC_USER_BLOCKED: there is none. OC_STORE_UNAVAILABLE: Redis
  * failed, or the user is being erased. token is borrowed. */
@@ -159,11 +160,12 @@ void session_erase_begin(struct sessions *s, const char *appid, const char *open
 void session_erase_end(
 	struct sessions *s, const char *appid, const char *openid, session_done_cb cb, void *ctx);
 
-/* Copies a block from the user database to Redis. The user gets no new sessions before until_s
- * (Unix seconds; 0: before session_unblock). The sessions that exist end (reason "blocked").
+/* Blocks a user in Redis, as the user database says. The user gets no new sessions before until_s
+ * (Unix seconds; 0: before session_unblock). The user's existing sessions are ended (reason
+ * "blocked").
  *
- * The copy lasts for max_age plus one day from the time it was written, so it must be written again
- * regularly. session_block_claim chooses the process that does so. */
+ * The block in Redis lasts for max_age plus one day from the time it was written, so it must be
+ * written again regularly. session_block_claim chooses the process that does so. */
 void session_block(struct sessions *s, const char *appid, const char *openid, int64_t until_s,
 	session_done_cb cb, void *ctx);
 void session_unblock(

@@ -1,9 +1,10 @@
 """POST /v1/login: the requests that it accepts, and its errors (docs/http-api.md). If WeChat does
-not answer, the error comes within wechat.timeout.
+not answer, the error comes when wechat.timeout is over.
 
 wechat__timeout="700ms" sets timeout in [wechat]. Modes of wxfake.fault: docs/wxfake.md,
 "Faults". A claim is the key in Redis by which one login reserves a code. A repeat is another
-login with the same code and the same nonce: the client sent its request again."""
+login with the same code and the same nonce (or none in both): the client sent its request
+again."""
 import concurrent.futures
 import contextlib
 import re
@@ -320,8 +321,8 @@ def test_over_tls(stack, redis):
 
 @pytest.mark.parametrize("version_is_known", [True, False])
 def test_a_login_runs_one_script_if_the_version_of_redis_is_known(stack, wxfake, version_is_known):
-    """With Redis 7.0 or newer a claim is one plain command. If the version is not known (INFO is
-    not allowed), a script does the same."""
+    """With Redis 7.0 or newer (as in this test) a claim is one plain command. If the version is
+    older, or not known because INFO is not allowed, a script does the same."""
     redis = stack.redis()
     redis.cli(
         "ACL", "SETUSER", "one", "on", ">p", "~*", "&*", "+@all",
