@@ -56,8 +56,8 @@ static void check_listen(struct reading *rd)
 	for (size_t i = public; i < n && rd->ok; i++)
 		if (!addr_is_local(&list[i]) && !*c->internal_token)
 			reading_say(rd, true, reading_where(rd, "server", "internal_listen"),
-				"[server] internal_listen = %s is open to others than this "
-				"machine: set internal_token, or listen on 127.0.0.1 or a unix "
+				"[server] internal_listen = %s can be reached from other "
+				"machines: set internal_token, or listen on 127.0.0.1 or a unix "
 				"socket",
 				c->internal_listen.items[i - public]);
 	free(list);
@@ -73,13 +73,13 @@ static void check_internal_token(struct reading *rd)
 	for (size_t i = 0; i < n; i++)
 		if (token[i] <= ' ' || token[i] > '~') {
 			reading_say(rd, true, where,
-				"[server] internal_token: no header can carry it: only visible "
-				"ASCII characters, and no blank");
+				"[server] internal_token: use only visible ASCII characters, "
+				"without blanks");
 			return;
 		}
 	if (n > TOKEN_MAX)
 		reading_say(rd, true, where,
-			"[server] internal_token: at most %d characters, or no header can carry it",
+			"[server] internal_token: at most %d characters",
 			TOKEN_MAX);
 }
 
@@ -89,12 +89,11 @@ static void check_times(struct reading *rd)
 
 	if (c->ttl_ms > c->max_age_ms)
 		reading_say(rd, false, reading_where(rd, "session", "ttl"),
-			"[session] ttl is longer than max_age: no session lasts so long");
+			"[session] ttl is longer than max_age: max_age ends every session first");
 	if (c->wechat_connect_timeout_ms >= c->wechat_timeout_ms)
 		reading_say(rd, false, reading_where(rd, "wechat", "connect_timeout"),
-			"[wechat] connect_timeout is not below timeout: a host that is away leaves "
-			"no time "
-			"for the next");
+			"[wechat] connect_timeout is not below timeout: a host that cannot be "
+			"reached leaves no time for the next host");
 }
 
 bool config_internal_is_local(const struct config *c)
@@ -121,8 +120,8 @@ static void check_proxy_network(struct reading *rd, const char *text)
 			text);
 	else if (net.bits == 0 || (net.bits == 96 && ip_is_v4(&net.ip)))
 		reading_say(rd, false, where,
-			"[server] trusted_proxies: %s trusts everybody: any phone may say which "
-			"address it has",
+			"[server] trusted_proxies: %s trusts everybody: any phone could claim "
+			"any address",
 			text);
 }
 
@@ -159,7 +158,7 @@ static void check_wechat_url(struct reading *rd, const char *name, char *url)
 	else if (!strncmp(url, "http:", 5) && !url_is_loopback(url))
 		reading_say(rd, false, reading_where(rd, "wechat", name),
 			"[wechat] %s = %s: without TLS, AppSecrets and session_keys cross the "
-			"network in the clear",
+			"network unencrypted",
 			name, url);
 }
 
@@ -173,7 +172,8 @@ static void check_lists(struct reading *rd)
 		if (!http_url_ok(c->cors_origins.items[i]) ||
 			strchr(strstr(c->cors_origins.items[i], "://") + 3, '/'))
 			reading_say(rd, true, reading_where(rd, "server", "cors_origins"),
-				"[server] cors_origins: %s is no origin (https://host[:port], no "
+				"[server] cors_origins: %s is not an origin (https://host[:port], "
+				"no "
 				"path)",
 				c->cors_origins.items[i]);
 	check_wechat_url(rd, "base_url", c->wechat_base_url);
@@ -181,7 +181,7 @@ static void check_lists(struct reading *rd)
 		check_wechat_url(rd, "fallback_urls", c->wechat_fallback_urls.items[i]);
 	if (strlen(c->redis_key_prefix) > 64 || strpbrk(c->redis_key_prefix, "{} \t\n*?[]"))
 		reading_say(rd, true, reading_where(rd, "redis", "key_prefix"),
-			"[redis] key_prefix: at most 64 characters, none of blank { } * ? [ ]");
+			"[redis] key_prefix: at most 64 characters, and no blank or { } * ? [ ]");
 }
 
 /* Where a key of an app stands; the section itself where it is not given. */
@@ -211,7 +211,8 @@ static void check_secret(struct reading *rd, const struct target *t, const char 
 		reading_say(rd, false, app_where(t, "secret"),
 			"[%s] secret: an AppSecret of WeChat has 32 letters and digits, this one "
 			"has %zu characters%s",
-			t->section, n, n == SECRET_LEN ? ", others among them" : "");
+			t->section, n,
+			n == SECRET_LEN ? ", not all of them letters or digits" : "");
 }
 
 static bool header_can_carry(const char *token)
@@ -238,9 +239,10 @@ static void check_push(struct reading *rd, const struct target *t, const struct 
 			"WeChat's console", t->section);
 	if (*a->push_token && !*a->push_aes_key)
 		reading_say(rd, false, app_where(t, "push_token"),
-			"[%s] push_aes_key is empty: messages of WeChat's go on to push_forward, "
-			"but "
-			"no event in them is obeyed, since nothing proves what they say",
+			"[%s] push_aes_key is empty: messages from WeChat are forwarded to "
+			"push_forward, "
+			"but wxlogind acts on no event in them, because nothing proves what they "
+			"say",
 			t->section);
 	if (*a->push_forward && !http_url_ok(a->push_forward) &&
 		strncmp(a->push_forward, "unix:/", 6) != 0)
@@ -249,8 +251,8 @@ static void check_push(struct reading *rd, const struct target *t, const struct 
 			"unix:/socket[:/path]", t->section);
 	if (!header_can_carry(a->push_forward_token))
 		reading_say(rd, true, app_where(t, "push_forward_token"),
-			"[%s] push_forward_token: no header can carry it: only visible ASCII "
-			"characters, and no blank", t->section);
+			"[%s] push_forward_token: use only visible ASCII characters, "
+			"without blanks", t->section);
 }
 
 static void check_apps(struct reading *rd)
@@ -265,7 +267,7 @@ static void check_apps(struct reading *rd)
 		if (a->secrets.n == 0 || a->secrets.n > CONFIG_APP_SECRETS_MAX)
 			reading_say(rd, true, t->where,
 				"[%s] needs secret or secret_file: its AppSecret from WeChat's "
-				"console; two by a comma while it is being changed",
+				"console (while it is being changed: two, separated by a comma)",
 				t->section);
 		for (size_t k = 0; k < a->secrets.n; k++)
 			check_secret(rd, t, a->secrets.items[k]);
@@ -303,6 +305,6 @@ void config_check(struct reading *rd)
 	check_audit(rd);
 	if (rd->c->encryption_key_count == 0)
 		reading_say(rd, false, reading_where(rd, "session", "encryption_key"),
-			"[session] encryption_key is empty: session_keys are kept in Redis as they "
-			"came");
+			"[session] encryption_key is empty: session_keys are not encrypted in "
+			"Redis");
 }

@@ -237,8 +237,8 @@ static bool lines_ok(struct reading *rd, const char *section, const struct key *
 
 	if (line && !key_is_list(k)) {
 		reading_say(rd, true, where,
-			"[%s] %s: the line below it is indented, and so continues this value, "
-			"which is no list",
+			"[%s] %s: the line below it is indented, so it continues this value, "
+			"which is not a list",
 			section, k->name);
 		return false;
 	}
@@ -250,8 +250,8 @@ static bool lines_ok(struct reading *rd, const char *section, const struct key *
 		snprintf(name, sizeof(name), "%.*s", (int)n, line);
 		if (*line == '[' || key_find(k->section, name, &is_twin) >= 0) {
 			reading_say(rd, true, where,
-				"[%s] %s: %s below it is indented, and so continues this list: "
-				"take the blanks away",
+				"[%s] %s: %s below it is indented, so it continues this list: "
+				"remove the indentation",
 				section, k->name, *line == '[' ? "a section" : name);
 			return false;
 		}
@@ -358,7 +358,7 @@ static void unknown_variable(struct reading *rd, const char *name, size_t n)
 
 	snprintf(given, sizeof(given), "%.*s", (int)n, name);
 	suggest_variable(&b, given);
-	reading_say(rd, false, "environment", "%s is no setting of wxlogind%s", given,
+	reading_say(rd, false, "environment", "%s is not a setting of wxlogind%s", given,
 		b.len ? b.data : "");
 	buf_free(&b);
 }

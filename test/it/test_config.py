@@ -126,12 +126,12 @@ APP = f"[app wx0000000000000001]\nsecret = {SECRET}\n"
         ("[users]\nurl = mysql://u:hunter2@h1,h2/d\n" + APP, "[users] url: mysql wants one host"),
         (
             "[server]\ninternal_token = two words\n" + APP,
-            "w.ini:2: [server] internal_token: no header can carry it: only visible ASCII "
-            "characters, and no blank",
+            "w.ini:2: [server] internal_token: use only visible ASCII characters, "
+            "without blanks",
         ),
         (
             "[server]\ninternal_token = \u5bc6\u7801\n" + APP,
-            "[server] internal_token: no header can carry it",
+            "[server] internal_token: use only visible ASCII characters",
         ),
         # habits of other formats and keyboards
         (
@@ -168,7 +168,7 @@ APP = f"[app wx0000000000000001]\nsecret = {SECRET}\n"
         ),
         (
             APP + "push_forward_token = two words\n",
-            "w.ini:3: [app wx0000000000000001] push_forward_token: no header can carry it",
+            "w.ini:3: [app wx0000000000000001] push_forward_token: use only visible ",
         ),
         (
             "[wechat]\nbase_url = https://a,https://b\n" + APP,
@@ -180,7 +180,7 @@ APP = f"[app wx0000000000000001]\nsecret = {SECRET}\n"
         ),
         (
             "[server]\ncors_origins = https://*.example.com\n" + APP,
-            "w.ini:2: [server] cors_origins: https://*.example.com is no origin",
+            "w.ini:2: [server] cors_origins: https://*.example.com is not an origin",
         ),
         (
             f"[app wx123]\nsecret = {SECRET}\n",
@@ -416,7 +416,7 @@ def test_what_only_warns(tmp_path):
     for text, message in (
         (
             "[session]\nttl = 31d\n",
-            "[session] ttl is longer than max_age: no session lasts so long",
+            "[session] ttl is longer than max_age: max_age ends every session first",
         ),
         ("[wechat]\nconnect_timeout = 3s\n", "[wechat] connect_timeout is not below timeout"),
         (
@@ -477,7 +477,7 @@ secret_file = {tmp_path}/secret
     )
     assert (
         r.returncode == 0
-        and "environment: WXLOGIND_PORT_80_TCP is no setting of wxlogind\n" in r.stderr
+        and "environment: WXLOGIND_PORT_80_TCP is not a setting of wxlogind\n" in r.stderr
     )
     r = run(
         "--check",
