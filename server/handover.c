@@ -132,7 +132,7 @@ static void pack(struct parcel *p, struct listen_socket *const sockets[2], const
 	p->env[n] = p->names.data;
 }
 
-/* In the child of a process that may have threads: nothing here takes a lock. */
+/* Below a process that may have threads: nothing here takes a lock. */
 static void become(struct parcel *p, char *const *argv)
 {
 	char digits[12], *d = digits + sizeof(digits);
@@ -151,49 +151,74 @@ static void become(struct parcel *p, char *const *argv)
 	_exit(127);
 }
 
+/* The successor is no child of this process, but at once one of process 1 (or of the user's
+ * systemd). systemd waits for the end of a main process only if it was its child when it heard of
+ * it: any other it kills at the next stop, with all that it serves. false: errno says why. */
+static bool start_orphan(struct successor *s, struct parcel *p, char *const *argv)
+{
+	pid_t between, pid = 0;
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC))
+		return false;
+	between = fork();
+	if (between == 0) {
+		pid = _Fork(); /* takes no lock either */
+		if (pid == 0)
+			become(p, argv);
+		(void)!write(ends[1], &pid, sizeof(pid));
+		_exit(0);
+	}
+	close(ends[1]);
+	if (between > 0) {
+		if (read(ends[0], &pid, sizeof(pid)) != sizeof(pid) || pid < 0)
+			pid = 0;
+		waitpid(between, NULL, 0);
+		if (!pid)
+			errno = EAGAIN;
+	}
+	close(ends[0]);
+	s->pid = pid;
+	return pid > 0;
+}
+
 bool successor_start(struct successor *s, char *const *argv, struct listen_socket *const sockets[2],
 	const size_t counts[2])
 {
 	struct parcel p = {.n = 0};
 	int ends[2];
+	bool started;
 
 	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK))
 		return false;
 	pack(&p, sockets, counts);
 	p.fds[p.n] = ends[1];
-	s->pid = fork();
-	if (s->pid == 0)
-		become(&p, argv);
+	started = start_orphan(s, &p, argv);
 	close(ends[1]);
 	s->ready_fd = ends[0];
 	s->deadline_ms = clock_ms() + READY_LIMIT_MS;
 	free(p.env);
 	buf_free(&p.names);
-	if (s->pid > 0)
-		return true;
-	s->pid = 0;
-	close(s->ready_fd);
-	return false;
+	if (!started)
+		close(s->ready_fd);
+	return started;
 }
 
 enum successor_state successor_look(struct successor *s)
 {
 	char said;
 	ssize_t n;
-	bool ready;
 
 	if (!s->pid)
 		return SUCCESSOR_NONE;
 	n = read(s->ready_fd, &said, 1);
-	ready = n == 1;
 	if (n < 0 && (errno == EAGAIN || errno == EINTR) && clock_ms() < s->deadline_ms)
 		return SUCCESSOR_STARTS;
 	close(s->ready_fd);
-	if (!ready) {
+	if (n == 1)
+		return SUCCESSOR_READY;
+	if (n < 0) /* it lives: it has its end of the pipe. After n == 0 its pid may be another's */
 		kill(s->pid, SIGKILL);
-		waitpid(s->pid, NULL, 0);
-		s->pid = 0;
-		return SUCCESSOR_FAILED;
-	}
-	return SUCCESSOR_READY;
+	s->pid = 0;
+	return SUCCESSOR_FAILED;
 }
