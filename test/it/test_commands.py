@@ -53,7 +53,9 @@ RUN = {
     r"cat >>/etc|wxfake$": (
         "../release/bare::runuser -u wxlogind -- wxlogind --check"
     ),
-    r"systemctl ": "test_release.py::test_systemd_accepts_the_units",
+    # on a machine that systemd has booted
+    r"systemctl ": "../release/systemd::must systemctl start wxlogind",
+    r"test/release/systemd": "../release/systemd::test/release/systemd [SUITE...]",
     r"useradd ": "../../scripts/release.d/postinst::useradd",
     r"docker load": "../../scripts/release::docker load",
     r"npm (?:pack|install)": "../miniprogram/package.test.js::npm pack",
@@ -110,6 +112,18 @@ def test_every_command_is_run(command):
     assert how, f"no test runs: {command}"
     file, _, name = how.rpartition("::")
     assert name in (ROOT / "test/it" / (file or "test_commands.py")).read_text()
+
+
+def test_the_packages_are_tried_as_the_document_says():
+    page = (ROOT / "docs/install.md").read_text()
+    begin = page.index("echo fa4e")
+    shown = page[begin : page.index("curl ", begin)].replace(" && systemctl start wxlogind", "")
+    *secret_and_configuration, check = shown.strip().split("\nI\n")
+    tried = (ROOT / "test/release/bare").read_text()
+    assert secret_and_configuration[0] + "\nI\n" in tried and f"must {check}\n" in tried
+    booted = (ROOT / "test/release/systemd").read_text()
+    for line in filter(None, shown.splitlines()):
+        assert line in booted or line.startswith("cat >>"), line
 
 
 def test_the_list_is_whole():
