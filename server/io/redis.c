@@ -341,8 +341,8 @@ void redis_free(struct redis *r)
 		return;
 	r->freed = true;
 	redis_enter(r);
+	/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): between redis_enter and redis_leave r lives */
 	for (unsigned i = 0; i < r->used; i++)
-		/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): between redis_enter and redis_leave r lives */
 		if (r->nodes[i])
 			close_node(r, i);
 	sentinels_free(r->sentinels);
