@@ -27,7 +27,7 @@ LANGUAGES = {
         "{nginx}，\n"
         "Go 为 {go}，Node 为 {node}（都每次访问 Redis）。以 TLS 连接微信时，一次登录的 CPU 是 nginx + Lua 的 {ratio} "
         "倍（后者做的事更少）。测试条件：64 个连接，\n"
-        "{date}。数字随机器变化，请只作相互比较。全部数据见 [docs/zh/benchmarks.md](docs/zh/benchmarks.md)。"
+        "{date}。换一台机器，数字就会不同，请只用来相互比较。全部数据见 [docs/zh/benchmarks.md](docs/zh/benchmarks.md)。"
     ),
 }
 
