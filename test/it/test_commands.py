@@ -15,7 +15,7 @@ from test_stack import PROD_ENV, checked, load
 
 PROGRAMS = (
     r"(?:docker-compose|docker|redis-server|redis-cli|curl|wxlogind|wxfake|make|scripts/\w+|"
-    r"sqlite3|openssl|npm|caddy|xargs|kill|kubectl|promtool|install|for|cat|chmod|printf|"
+    r"sqlite3|openssl|npm|caddy|xargs|gzip|kill|kubectl|promtool|install|for|cat|chmod|printf|"
     r"docs/\S+\.py|build/\w+)"
 )
 
@@ -57,7 +57,7 @@ RUN = {
     r"systemctl ": "../release/systemd::must systemctl start wxlogind",
     r"test/release/systemd": "../release/systemd::test/release/systemd [SUITE...]",
     r"useradd ": "../../scripts/release.d/postinst::useradd",
-    r"docker load": "../../scripts/release::docker load",
+    r"gzip -dc .*docker load": "../release/stacks::gzip -dc",
     r"npm (?:pack|install)": "../miniprogram/package.test.js::npm pack",
 }
 
