@@ -60,8 +60,8 @@ struct login {
 	const char *token;
 	int64_t     expires_in_s;
 	int64_t     created_ms;     /* by Redis' clock */
-	/* by clock_ms: when we sent Redis the latest command that created the session, or found it
-	 * valid; 0: not known, so login_session_still_valid must ask again */
+	/* by clock_ms: when we called session_create (in a repeat: session_get).
+	 * 0: login_session_still_valid must ask Redis again */
 	int64_t     asked_ms;
 	bool        begun;          /* counted in api->logins */
 	bool        replayed;       /* a repeat: the session is the first login's */
@@ -272,8 +272,8 @@ static void login_answer(struct login *l, enum outcome oc)
 	buf_free(&b);
 }
 
-/* The login continues if the client disconnects. WeChat accepts a code only once, and the client
- * will send the same code again to get the result. */
+/* The login continues even if the client disconnects. WeChat accepts a code only once, and the
+ * client will send the same code again to get the result. */
 static void login_run(struct login *l, enum outcome oc)
 {
 	while (oc == OC_OK && l->step < NELEM(login_steps))
@@ -436,7 +436,9 @@ static enum outcome claim_found(struct login *l, const struct claim_answer *ans)
 	case CLAIM_REFUSED:
 		l->errcode = ans->errcode;
 		return ans->refused;
-	case CLAIM_SPENT: /* another nonce; or replay_window is 0, and we began too late */
+	case CLAIM_SPENT:
+		/* another nonce; or replay_window is 0, and the first login had ended before this
+		 * one began */
 		break;
 	}
 	return OC_INVALID_CODE;

@@ -100,7 +100,7 @@ static void read_claim(const struct try *t, const char *v, size_t len, struct cl
 	char token[TOKEN_LEN + 1])
 {
 	/* With a window of 0 the result stays in Redis for a short time, for the repeats that are
-	 * already waiting. A login that reads it at its first try began too late. */
+	 * already waiting. A login that finds it at its first try is refused. */
 	bool late = t->cs->window_ms == 0 && !t->claim->looked;
 	char refused[16];
 

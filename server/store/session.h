@@ -3,8 +3,8 @@
  *
  * A third_session, or token, is what the mini program holds: 32 bytes, written as 43 characters.
  * The names of the Redis keys do not contain the token: the <id> in them is made from its SHA-256.
- * Redis gets the token only in the record of a login code (a claim, store/code.h). There it is
- * encrypted, and Redis never has the encryption key.
+ * A claim (store/code.h) contains the token, encrypted under a key made from the login code. Redis
+ * never gets the code.
  *
  * <prefix> is redis.key_prefix. The braces are part of the names: Redis Cluster chooses the slot by
  * what is between them.
@@ -13,15 +13,14 @@
  *                               is ended before that, the value becomes the reason ("revoked",
  *                               for example), and the key stays until the same time
  *   <prefix>s:{<tag>}:!<id>     a mark: this session will end because of max_age, not because it
- *                               was unused for ttl. The login or the renewal that sets the end to
- *                               max_age writes it; no renewal can move that end. The mark stays
- *                               longer than the session: if session_get finds only the mark, it
- *                               gives "expired"; if it finds neither, "unknown"
+ *                               was unused for ttl. It stays longer than the session: if
+ *                               session_get finds only the mark, it gives "expired"; if it finds
+ *                               neither, "unknown"
  *   <prefix>u:{<tag>}           index: the sessions of all users with this tag
  *   <prefix>m:{<tag>}:<user>    this user is being erased. Lasts for SESSION_ERASING_MS at most
  *   <prefix>b:{<tag>}:<user>    this user is blocked. The value is the Unix second at which the
- *                               block ends; 0: only an unblock ends it (session_block says how
- *                               long the key lasts)
+ *                               block ends; 0: only an unblock ends it. The key lasts for max_age
+ *                               plus one day (session_block)
  *
  *   <id>     20 characters: the first 120 bits of SHA-256(token)
  *   <tag>    3 characters: the first 16 bits of SHA-256(appid:openid). These 16 bits are also the
@@ -88,8 +87,8 @@ struct sessions *sessions_new(struct redis *r, const struct sessions_options *o)
  * to this module that have not finished. */
 void sessions_free(struct sessions *s);
 
-/* Writes the prefix that the keys of all sessions have. The cache asks Redis to report every change
- * of a key with this prefix. */
+/* Writes <prefix>s:, with which the names of all sessions' Redis keys begin. (Not about WeChat's
+ * session_key.) The cache asks Redis to report every change of these keys. */
 void session_key_prefix(char out[128], const char *key_prefix);
 
 /* Well-formed? A token is 43 characters of base64url: 258 bits for 32 bytes, so the last two bits
@@ -102,10 +101,9 @@ bool session_id_ok(const char *id);
  * unionid of all sessions of the user.
  *
  * If the user now has more than max_per_user sessions, the oldest ones are ended (reason
- * "replaced"). The script that creates the session ends at most 250 of them. The user can be more
- * than 250 sessions above the limit only if max_per_user was lowered. Then further scripts end the
- * rest, at most 250 each, and cb is called after the last of these. (There are at most eight, so
- * that this always ends; three are enough for SESSION_PER_USER_MAX.)
+ * "replaced"). The script that creates the session ends at most 250 of them. If more remain
+ * (because max_per_user was lowered), further scripts end them; cb waits for eight of these scripts
+ * at most.
  *
  * OC_OK: the session is in Redis. OC_USER_BLOCKED: there is none. OC_STORE_UNAVAILABLE: Redis
  * failed, or the user is being erased. token is borrowed. */
@@ -160,12 +158,11 @@ void session_erase_begin(struct sessions *s, const char *appid, const char *open
 void session_erase_end(
 	struct sessions *s, const char *appid, const char *openid, session_done_cb cb, void *ctx);
 
-/* Blocks a user in Redis, as the user database says. The user gets no new sessions before until_s
- * (Unix seconds; 0: before session_unblock). The user's existing sessions are ended (reason
- * "blocked").
+/* Copies a block from the user database to Redis, and ends the user's sessions (reason "blocked").
+ * The user gets no new sessions before until_s (Unix seconds; 0: before session_unblock).
  *
- * The block in Redis lasts for max_age plus one day from the time it was written, so it must be
- * written again regularly. session_block_claim chooses the process that does so. */
+ * The copy expires max_age plus one day after it was written, even if the block lasts longer. So
+ * all blocks are copied again regularly, by the process that session_block_claim chooses. */
 void session_block(struct sessions *s, const char *appid, const char *openid, int64_t until_s,
 	session_done_cb cb, void *ctx);
 void session_unblock(

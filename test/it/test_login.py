@@ -27,6 +27,7 @@ def test_a_login_end_to_end(server, redis, wxfake):
         a.status == 200
         and TOKEN.match(a.token)
         and a.json["expires_in"] == 7 * 86400
+        # no new_user, because the fixture has no user database
         and set(a.json) == {"third_session", "expires_in"}
     )
     who = server.auth(a.token)
@@ -253,7 +254,7 @@ def test_a_login_beyond_the_full_queue_is_refused_at_once(stack, redis, wxfake):
         # and no script ran: cmdstat_evalsha begins with "cmdstat_eval", so this excludes both
         assert claims() == 4098 and "cmdstat_eval" not in redis.cli("INFO", "commandstats")
         assert server.auth(token).status == 200
-    wxfake.process.stop()  # so the call that hangs ends
+    wxfake.process.stop()  # this ends the call that still hangs
     stack.wxfake(port=wxfake.port)
     poll(lambda: server.login(wxfake.code()).status == 200, seconds=60, what="a login again")
 
@@ -307,6 +308,7 @@ def test_over_tls(stack, redis):
     wxfake = stack.wxfake(tls=good)
     server = stack.server(redis, wxfake, wechat__ca_file=good.ca)
     assert server.login(wxfake.code()).status == 200
+    # again, on the connection that is open now
     assert server.login(wxfake.code()).status == 200
     wrong_ca = stack.server(redis, wxfake, wechat__ca_file=another.ca)
     a = wrong_ca.login(wxfake.code())
