@@ -102,6 +102,8 @@ static enum outcome (*const login_steps[])(struct login *) = {
 	login_not_blocked,
 	/* if redis.timeout or more has passed since asked_ms, reads the session again */
 	login_session_still_valid,
+	/* once more: a user database that was away may have answered while the session was read */
+	login_not_blocked,
 };
 
 /* ---- reading the request ---- */
