@@ -62,5 +62,5 @@ def publish(directory=None):
     lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in parts.items())
     kept.write_text(f"{{\n{lines}\n}}\n")
     page.write(directory)
-    one("goals", lambda report: compare(report, before, parts), None)
+    one("publish", lambda report: compare(report, before, parts), None)
     return failed

@@ -57,7 +57,7 @@ RUN = {
     r"systemctl ": "../release/systemd::must systemctl start wxlogind",
     r"test/release/systemd": "../release/systemd::test/release/systemd [SUITE...]",
     r"useradd ": "../../scripts/release.d/postinst::useradd",
-    r"gzip -dc .*docker load": "../release/stacks::gzip -dc",
+    r"(?:gzip -dc .*)?docker load": "../release/stacks::gzip -dc",
     r"npm (?:pack|install)": "../miniprogram/package.test.js::npm pack",
 }
 
