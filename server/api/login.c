@@ -102,7 +102,8 @@ static enum outcome (*const login_steps[])(struct login *) = {
 	login_not_blocked,
 	/* if redis.timeout or more has passed since asked_ms, reads the session again */
 	login_session_still_valid,
-	/* once more: a user database that was away may have answered while the session was read */
+	/* once more: if the user database was down, its answer was not waited for; it may have come
+	 * while the session was read */
 	login_not_blocked,
 };
 
@@ -439,8 +440,8 @@ static enum outcome claim_found(struct login *l, const struct claim_answer *ans)
 		l->errcode = ans->errcode;
 		return ans->refused;
 	case CLAIM_SPENT:
-		/* another nonce; or replay_window is 0, and the first login had ended before this
-		 * one began */
+		/* The session was given to another nonce; or replay_window is 0, and this repeat
+		 * began after the first login had ended. */
 		break;
 	}
 	return OC_INVALID_CODE;

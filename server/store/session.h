@@ -12,10 +12,11 @@
  *   <prefix>s:{<tag>}:<id>      a session. The key expires when the session does. If the session
  *                               is ended before that, the value becomes the reason ("revoked",
  *                               for example), and the key stays until the same time
- *   <prefix>s:{<tag>}:!<id>     a mark: this session will end because of max_age, not because it
- *                               was unused for ttl. It stays longer than the session: if
- *                               session_get finds only the mark, it gives "expired"; if it finds
- *                               neither, "unknown"
+ *   <prefix>s:{<tag>}:!<id>     a mark, written when no renewal can move the session's end any
+ *                               more: it will end because of max_age, not because it was unused
+ *                               for ttl. The mark stays longer than the session: if session_get
+ *                               finds only the mark, it gives "expired"; if it finds neither,
+ *                               "unknown"
  *   <prefix>u:{<tag>}           index: the sessions of all users with this tag
  *   <prefix>m:{<tag>}:<user>    this user is being erased. Lasts for SESSION_ERASING_MS at most
  *   <prefix>b:{<tag>}:<user>    this user is blocked. The value is the Unix second at which the
@@ -102,8 +103,8 @@ bool session_id_ok(const char *id);
  *
  * If the user now has more than max_per_user sessions, the oldest ones are ended (reason
  * "replaced"). The script that creates the session ends at most 250 of them. If more remain
- * (because max_per_user was lowered), further scripts end them; cb waits for eight of these scripts
- * at most.
+ * (because max_per_user was lowered), further scripts end them, one after the other. cb is called
+ * after the eighth of these at the latest; the others go on after that.
  *
  * OC_OK: the session is in Redis. OC_USER_BLOCKED: there is none. OC_STORE_UNAVAILABLE: Redis
  * failed, or the user is being erased. token is borrowed. */

@@ -277,11 +277,9 @@ def test_a_claim_is_held_while_redis_is_slow(stack, redis, wxfake):
             ) == 1,
             what="WeChat's answer",
         )
+        # Redis stays stopped for 3 s: with the default redis.timeout the claim would have expired.
         stopped = time.monotonic()
-        poll(
-            lambda: time.monotonic() - stopped > 3,
-            what="longer than a claim would last with the default redis.timeout",
-        )
+        poll(lambda: time.monotonic() - stopped > 3, what="3 s")
         b = pool.submit(second.login, code)
         poll(
             lambda: second.metric("wxlogind_connections", listener="public") == 1, what="the repeat"
@@ -323,8 +321,9 @@ def test_over_tls(stack, redis):
 
 @pytest.mark.parametrize("version_is_known", [True, False])
 def test_a_login_runs_one_script_if_the_version_of_redis_is_known(stack, wxfake, version_is_known):
-    """With Redis 7.0 or newer (as in this test) a claim is one plain command. If the version is
-    older, or not known because INFO is not allowed, a script does the same."""
+    """The script creates the session. With Redis 7.0 or newer (as in this test) the claim is a
+    plain command. If the version is older, or not known because INFO is not allowed, the claim is a
+    second script."""
     redis = stack.redis()
     redis.cli(
         "ACL", "SETUSER", "one", "on", ">p", "~*", "&*", "+@all",
