@@ -183,7 +183,8 @@ static enum outcome choose_app(struct login *l, const char *appid)
 	size_t len = 0;
 	const char *ref = referer_appid(l->req, &len);
 
-	/* In this order: what the body names, what the Referer names, the only one configured. */
+	/* In this order: what the body names (final, even if it is not configured), what the
+	 * Referer names, the only one configured. */
 	if (appid)
 		app = api_app(api, appid, strlen(appid));
 	else if (ref)
@@ -441,7 +442,7 @@ static enum outcome claim_found(struct login *l, const struct claim_answer *ans)
 		return ans->refused;
 	case CLAIM_SPENT:
 		/* The session was given to another nonce; or replay_window is 0, and this repeat
-		 * began after the first login had ended. */
+		 * came after the claim was settled. (One that polled by then gets the session.) */
 		break;
 	}
 	return OC_INVALID_CODE;
@@ -581,7 +582,7 @@ static enum outcome may_begin(struct login *l)
 
 void login_handle(struct api *api, struct req *r)
 {
-	struct login *l = arena_alloc(req_arena(r), sizeof(*l));
+	struct login *l = arena_alloc(req_arena(r), sizeof(*l)); /* zeroed */
 	enum outcome oc;
 
 	l->api = api;

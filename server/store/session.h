@@ -103,8 +103,8 @@ bool session_id_ok(const char *id);
  *
  * If the user now has more than max_per_user sessions, the oldest ones are ended (reason
  * "replaced"). The script that creates the session ends at most 250 of them. If more remain
- * (because max_per_user was lowered), further scripts end them, one after the other. cb is called
- * after the eighth of these at the latest; the others go on after that.
+ * (because max_per_user was lowered), further scripts end them, 250 each. cb is called after the
+ * last one.
  *
  * OC_OK: the session is in Redis. OC_USER_BLOCKED: there is none. OC_STORE_UNAVAILABLE: Redis
  * failed, or the user is being erased. token is borrowed. */
@@ -160,7 +160,8 @@ void session_erase_end(
 	struct sessions *s, const char *appid, const char *openid, session_done_cb cb, void *ctx);
 
 /* Copies a block from the user database to Redis, and ends the user's sessions (reason "blocked").
- * The user gets no new sessions before until_s (Unix seconds; 0: before session_unblock).
+ * The block ends at until_s (Unix seconds). If until_s is 0, it lasts until session_unblock is
+ * called. A blocked user gets no new sessions.
  *
  * The copy expires max_age plus one day after it was written, even if the block lasts longer. So
  * all blocks are copied again regularly, by the process that session_block_claim chooses. */

@@ -25,8 +25,9 @@ LANGUAGES = {
     "README.zh-CN.md": (
         "越短越好：图中是一次会话检查消耗的 CPU 时间（微秒）。会话在进程内的缓存中时，wxlogind 为 {memory}；同样的检查，nginx + Lua 为 "
         "{nginx}，\n"
-        "Go 为 {go}，Node 为 {node}（都每次访问 Redis）。以 TLS 连接微信时，一次登录的 CPU 是 nginx + Lua 的 {ratio} "
-        "倍（后者做的事更少）。测试条件：64 个连接，\n"
+        "Go 为 {go}，Node 为 {node}（三者每次检查都访问 Redis）。"
+        "以 TLS 连接微信时，wxlogind 一次登录的 CPU 是 nginx + Lua 的 {ratio} "
+        "倍，而 nginx + Lua 做的事更少。测试条件：64 个连接，\n"
         "{date}。换一台机器，数字就会不同，请只用来相互比较。全部数据见 [docs/zh/benchmarks.md](docs/zh/benchmarks.md)。"
     ),
 }
