@@ -102,8 +102,8 @@ static enum outcome (*const login_steps[])(struct login *) = {
 	login_not_blocked,
 	/* if redis.timeout or more has passed since asked_ms, reads the session again */
 	login_session_still_valid,
-	/* once more: if the user database was down, its answer was not waited for; it may have come
-	 * while the session was read */
+	/* once more: login_wait_for_user does not wait if the user database is down; it may be
+	 * back, and have answered while the session was read */
 	login_not_blocked,
 };
 
@@ -442,7 +442,7 @@ static enum outcome claim_found(struct login *l, const struct claim_answer *ans)
 		return ans->refused;
 	case CLAIM_SPENT:
 		/* The session was given to another nonce; or replay_window is 0, and this repeat
-		 * came after the claim was settled. (One that polled by then gets the session.) */
+		 * came after the claim was settled. (One that was polling already gets it.) */
 		break;
 	}
 	return OC_INVALID_CODE;

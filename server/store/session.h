@@ -3,15 +3,15 @@
  *
  * A third_session, or token, is what the mini program holds: 32 bytes, written as 43 characters.
  * The names of the Redis keys do not contain the token: the <id> in them is made from its SHA-256.
- * A claim (store/code.h) contains the token, encrypted under a key made from the login code. Redis
- * never gets the code.
+ * A claim, by which a login reserves its code (store/code.h), contains the token, encrypted under a
+ * key made from that code. Redis never gets the code.
  *
  * <prefix> is redis.key_prefix. The braces are part of the names: Redis Cluster chooses the slot by
  * what is between them.
  *
  *   <prefix>s:{<tag>}:<id>      a session. The key expires when the session does. If the session
- *                               is ended before that, the value becomes the reason ("revoked",
- *                               for example), and the key stays until the same time
+ *                               is ended earlier, the value becomes the reason ("revoked", for
+ *                               example), and the key stays until the session would have expired
  *   <prefix>s:{<tag>}:!<id>     a mark, written when no renewal can move the session's end any
  *                               more: it will end because of max_age, not because it was unused
  *                               for ttl. The mark stays longer than the session: if session_get
@@ -20,8 +20,9 @@
  *   <prefix>u:{<tag>}           index: the sessions of all users with this tag
  *   <prefix>m:{<tag>}:<user>    this user is being erased. Lasts for SESSION_ERASING_MS at most
  *   <prefix>b:{<tag>}:<user>    this user is blocked. The value is the Unix second at which the
- *                               block ends; 0: only an unblock ends it. The key lasts for max_age
- *                               plus one day (session_block)
+ *                               block ends; 0: only an unblock ends it. It is a copy: it expires
+ *                               after max_age plus one day, and is written again regularly
+ *                               (session_block)
  *
  *   <id>     20 characters: the first 120 bits of SHA-256(token)
  *   <tag>    3 characters: the first 16 bits of SHA-256(appid:openid). These 16 bits are also the
@@ -88,8 +89,8 @@ struct sessions *sessions_new(struct redis *r, const struct sessions_options *o)
  * to this module that have not finished. */
 void sessions_free(struct sessions *s);
 
-/* Writes <prefix>s:, with which the names of all sessions' Redis keys begin. (Not about WeChat's
- * session_key.) The cache asks Redis to report every change of these keys. */
+/* Puts "<prefix>s:" into out: the names of all session keys in Redis begin with it. (This is not
+ * about WeChat's session_key.) The cache asks Redis to report every change of these keys. */
 void session_key_prefix(char out[128], const char *key_prefix);
 
 /* Well-formed? A token is 43 characters of base64url: 258 bits for 32 bytes, so the last two bits
@@ -106,8 +107,8 @@ bool session_id_ok(const char *id);
  * (because max_per_user was lowered), further scripts end them, 250 each. cb is called after the
  * last one.
  *
- * OC_OK: the session is in Redis. OC_USER_BLOCKED: there is none. OC_STORE_UNAVAILABLE: Redis
- * failed, or the user is being erased. token is borrowed. */
+ * OC_OK: the session is in Redis. OC_USER_BLOCKED: the user is blocked, and no session was created.
+ * OC_STORE_UNAVAILABLE: Redis failed, or the user is being erased. token is borrowed. */
 struct session_login { const char *appid, *openid, *unionid, *session_key, *ip, *user_agent; };
 typedef void (*session_create_cb)(
 	void *ctx, enum outcome oc, const char *token, int64_t expires_in_s, int64_t created_ms);
