@@ -346,6 +346,8 @@ def play_death(d, g, old, elected, freeze):
 
 def cluster_death(d, freeze):
     g = group_of(d, Cluster, replicas=2)
+    # the node that is asked may not have heard of both yet
+    poll(lambda: len(g.replicas_of(g.servers[0])) == 2, 20, "both replicas")
     replicas = g.replicas_of(g.servers[0])
     play_death(d, g, g.servers[0], lambda: any("master" in r.role() for r in replicas), freeze)
 
